@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <string.h>
+
+#include "vmm/base/err.h"
+#include "vmm/config/check.h"
+#include "vmm/config/tables.h"
+
+/*
+ * Cloud Hypervisor's default is a quiet serial line and a virtio console on the
+ * terminal it was started from.  Brume's machines have no such terminal; the
+ * serial line works from the first instruction of any firmware on and is kept
+ * for OpenConsole, so that is the default, and the virtio console is off.
+ */
+#define IOBASE_DEFAULT 0xe9
+
+static const char *const mode_names[CONSOLE_MODE_N_] = {
+	[CONSOLE_MODE_OFF] = "Off",
+	[CONSOLE_MODE_NULL] = "Null",
+	[CONSOLE_MODE_TTY] = "Tty",
+	[CONSOLE_MODE_FILE] = "File",
+};
+static const char *const mode_later[] = { "Pty", "Socket", NULL };
+static const struct config_names modes = { mode_names, CONSOLE_MODE_N_, mode_later };
+
+#define MODE_DOC                                                                                   \
+	"off: no device; null: output is dropped; tty: kept for OpenConsole and "                  \
+	"'brumectl console'; file: appended to a file"
+
+#define MODE_FIELD(default_mode)                                                                   \
+	{                                                                                          \
+		.key = "mode", .kind = CONFIG_ENUM, .flags = CONFIG_BARE,                          \
+		CONFIG_AT(struct console_config, mode), .def = default_mode, .names = &modes,      \
+		.doc = MODE_DOC                                                                    \
+	}
+#define FILE_FIELD                                                                                 \
+	{                                                                                          \
+		.key = "file", .kind = CONFIG_STRING, .flags = CONFIG_OPTIONAL | CONFIG_RESOURCE,  \
+		CONFIG_AT(struct console_config, file), .check = check_path,                       \
+		.resource = RESOURCE_FILE_APPEND, .implies = "mode=File", .arg = "PATH",           \
+		.doc = "file that receives the output; only in mode File"                          \
+	}
+
+static const struct config_field serial_fields[] = {
+	MODE_FIELD(CONSOLE_MODE_TTY),
+	FILE_FIELD,
+	{ .key = "socket", .kind = CONFIG_LATER },
+	{ .key = "iommu", .kind = CONFIG_LATER, .harmless = "false" },
+};
+const struct config_table serial_table = {
+	.name = "Serial port",
+	.doc = "The 16550 at 0x3f8 (ttyS0).",
+	.fields = serial_fields,
+	.n_fields = ARRAY_SIZE(serial_fields),
+	.size = sizeof(struct console_config),
+};
+
+static const struct config_field console_fields[] = {
+	MODE_FIELD(CONSOLE_MODE_OFF),
+	FILE_FIELD,
+	{ .key = "socket", .kind = CONFIG_LATER },
+	CONFIG_PCI_FIXED,
+};
+const struct config_table console_table = {
+	.name = "Virtio console",
+	.doc = "A virtio console (hvc0).",
+	.fields = console_fields,
+	.n_fields = ARRAY_SIZE(console_fields),
+	.size = sizeof(struct console_config),
+};
+
+static const struct config_field debug_console_fields[] = {
+	MODE_FIELD(CONSOLE_MODE_OFF),
+	FILE_FIELD,
+	{ .key = "iobase",
+	  .kind = CONFIG_UINT,
+	  .flags = CONFIG_HEX,
+	  CONFIG_AT(struct console_config, iobase),
+	  .def = IOBASE_DEFAULT,
+	  .min = 1,
+	  .max = UINT16_MAX,
+	  .arg = "PORT",
+	  .doc = "I/O port that takes the bytes" },
+	{ .key = "socket", .kind = CONFIG_LATER },
+};
+const struct config_table debug_console_table = {
+	.name = "Debug console",
+	.doc = "An I/O port that firmware writes its messages to.",
+	.fields = debug_console_fields,
+	.n_fields = ARRAY_SIZE(debug_console_fields),
+	.size = sizeof(struct console_config),
+};
+
+const char *console_mode_to_string(enum console_mode mode)
+{
+	return mode < CONSOLE_MODE_N_ ? mode_names[mode] : NULL;
+}
+
+int console_mode_from_string(const char *s, enum console_mode *ret)
+{
+	for (unsigned int i = 0; i < CONSOLE_MODE_N_; i++) {
+		if (strcmp(s, mode_names[i]) == 0) {
+			*ret = (enum console_mode)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+static int check_file(const char *key, const struct console_config *console, struct err *err)
+{
+	if (console->mode == CONSOLE_MODE_FILE && !console->file)
+		return config_error(err, "/%s/file: missing, must be given in mode File", key);
+	if (console->mode != CONSOLE_MODE_FILE && console->file)
+		return config_error(err, "/%s/file: has no effect in mode %s, needs mode File", key,
+				    console_mode_to_string(console->mode));
+	return 0;
+}
+
+static int check_iobase(const struct console_config *console, struct err *err)
+{
+	static const struct {
+		uint16_t first, last;
+		const char *owner;
+	} taken[] = {
+		{ 0x60, 0x64, "the keyboard controller" }, { 0x70, 0x71, "the clock" },
+		{ 0x80, 0x80, "the debug port" },          { 0x3f8, 0x3ff, "the serial port" },
+		{ 0x600, 0x60b, "power management" },      { 0xcf8, 0xcff, "PCI" },
+	};
+
+	for (size_t i = 0; console->mode != CONSOLE_MODE_OFF && i < ARRAY_SIZE(taken); i++) {
+		if (console->iobase >= taken[i].first && console->iobase <= taken[i].last)
+			return config_error(
+				err,
+				"/debug_console/iobase: %u (%#x) belongs to %s, must be "
+				"another port like 233 (0xe9)",
+				console->iobase, console->iobase, taken[i].owner);
+	}
+	return 0;
+}
+
+int check_consoles(const struct vm_config *config, struct err *err)
+{
+	int r;
+
+	if ((r = check_file("serial", &config->serial, err)) < 0 ||
+	    (r = check_file("console", &config->console, err)) < 0 ||
+	    (r = check_file("debug_console", &config->debug_console, err)) < 0)
+		return r;
+	return check_iobase(&config->debug_console, err);
+}

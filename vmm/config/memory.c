@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/math.h"
+#include "vmm/config/tables.h"
+
+#define MEMORY_SIZE_MIN   (16 * MIB)
+#define HUGEPAGE_SIZE_MAX (16 * GIB)
+/* Below 4 GiB a quarter is devices' (arch/x86/layout.h), so RAM continues above. */
+#define MEMORY_LOW_MAX (3 * GIB)
+#define MEMORY_HOLE    (1 * GIB)
+/* What must stay free above RAM: one unit of the 64-bit PCI window. */
+#define MEMORY_PCI64_MIN (4 * GIB)
+
+static const struct config_field memory_fields[] = {
+	{ .key = "size",
+	  .kind = CONFIG_SIZE,
+	  CONFIG_AT(struct memory_config, size),
+	  .def = 512 * MIB,
+	  .def_text = "512M",
+	  .arg = "BYTES",
+	  .doc = "RAM of the guest, a multiple of 1 MiB" },
+	{ .key = "mergeable",
+	  .kind = CONFIG_BOOL,
+	  CONFIG_AT(struct memory_config, mergeable),
+	  .doc = "let the host merge equal pages (KSM); not with shared" },
+	{ .key = "shared",
+	  .kind = CONFIG_BOOL,
+	  CONFIG_AT(struct memory_config, shared),
+	  .doc = "memory that another process can map" },
+	{ .key = "hugepages",
+	  .kind = CONFIG_BOOL,
+	  CONFIG_AT(struct memory_config, hugepages),
+	  .doc = "take reserved huge pages" },
+	{ .key = "hugepage_size",
+	  .kind = CONFIG_SIZE,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct memory_config, hugepage_size),
+	  .def_text = "the host's default",
+	  .arg = "BYTES",
+	  .doc = "size of one huge page; needs hugepages" },
+	{ .key = "prefault",
+	  .kind = CONFIG_BOOL,
+	  CONFIG_AT(struct memory_config, prefault),
+	  .doc = "touch all pages before the guest starts" },
+	{ .key = "reserve",
+	  .kind = CONFIG_BOOL,
+	  CONFIG_AT(struct memory_config, reserve),
+	  .doc = "make the start fail when the host could not back all pages" },
+	{ .key = "thp",
+	  .kind = CONFIG_BOOL,
+	  CONFIG_AT(struct memory_config, thp),
+	  .def = true,
+	  .doc = "ask for transparent huge pages" },
+	{ .key = "hotplug_method", .kind = CONFIG_LATER, .harmless = "Acpi|acpi" },
+	{ .key = "hotplug_size", .kind = CONFIG_LATER, .harmless = "0" },
+	{ .key = "hotplugged_size", .kind = CONFIG_LATER, .harmless = "0" },
+	{ .key = "zones", .kind = CONFIG_LATER },
+};
+const struct config_table memory_table = {
+	.name = "Memory",
+	.doc = "The guest's RAM and what the host backs it with.",
+	.fields = memory_fields,
+	.n_fields = ARRAY_SIZE(memory_fields),
+	.size = sizeof(struct memory_config),
+};
+
+static int check_size(const struct vm_config *config, struct err *err)
+{
+	uint64_t size = config->memory.size, limit;
+
+	if (size < MEMORY_SIZE_MIN)
+		return config_error(err,
+				    "/memory/size: %" PRIu64
+				    " bytes are too few, must be at least 16777216 (16 MiB)",
+				    size);
+	if (size % MIB)
+		return config_error(err,
+				    "/memory/size: %" PRIu64
+				    " is not a multiple of 1 MiB (1048576), must be like %" PRIu64,
+				    size, align_down(size, MIB));
+	limit = (1ULL << config->cpus.max_phys_bits) - MEMORY_HOLE - MEMORY_PCI64_MIN;
+	if (size > limit)
+		return config_error(err,
+				    "/memory/size: %" PRIu64
+				    " does not fit %u address bits, must be at most %" PRIu64
+				    " (or raise /cpus/max_phys_bits)",
+				    size, config->cpus.max_phys_bits, limit);
+	return 0;
+}
+
+static int check_hugepages(const struct memory_config *memory, struct err *err)
+{
+	uint64_t page = memory->hugepage_size;
+
+	if (!page)
+		return 0;
+	if (!memory->hugepages)
+		return config_error(
+			err, "/memory/hugepage_size: has no effect, needs /memory/hugepages");
+	if (!is_pow2(page) || page < 64 * KIB || page > HUGEPAGE_SIZE_MAX)
+		return config_error(err,
+				    "/memory/hugepage_size: %" PRIu64
+				    " is not a page size, must be a power of two like 2097152",
+				    page);
+	/* Low RAM ends at 3 GiB: a page larger than 1 GiB would reach over the hole. */
+	if (memory->size % page || (memory->size > MEMORY_LOW_MAX && MEMORY_LOW_MAX % page))
+		return config_error(err,
+				    "/memory/hugepage_size: %" PRIu64
+				    " does not divide /memory/size, must be smaller",
+				    page);
+	return 0;
+}
+
+int check_memory(const struct vm_config *config, struct err *err)
+{
+	const struct memory_config *memory = &config->memory;
+	int r;
+
+	r = check_size(config, err);
+	if (r < 0)
+		return r;
+	if (memory->mergeable && memory->shared)
+		return config_error(err,
+				    "/memory/mergeable: cannot be had with /memory/shared, must be "
+				    "false");
+	if (memory->mergeable && memory->hugepages)
+		return config_error(err,
+				    "/memory/mergeable: cannot be had with /memory/hugepages, must "
+				    "be false");
+	return check_hugepages(memory, err);
+}

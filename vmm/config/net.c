@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/base/err.h"
+#include "vmm/config/check.h"
+#include "vmm/config/tables.h"
+
+static const struct config_field net_fields[] = {
+	{ .key = "tap",
+	  .kind = CONFIG_STRING,
+	  .flags = CONFIG_OPTIONAL | CONFIG_RESOURCE,
+	  CONFIG_AT(struct net_config, tap),
+	  .resource = RESOURCE_TAP,
+	  .arg = "NAME",
+	  .doc = "tap interface of the host, created if missing; without it one is made for the "
+		 "machine's lifetime" },
+	{ .key = "ip",
+	  .kind = CONFIG_STRING,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct net_config, ip),
+	  .check = check_address,
+	  .arg = "ADDRESS",
+	  .doc = "address of the host's end; needs mask" },
+	{ .key = "mask",
+	  .kind = CONFIG_STRING,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct net_config, mask),
+	  .check = check_netmask,
+	  .arg = "NETMASK",
+	  .doc = "netmask of the host's end, like 255.255.255.0; needs ip" },
+	{ .key = "mac",
+	  .kind = CONFIG_MAC,
+	  .flags = CONFIG_OPTIONAL | CONFIG_HAS,
+	  CONFIG_AT(struct net_config, mac),
+	  .present = offsetof(struct net_config, has_mac),
+	  .arg = "MAC",
+	  .doc = "address of the guest's end; without it a random local one" },
+	{ .key = "mtu",
+	  .kind = CONFIG_UINT,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct net_config, mtu),
+	  .min = 1280,
+	  .max = 65521,
+	  .arg = "BYTES",
+	  .doc = "largest packet, set on the tap and told to the guest; without it the tap's" },
+	{ .key = "num_queues",
+	  .kind = CONFIG_UINT,
+	  CONFIG_AT(struct net_config, num_queues),
+	  .def = 2,
+	  .min = 2,
+	  .max = 2 * VM_NET_PAIRS_MAX,
+	  .arg = "COUNT",
+	  .doc = "receive and send queues together, an even number, at most two per vCPU" },
+	{ .key = "queue_size",
+	  .kind = CONFIG_UINT,
+	  CONFIG_AT(struct net_config, queue_size),
+	  .def = 256,
+	  .min = 2,
+	  .max = 1024,
+	  .arg = "COUNT",
+	  .doc = "descriptors in a queue, a power of two" },
+	{ .key = "offload_tso",
+	  .kind = CONFIG_BOOL,
+	  CONFIG_AT(struct net_config, offload_tso),
+	  .def = true,
+	  .doc = "offer TCP segmentation offload; needs offload_csum" },
+	{ .key = "offload_ufo",
+	  .kind = CONFIG_BOOL,
+	  CONFIG_AT(struct net_config, offload_ufo),
+	  .def = true,
+	  .doc = "offer UDP fragmentation offload; needs offload_csum" },
+	{ .key = "offload_csum",
+	  .kind = CONFIG_BOOL,
+	  CONFIG_AT(struct net_config, offload_csum),
+	  .def = true,
+	  .doc = "offer checksum offload" },
+	{ .key = "id",
+	  .kind = CONFIG_STRING,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct net_config, id),
+	  .check = check_id,
+	  .arg = "ID",
+	  .doc = "name of the device, unique in the machine; without it one is chosen" },
+	{ .key = "pci_device_id",
+	  .kind = CONFIG_UINT,
+	  .flags = CONFIG_OPTIONAL | CONFIG_HAS,
+	  CONFIG_AT(struct net_config, pci_device_id),
+	  .present = offsetof(struct net_config, has_pci_device_id),
+	  .min = 1,
+	  .max = VM_PCI_SLOT_MAX,
+	  .arg = "SLOT",
+	  .doc = "PCI slot; without it the first free one" },
+	CONFIG_PCI_LATER,
+	{ .key = "host_mac", .kind = CONFIG_LATER },
+	{ .key = "fds", .option = "fd", .kind = CONFIG_LATER },
+	{ .key = "vhost_user", .kind = CONFIG_LATER, .harmless = "false" },
+	{ .key = "vhost_socket", .option = "socket", .kind = CONFIG_LATER },
+	{ .key = "vhost_mode", .kind = CONFIG_LATER, .harmless = "Client|client" },
+	{ .key = "rate_limiter_config", .kind = CONFIG_LATER },
+	{ .key = "bw_size", .kind = CONFIG_LATER },
+	{ .key = "bw_one_time_burst", .kind = CONFIG_LATER },
+	{ .key = "bw_refill_time", .kind = CONFIG_LATER },
+	{ .key = "ops_size", .kind = CONFIG_LATER },
+	{ .key = "ops_one_time_burst", .kind = CONFIG_LATER },
+	{ .key = "ops_refill_time", .kind = CONFIG_LATER },
+};
+const struct config_table net_table = {
+	.name = "Network interface",
+	.doc = "A virtio network device on a tap interface; may be given several times.",
+	.fields = net_fields,
+	.n_fields = ARRAY_SIZE(net_fields),
+	.size = sizeof(struct net_config),
+};
+
+static int check_tap(const struct vm_config *config, size_t i, struct err *err)
+{
+	const char *tap = config->nets[i].tap;
+	char pointer[32], quoted[CONFIG_QUOTE_MAX];
+
+	if (!tap)
+		return 0;
+	/* In the worker the name has become the pointer (vm_config_strip_resources()). */
+	snprintf(pointer, sizeof(pointer), "/net/%zu/tap", i);
+	if (strcmp(tap, pointer) == 0)
+		return 0;
+	if (!is_interface_name(tap))
+		return config_error(err,
+				    "/net/%zu/tap: %s is not an interface name, must have 1 to 15 "
+				    "characters without '/', ':', '%%' and spaces",
+				    i, config_quote(tap, quoted));
+	for (size_t j = 0; j < i; j++) {
+		if (g_strcmp0(tap, config->nets[j].tap) == 0)
+			return config_error(err,
+					    "/net/%zu/tap: %s is /net/%zu's too, must be another",
+					    i, config_quote(tap, quoted), j);
+	}
+	return 0;
+}
+
+static int check_mac(const struct net_config *net, size_t i, struct err *err)
+{
+	static const struct mac_addr zero;
+	char text[18];
+
+	if (!net->has_mac)
+		return 0;
+	config_mac_format(&net->mac, text);
+	if (memcmp(&net->mac, &zero, sizeof(zero)) == 0)
+		return config_error(err, "/net/%zu/mac: '%s' is no address, must not be all zero",
+				    i, text);
+	if (net->mac.bytes[0] & 1)
+		return config_error(err,
+				    "/net/%zu/mac: '%s' is a multicast address, must have an even "
+				    "first byte",
+				    i, text);
+	return 0;
+}
+
+static int check_host_address(const struct net_config *net, size_t i, struct err *err)
+{
+	if (!net->ip != !net->mask)
+		return config_error(err, "/net/%zu/%s: has no effect alone, needs /net/%zu/%s", i,
+				    net->ip ? "ip" : "mask", i, net->ip ? "mask" : "ip");
+	if (net->ip && address_family(net->ip) != address_family(net->mask))
+		return config_error(err,
+				    "/net/%zu/mask: '%s' is of another kind than /net/%zu/ip, must "
+				    "be both IPv4 or both IPv6",
+				    i, net->mask, i);
+	return 0;
+}
+
+static int check_queues(const struct net_config *net, const struct vm_config *config, size_t i,
+			struct err *err)
+{
+	if (net->num_queues % 2)
+		return config_error(err,
+				    "/net/%zu/num_queues: %u is odd, must count receive and send "
+				    "queues",
+				    i, net->num_queues);
+	if (net->num_queues / 2u > config->cpus.boot_vcpus)
+		return config_error(err,
+				    "/net/%zu/num_queues: %u is more than two per vCPU, must be at "
+				    "most %u",
+				    i, net->num_queues, 2 * config->cpus.boot_vcpus);
+	if (net->queue_size & (net->queue_size - 1))
+		return config_error(
+			err, "/net/%zu/queue_size: %u is not a power of two, must be like 256", i,
+			net->queue_size);
+	return 0;
+}
+
+static int check_offloads(const struct net_config *net, size_t i, struct err *err)
+{
+	/* Segmentation needs checksums: virtio 1.3, 5.1.3.1. */
+	if (net->offload_csum || (!net->offload_tso && !net->offload_ufo))
+		return 0;
+	return config_error(err,
+			    "/net/%zu/%s: needs /net/%zu/offload_csum, must be false without it", i,
+			    net->offload_tso ? "offload_tso" : "offload_ufo", i);
+}
+
+int check_nets(const struct vm_config *config, struct err *err)
+{
+	for (size_t i = 0; i < config->n_nets; i++) {
+		const struct net_config *net = &config->nets[i];
+		int r;
+
+		if ((r = check_tap(config, i, err)) < 0 || (r = check_mac(net, i, err)) < 0 ||
+		    (r = check_host_address(net, i, err)) < 0 ||
+		    (r = check_queues(net, config, i, err)) < 0 ||
+		    (r = check_offloads(net, i, err)) < 0)
+			return r;
+	}
+	return 0;
+}

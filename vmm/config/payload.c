@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+
+#include "vmm/base/err.h"
+#include "vmm/config/check.h"
+#include "vmm/config/tables.h"
+
+static const struct config_field payload_fields[] = {
+	{ .key = "firmware",
+	  .kind = CONFIG_STRING,
+	  .flags = CONFIG_OPTIONAL | CONFIG_RESOURCE,
+	  CONFIG_AT(struct payload_config, firmware),
+	  .check = check_path,
+	  .resource = RESOURCE_FILE_READ,
+	  .arg = "PATH",
+	  .doc = "firmware to start, instead of a kernel" },
+	{ .key = "kernel",
+	  .kind = CONFIG_STRING,
+	  .flags = CONFIG_OPTIONAL | CONFIG_RESOURCE,
+	  CONFIG_AT(struct payload_config, kernel),
+	  .check = check_path,
+	  .resource = RESOURCE_FILE_READ,
+	  .arg = "PATH",
+	  .doc = "kernel to start: bzImage, or ELF with a PVH note" },
+	{ .key = "initramfs",
+	  .kind = CONFIG_STRING,
+	  .flags = CONFIG_OPTIONAL | CONFIG_RESOURCE,
+	  CONFIG_AT(struct payload_config, initramfs),
+	  .check = check_path,
+	  .resource = RESOURCE_FILE_READ,
+	  .arg = "PATH",
+	  .doc = "initial RAM file system for the kernel" },
+	{ .key = "cmdline",
+	  .kind = CONFIG_STRING,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct payload_config, cmdline),
+	  .check = check_cmdline,
+	  .arg = "TEXT",
+	  .doc = "command line of the kernel" },
+	{ .key = "igvm", .kind = CONFIG_LATER },
+	{ .key = "host_data", .kind = CONFIG_LATER },
+	{ .key = "fw_cfg_config", .kind = CONFIG_LATER },
+};
+const struct config_table payload_table = {
+	.name = "Payload",
+	.doc = "What the machine starts: a kernel, or a firmware.  As options, each of these keys "
+	       "is an option of its own.",
+	.fields = payload_fields,
+	.n_fields = ARRAY_SIZE(payload_fields),
+	.size = sizeof(struct payload_config),
+};
+
+int check_payload(const struct vm_config *config, struct err *err)
+{
+	const struct payload_config *payload = &config->payload;
+
+	if (!payload->kernel && !payload->firmware)
+		return config_error(err, "/payload: names nothing to start, must have 'kernel' or "
+					 "'firmware'");
+	if (payload->kernel && payload->firmware)
+		return config_error(err,
+				    "/payload/firmware: cannot be had with /payload/kernel, must "
+				    "be one of them");
+	if (payload->firmware && payload->initramfs)
+		return config_error(err, "/payload/initramfs: has no effect with a firmware, needs "
+					 "/payload/kernel");
+	if (payload->firmware && payload->cmdline)
+		return config_error(err, "/payload/cmdline: has no effect with a firmware, needs "
+					 "/payload/kernel");
+	return 0;
+}

@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/config/vm-config.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/base/err.h"
+#include "vmm/config/check.h"
+#include "vmm/config/tables.h"
+
+static const struct config_field rng_fields[] = {
+	{ .key = "src",
+	  .kind = CONFIG_STRING,
+	  .flags = CONFIG_RESOURCE,
+	  CONFIG_AT(struct rng_config, src),
+	  .check = check_path,
+	  .resource = RESOURCE_SOURCE,
+	  .def_text = "/dev/urandom",
+	  .arg = "PATH",
+	  .doc = "where the random bytes come from" },
+	CONFIG_PCI_FIXED,
+};
+const struct config_table rng_table = {
+	.name = "Random numbers",
+	.doc = "The virtio entropy device, which every machine has.",
+	.fields = rng_fields,
+	.n_fields = ARRAY_SIZE(rng_fields),
+	.size = sizeof(struct rng_config),
+};
+
+#define SECTION(name, option_name, section_table)                                                  \
+	{                                                                                          \
+		.key = #name, .option = option_name, .kind = CONFIG_STRUCT,                        \
+		.flags = CONFIG_OPTIONAL, CONFIG_AT(struct vm_config, name),                       \
+		.table = &section_table                                                            \
+	}
+#define LATER(name, option_name, harmless_value)                                                   \
+	{                                                                                          \
+		.key = name, .option = option_name, .kind = CONFIG_LATER,                          \
+		.harmless = harmless_value                                                         \
+	}
+
+static const struct config_field vm_fields[] = {
+	SECTION(cpus, NULL, cpus_table),
+	SECTION(memory, NULL, memory_table),
+	SECTION(payload, NULL, payload_table),
+	{ .key = "disks",
+	  .option = "disk",
+	  .kind = CONFIG_LIST,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct vm_config, disks),
+	  .count = offsetof(struct vm_config, n_disks),
+	  .table = &disk_table,
+	  .list_max = VM_DISKS_MAX },
+	{ .key = "net",
+	  .kind = CONFIG_LIST,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct vm_config, nets),
+	  .count = offsetof(struct vm_config, n_nets),
+	  .table = &net_table,
+	  .list_max = VM_NETS_MAX },
+	SECTION(rng, NULL, rng_table),
+	SECTION(serial, NULL, serial_table),
+	SECTION(console, NULL, console_table),
+	SECTION(debug_console, "debug-console", debug_console_table),
+	SECTION(platform, NULL, platform_table),
+	LATER("rate_limit_groups", "rate-limit-group", NULL),
+	LATER("rtc", NULL, NULL),
+	LATER("balloon", NULL, NULL),
+	LATER("fs", NULL, NULL),
+	LATER("generic_vhost_user", "generic-vhost-user", NULL),
+	LATER("pmem", NULL, NULL),
+	LATER("devices", "device", NULL),
+	LATER("user_devices", "user-device", NULL),
+	LATER("vdpa", NULL, NULL),
+	LATER("vsock", NULL, NULL),
+	LATER("pvpanic", NULL, "false"),
+	LATER("iommu", NULL, "false"),
+	LATER("numa", NULL, NULL),
+	LATER("sgx_epc", "sgx-epc", NULL),
+	LATER("watchdog", NULL, "false"),
+	LATER("gdb", NULL, "false"),
+	LATER("pci_segments", "pci-segment", NULL),
+	LATER("tpm", NULL, NULL),
+	LATER("landlock_enable", "landlock", "false"),
+	LATER("landlock_rules", "landlock-rules", NULL),
+	LATER("ivshmem", NULL, NULL),
+	LATER("pvmemcontrol", NULL, NULL),
+	LATER("preserved_fds", NULL, NULL),
+};
+const struct config_table vm_table = {
+	.name = "Virtual machine",
+	.doc = "A definition is one JSON object with the keys of Cloud Hypervisor's VmConfig.",
+	.fields = vm_fields,
+	.n_fields = ARRAY_SIZE(vm_fields),
+	.size = sizeof(struct vm_config),
+};
+
+/* --- what devices share ---------------------------------------------------- */
+
+/* One list over all kinds, in the order in which they are plugged in. */
+struct device_ref {
+	const char *list; /* "disks" */
+	size_t index;
+	char **id;
+	bool has_slot;
+	uint8_t slot;
+};
+
+static size_t list_devices(const struct vm_config *config,
+			   struct device_ref devices[VM_DISKS_MAX + VM_NETS_MAX])
+{
+	size_t n = 0;
+
+	assert(config->n_disks <= VM_DISKS_MAX && config->n_nets <= VM_NETS_MAX);
+	for (size_t i = 0; i < config->n_disks; i++) {
+		struct disk_config *disk = &config->disks[i];
+
+		devices[n++] = (struct device_ref){ "disks", i, &disk->id, disk->has_pci_device_id,
+						    disk->pci_device_id };
+	}
+	for (size_t i = 0; i < config->n_nets; i++) {
+		struct net_config *net = &config->nets[i];
+
+		devices[n++] = (struct device_ref){ "net", i, &net->id, net->has_pci_device_id,
+						    net->pci_device_id };
+	}
+	return n;
+}
+
+static bool id_taken(const struct device_ref *devices, size_t n, const char *id)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (g_strcmp0(*devices[i].id, id) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Cloud Hypervisor's scheme: one counter over all kinds, "_disk0", "_net1". */
+static void choose_ids(struct vm_config *config)
+{
+	struct device_ref devices[VM_DISKS_MAX + VM_NETS_MAX];
+	size_t n = list_devices(config, devices);
+	unsigned int counter = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const char *kind = strcmp(devices[i].list, "disks") == 0 ? "disk" : "net";
+
+		while (!*devices[i].id) {
+			g_autofree char *id = g_strdup_printf("_%s%u", kind, counter++);
+
+			if (!id_taken(devices, n, id))
+				*devices[i].id = g_steal_pointer(&id);
+		}
+	}
+}
+
+int check_devices(const struct vm_config *config, struct err *err)
+{
+	struct device_ref devices[VM_DISKS_MAX + VM_NETS_MAX];
+	size_t n = list_devices(config, devices);
+	/* Entropy always, the virtio console if wanted. */
+	size_t n_slots = n + 1 + (config->console.mode != CONSOLE_MODE_OFF);
+
+	for (size_t i = 0; i < n; i++) {
+		const struct device_ref *a = &devices[i];
+
+		for (size_t j = 0; j < i; j++) {
+			const struct device_ref *b = &devices[j];
+
+			if (*a->id && g_strcmp0(*a->id, *b->id) == 0)
+				return config_error(err,
+						    "/%s/%zu/id: '%s' is /%s/%zu's too, must be "
+						    "unique",
+						    a->list, a->index, *a->id, b->list, b->index);
+			if (a->has_slot && b->has_slot && a->slot == b->slot)
+				return config_error(
+					err,
+					"/%s/%zu/pci_device_id: %u is /%s/%zu's too, must "
+					"be unique",
+					a->list, a->index, a->slot, b->list, b->index);
+		}
+	}
+	if (n_slots > VM_PCI_SLOT_MAX)
+		return config_error(
+			err,
+			"/disks: %zu disks, %zu nets and %zu other devices need %zu PCI "
+			"slots, must be at most %d",
+			config->n_disks, config->n_nets, n_slots - n, n_slots, VM_PCI_SLOT_MAX);
+	return 0;
+}
+
+/* --- the public functions -------------------------------------------------- */
+
+int vm_config_parse(GVariant *dict, struct vm_config **ret, struct err *err)
+{
+	static int (*const checks[])(const struct vm_config *config, struct err *err) = {
+		check_cpus, check_memory,   check_payload,  check_disks,
+		check_nets, check_consoles, check_platform, check_devices,
+	};
+	const struct config_path root = { 0 };
+	g_autoptr(GVariant) top = config_value_unwrap(dict);
+	_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
+	int r;
+
+	config = g_new0(struct vm_config, 1);
+	r = config_parse(&vm_table, top, &root, config, err);
+	if (r < 0)
+		return r;
+	if (config->cpus.max_vcpus == 0)
+		config->cpus.max_vcpus = config->cpus.boot_vcpus;
+	for (size_t i = 0; i < ARRAY_SIZE(checks); i++) {
+		r = checks[i](config, err);
+		if (r < 0)
+			return r;
+	}
+	choose_ids(config);
+	*ret = TAKE_PTR(config);
+	return 0;
+}
+
+GVariant *vm_config_serialise(const struct vm_config *config)
+{
+	return config_serialise(&vm_table, config);
+}
+
+void vm_config_free(struct vm_config *config)
+{
+	if (!config)
+		return;
+	config_clear(&vm_table, config);
+	g_free(config);
+}
+
+struct resource_walk {
+	int (*fn)(const struct resource *res, char **value, void *data, struct err *err);
+	void *data;
+	struct err *err;
+};
+
+static void fill_disk(struct resource *res, const struct disk_config *disk)
+{
+	res->readonly = disk->readonly;
+	res->direct = disk->direct;
+}
+
+static int walk(const struct config_table *table, void *base, const char *pointer, size_t index,
+		const struct resource_walk *w)
+{
+	for (size_t i = 0; i < table->n_fields; i++) {
+		const struct config_field *field = &table->fields[i];
+		g_autofree char *here = g_strdup_printf("%s/%s", pointer, field->key);
+		int r = 0;
+
+		if (field->flags & CONFIG_RESOURCE) {
+			char **value = (char **)(void *)((char *)base + field->offset);
+			struct resource res = {
+				.pointer = here,
+				.kind = field->resource,
+				.value = *value,
+				.readonly = field->resource == RESOURCE_FILE_READ ||
+					    field->resource == RESOURCE_SOURCE,
+				.index = index,
+			};
+
+			if (table == &disk_table)
+				fill_disk(&res, base);
+			if (*value || field->resource == RESOURCE_TAP)
+				r = w->fn(&res, value, w->data, w->err);
+		} else if (field->kind == CONFIG_STRUCT && config_is_present(field, base)) {
+			r = walk(field->table, (char *)base + field->offset, here, 0, w);
+		} else if (field->kind == CONFIG_LIST) {
+			for (size_t j = 0; r == 0 && j < config_list_count(field, base); j++) {
+				g_autofree char *item = g_strdup_printf("%s/%zu", here, j);
+
+				r = walk(field->table, config_list_at(field, base, j), item, j, w);
+			}
+		}
+		if (r != 0)
+			return r;
+	}
+	return 0;
+}
+
+struct foreach_data {
+	int (*fn)(const struct resource *res, void *data, struct err *err);
+	void *data;
+};
+
+static int foreach_one(const struct resource *res, char **value _unused_, void *data,
+		       struct err *err)
+{
+	struct foreach_data *f = data;
+
+	return f->fn(res, f->data, err);
+}
+
+int vm_config_foreach_resource(const struct vm_config *config,
+			       int (*fn)(const struct resource *res, void *data, struct err *err),
+			       void *data, struct err *err)
+{
+	struct foreach_data f = { fn, data };
+	struct resource_walk w = { foreach_one, &f, err };
+
+	/* The walk is shared with stripping; foreach_one() changes nothing. */
+	return walk(&vm_table, (void *)(uintptr_t)config, "", 0, &w);
+}
+
+static int strip_one(const struct resource *res, char **value, void *data _unused_,
+		     struct err *err _unused_)
+{
+	g_free(*value);
+	*value = g_strdup(res->pointer);
+	return 0;
+}
+
+void vm_config_strip_resources(struct vm_config *config)
+{
+	struct resource_walk w = { strip_one, NULL, NULL };
+
+	walk(&vm_table, config, "", 0, &w);
+}
