@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Guest RAM
+ *
+ * The only place that turns a guest-physical address (gpa) into a pointer.
+ * Every access is checked against the whole range and against overflow.
+ * Layout (arch/x86/layout.h): RAM from 0 up to the 32-bit hole at 3 GiB, the
+ * rest from 4 GiB.
+ *
+ * Contents of guest memory may change at any time: read each datum once with
+ * guest_read(), then validate the copy.  An iovec from guest_iov() goes to the
+ * kernel (readv, io_uring) and is never parsed through.
+ *
+ * The region table is set up by the control thread before any other thread
+ * runs and only grows; readers need no lock.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+#include "vmm/base/cleanup.h"
+
+struct err;
+struct hv_vm;
+
+#define GUEST_REGIONS_MAX 64
+
+struct guest_region {
+	uint64_t gpa, size;  /* bytes */
+	uint8_t *hva;
+	int fd;              /* memfd behind it, or -EBADF */
+	uint64_t fd_off;
+	uint32_t slot;       /* hypervisor memory slot */
+};
+
+struct guest_mem {
+	struct guest_region regions[GUEST_REGIONS_MAX]; /* by ascending gpa */
+	_Atomic uint32_t n_regions;
+	struct hv_vm *hv;
+	bool keep_pages;     /* reserved, prefaulted or huge: emptying keeps what was set aside */
+};
+
+struct guest_mem_params {
+	uint64_t size;       /* bytes, multiple of 4 KiB */
+	uint64_t hole_start, hole_end; /* nothing between; RAM goes on at hole_end */
+	bool shared, hugepages, prefault, reserve, thp, mergeable;
+	uint64_t hugepage_size; /* 0 = host default */
+};
+
+/* Maps RAM and tells the hypervisor (hv NULL: tests). Control thread. */
+int guest_mem_init(struct guest_mem *mem, struct hv_vm *hv, const struct guest_mem_params *params,
+		   struct err *err);
+void guest_mem_deinit(struct guest_mem *mem);
+/*
+ * All zeroes again; the host has its pages back unless they were asked to be there
+ * (reserve, prefault, hugepages).  vCPUs and I/O threads parked.
+ */
+int guest_mem_clear(struct guest_mem *mem, struct err *err);
+uint64_t guest_mem_size(const struct guest_mem *mem);
+
+/* Any thread: is every byte of [gpa, gpa+len) RAM?  True for len 0. */
+bool guest_covers(const struct guest_mem *mem, uint64_t gpa, size_t len);
+/* Any thread. 0, or -EFAULT when any byte is outside RAM (then nothing was copied). */
+_must_check_ int guest_read(const struct guest_mem *mem, uint64_t gpa, void *buf, size_t len);
+_must_check_ int guest_write(struct guest_mem *mem, uint64_t gpa, const void *buf, size_t len);
+_must_check_ int guest_fill(struct guest_mem *mem, uint64_t gpa, uint8_t byte, size_t len);
+
+/*
+ * Appends iovecs for [gpa, gpa+len) to iov[*n..max): at most one a region.
+ * 0, -EFAULT outside RAM, -ENOBUFS when max is too small; *n unchanged then.
+ */
+_must_check_ int guest_iov(const struct guest_mem *mem, uint64_t gpa, size_t len, struct iovec *iov,
+			   size_t max, size_t *n);
+
+/*
+ * A range inside one region, for virtqueue rings, which are accessed by single
+ * loads and stores (vmm/virtio/queue.c), and for loaders before the guest runs.
+ * NULL when it is not wholly inside one region, or not aligned to align.
+ */
+void *guest_range(const struct guest_mem *mem, uint64_t gpa, size_t len, size_t align);
