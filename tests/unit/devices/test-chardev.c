@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/devices/chardev.h"
+
+#include <fcntl.h>
+#include <glib.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include "vmm/base/err.h"
+#include "vmm/base/fd.h"
+
+struct fixture {
+	struct loop loop;
+	struct chardev c;
+	/* The receiver: takes up to room bytes; what came is in got. */
+	pthread_mutex_t lock; /* not GMutex, whose waiting TSan cannot see */
+	pthread_cond_t changed;
+	size_t room;
+	GString *got;
+};
+
+static size_t receive(void *data, const uint8_t *buf, size_t len)
+{
+	struct fixture *f = data;
+	size_t n;
+
+	pthread_mutex_lock(&f->lock);
+	n = MIN(len, f->room);
+	g_string_append_len(f->got, (const char *)buf, (gssize)n);
+	f->room -= n;
+	pthread_cond_broadcast(&f->changed);
+	pthread_mutex_unlock(&f->lock);
+	return n;
+}
+
+static void set_up_mode(struct fixture *f, enum console_mode mode, int file_fd)
+{
+	struct err err = { 0 };
+
+	pthread_mutex_init(&f->lock, NULL);
+	pthread_cond_init(&f->changed, NULL);
+	f->room = 1000;
+	f->got = g_string_new(NULL);
+	g_assert_cmpint(loop_start(&f->loop, "io", NULL, &err), ==, 0);
+	g_assert_cmpint(chardev_init(&f->c, "serial", mode, file_fd, &f->loop, &err), ==, 0);
+	chardev_set_receiver(&f->c, receive, f);
+}
+
+static void set_up(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+	set_up_mode(f, CONSOLE_MODE_TTY, -EBADF);
+}
+
+static void tear_down(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+	chardev_deinit(&f->c);
+	loop_stop(&f->loop);
+	g_string_free(f->got, TRUE);
+	pthread_mutex_destroy(&f->lock);
+	pthread_cond_destroy(&f->changed);
+}
+
+static int open_client(struct fixture *f, bool force, bool readonly)
+{
+	struct err err = { 0 };
+	int fd = -EBADF;
+
+	g_assert_cmpint(chardev_open(&f->c, force, readonly, &fd, &err), ==, 0);
+	return fd;
+}
+
+static void assert_read(int fd, const char *expected)
+{
+	size_t len = strlen(expected);
+	g_autofree char *buf = g_malloc0(len + 1);
+
+	for (size_t n = 0; n < len;) {
+		ssize_t r = read(fd, buf + n, len - n);
+
+		g_assert_cmpint(r, >, 0);
+		n += (size_t)r;
+	}
+	g_assert_cmpstr(buf, ==, expected);
+}
+
+static void assert_received(struct fixture *f, const char *expected)
+{
+	struct timespec end;
+
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += 5;
+	pthread_mutex_lock(&f->lock);
+	while (f->got->len < strlen(expected))
+		if (pthread_cond_timedwait(&f->changed, &f->lock, &end) != 0)
+			break;
+	g_assert_cmpstr(f->got->str, ==, expected);
+	pthread_mutex_unlock(&f->lock);
+}
+
+static void test_output(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+	_cleanup_close_ int fd = -EBADF;
+
+	chardev_write(&f->c, "before ", 7);
+	fd = open_client(f, false, false);
+	assert_read(fd, "before ");
+	chardev_write(&f->c, "after", 5);
+	assert_read(fd, "after");
+	for (char ch = 'a'; ch <= 'z'; ch++)
+		chardev_write(&f->c, &ch, 1);
+	assert_read(fd, "abcdefghijklmnopqrstuvwxyz");
+	g_assert_cmpuint(f->c.dropped, ==, 0);
+}
+
+static void test_replay_last_64k(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+	g_autoptr(GString) all = g_string_new(NULL);
+	_cleanup_close_ int fd = -EBADF;
+	int again;
+
+	for (unsigned int i = 0; i < 20000; i++) {
+		char line[16];
+		int n = g_snprintf(line, sizeof(line), "%07u\n", i);
+
+		g_string_append(all, line);
+		chardev_write(&f->c, line, (size_t)n);
+	}
+	fd = open_client(f, false, false);
+	assert_read(fd, all->str + all->len - CHARDEV_RING);
+	/* The next one gets the same. */
+	again = open_client(f, true, false);
+	assert_read(again, all->str + all->len - CHARDEV_RING);
+	close(again);
+}
+
+static void test_in_use(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+	_cleanup_close_ int first = open_client(f, false, false), second = -EBADF;
+	struct err err = { 0 };
+	int fd = -EBADF;
+	char byte;
+
+	g_assert_cmpint(chardev_open(&f->c, false, false, &fd, &err), ==, -EBUSY);
+	g_assert_cmpint(err.fault, ==, FAULT_CONSOLE_IN_USE);
+	g_assert_cmpstr(err.msg, ==, "console 'serial' is in use by another client");
+	g_assert_cmpint(fd, ==, -EBADF);
+	second = open_client(f, true, false);
+	g_assert_cmpint(read(first, &byte, 1), ==, 0); /* turned out */
+	chardev_write(&f->c, "x", 1);
+	assert_read(second, "x");
+}
+
+static void test_client_leaves(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+	for (int i = 0; i < 50; i++) {
+		struct err err = { 0 };
+		int fd = -EBADF;
+
+		/* Without force: the one before has been noticed to be gone, sooner or later. */
+		while (chardev_open(&f->c, false, i % 2, &fd, &err) < 0) {
+			g_assert_cmpint(err.fault, ==, FAULT_CONSOLE_IN_USE);
+			err_clear(&err);
+		}
+		chardev_write(&f->c, "hello", 5);
+		close(fd);
+	}
+}
+
+static void test_half_closed(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+	_cleanup_close_ int fd = open_client(f, false, false);
+
+	g_assert_cmpint(write(fd, "last", 4), ==, 4);
+	g_assert_cmpint(shutdown(fd, SHUT_WR), ==, 0);
+	assert_received(f, "last");
+	chardev_write(&f->c, "still there", 11);
+	assert_read(fd, "still there");
+	chardev_receive_more(&f->c);
+	chardev_write(&f->c, "!", 1);
+	assert_read(fd, "!");
+}
+
+static void test_input(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+	_cleanup_close_ int fd = open_client(f, false, false);
+
+	g_assert_cmpint(write(fd, "ls\n", 3), ==, 3);
+	assert_received(f, "ls\n");
+}
+
+static void test_input_waits_for_room(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+	_cleanup_close_ int fd = open_client(f, false, false);
+
+	pthread_mutex_lock(&f->lock);
+	f->room = 4;
+	pthread_mutex_unlock(&f->lock);
+	g_assert_cmpint(write(fd, "0123456789", 10), ==, 10);
+	assert_received(f, "0123");
+	for (size_t i = 4; i < 10; i++) {
+		g_autofree char *expected = g_strndup("0123456789", i + 1);
+
+		pthread_mutex_lock(&f->lock);
+		f->room = 1;
+		pthread_mutex_unlock(&f->lock);
+		chardev_receive_more(&f->c);
+		assert_received(f, expected);
+	}
+}
+
+static void test_readonly(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+	_cleanup_close_ int fd = open_client(f, false, true);
+
+	g_assert_cmpint(write(fd, "rm -rf /\n", 9), ==, 9);
+	chardev_write(&f->c, "ok", 2);
+	assert_read(fd, "ok");
+	g_assert_cmpuint(f->got->len, ==, 0);
+}
+
+/* A client that does not read costs the guest nothing, and finds a gap, then the end. */
+static void test_slow_client(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+	_cleanup_close_ int fd = open_client(f, false, false);
+	g_autofree char *chunk = g_malloc(4096);
+	uint64_t total = 0, got = 0;
+	char last = 0;
+
+	for (unsigned int i = 0; i < 1000; i++) {
+		memset(chunk, 'a' + (int)(i % 26), 4096);
+		chardev_write(&f->c, chunk, 4096);
+		total += 4096;
+	}
+	chardev_write(&f->c, "$", 1);
+	total++;
+	while (last != '$') {
+		ssize_t n = read(fd, chunk, 4096);
+
+		g_assert_cmpint(n, >, 0);
+		got += (uint64_t)n;
+		last = chunk[n - 1];
+	}
+	g_assert_cmpuint(f->c.dropped, >, 0);
+	g_assert_cmpuint(got + f->c.dropped, ==, total);
+}
+
+/* A device on the loop's thread (virtio-console) writes more than the ring in one go. */
+struct big {
+	struct chardev *c;
+	char *data;
+	size_t len;
+};
+
+static void write_big(void *data)
+{
+	struct big *big = data;
+
+	chardev_write(big->c, big->data, big->len);
+}
+
+static void test_big_write_on_loop(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+	_cleanup_close_ int fd = open_client(f, false, false);
+	struct big big = { .c = &f->c, .len = 3 * CHARDEV_RING / 2 };
+
+	big.data = g_malloc0(big.len + 1);
+	memset(big.data, 'x', big.len);
+	loop_call(&f->loop, write_big, &big);
+	assert_read(fd, big.data);
+	g_assert_cmpuint(f->c.dropped, ==, 0);
+	g_free(big.data);
+}
+
+static void test_while_parked(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+	_cleanup_close_ int fd = -EBADF;
+	struct pollfd p;
+
+	loop_park(&f->loop);
+	fd = open_client(f, false, false);
+	chardev_write(&f->c, "later", 5);
+	p = (struct pollfd){ .fd = fd, .events = POLLIN };
+	g_assert_cmpint(poll(&p, 1, 20), ==, 0);
+	loop_unpark(&f->loop);
+	assert_read(fd, "later");
+}
+
+static gpointer write_lines(gpointer data)
+{
+	for (int i = 0; i < 500; i++)
+		chardev_write(data, "0123456789abcde\n", 16);
+	return NULL;
+}
+
+static void test_writers(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+	_cleanup_close_ int fd = open_client(f, false, false);
+	GThread *threads[2];
+	g_autoptr(GString) expected = g_string_new(NULL);
+
+	for (int i = 0; i < 2; i++)
+		threads[i] = g_thread_new("vcpu", write_lines, &f->c);
+	for (int i = 0; i < 1000; i++)
+		g_string_append(expected, "0123456789abcde\n");
+	assert_read(fd, expected->str);
+	for (int i = 0; i < 2; i++)
+		g_thread_join(threads[i]);
+}
+
+static void test_file(void)
+{
+	struct fixture f = { 0 };
+	_cleanup_close_ int fd = memfd_create("log", MFD_CLOEXEC);
+	char buf[16] = "";
+	struct err err = { 0 };
+	int client = -EBADF;
+
+	set_up_mode(&f, CONSOLE_MODE_FILE, fd_dup(fd));
+	chardev_write(&f.c, "hello ", 6);
+	chardev_write(&f.c, "file", 4);
+	g_assert_cmpint(pread(fd, buf, sizeof(buf), 0), ==, 10);
+	g_assert_cmpstr(buf, ==, "hello file");
+	g_assert_cmpint(chardev_open(&f.c, false, false, &client, &err), ==, -ENXIO);
+	g_assert_cmpint(err.fault, ==, FAULT_NO_SUCH_CONSOLE);
+	g_assert_cmpstr(err.msg, ==, "console 'serial' cannot be opened: its mode is not Tty");
+	chardev_receive_more(&f.c);
+	tear_down(&f, NULL);
+}
+
+static void test_null(void)
+{
+	static const enum console_mode modes[] = { CONSOLE_MODE_OFF, CONSOLE_MODE_NULL };
+
+	for (size_t i = 0; i < G_N_ELEMENTS(modes); i++) {
+		struct fixture f = { 0 };
+
+		set_up_mode(&f, modes[i], -EBADF);
+		chardev_write(&f.c, "nobody", 6);
+		g_assert_null(f.c.ring);
+		tear_down(&f, NULL);
+	}
+}
+
+#define ADD(path, fn) g_test_add(path, struct fixture, NULL, set_up, fn, tear_down)
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+	ADD("/devices/chardev/output", test_output);
+	ADD("/devices/chardev/replay-last-64k", test_replay_last_64k);
+	ADD("/devices/chardev/in-use", test_in_use);
+	ADD("/devices/chardev/client-leaves", test_client_leaves);
+	ADD("/devices/chardev/half-closed", test_half_closed);
+	ADD("/devices/chardev/input", test_input);
+	ADD("/devices/chardev/input-waits-for-room", test_input_waits_for_room);
+	ADD("/devices/chardev/readonly", test_readonly);
+	ADD("/devices/chardev/slow-client", test_slow_client);
+	ADD("/devices/chardev/big-write-on-loop", test_big_write_on_loop);
+	ADD("/devices/chardev/while-parked", test_while_parked);
+	ADD("/devices/chardev/writers", test_writers);
+	g_test_add_func("/devices/chardev/file", test_file);
+	g_test_add_func("/devices/chardev/null", test_null);
+	return g_test_run();
+}
