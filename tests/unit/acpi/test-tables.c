@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ACPI tables in guest memory: found, checksummed, with the right contents, and
+ * accepted by Intel's disassembler and compiler without a warning
+ */
+#include <glib.h>
+#include <glib/gstdio.h>
+#include <string.h>
+
+#include "vmm/acpi/acpi-abi.h"
+#include "vmm/acpi/tables.h"
+#include "vmm/arch/x86/layout.h"
+#include "vmm/arch/x86/memory-map.h"
+#include "vmm/base/err.h"
+#include "vmm/base/math.h"
+#include "vmm/config/vm-config.h"
+#include "vmm/memory/guest-memory.h"
+
+struct fixture {
+	struct guest_mem mem;
+	struct x86_windows windows;
+	struct cpus_config cpus;
+	uint64_t rsdp_gpa;
+};
+
+static void build(struct fixture *f, uint32_t boot, uint32_t max, uint32_t n_segments, bool serial)
+{
+	const struct guest_mem_params mp = {
+		.size = 64 * MIB,
+		.hole_start = LAYOUT_HOLE_START,
+		.hole_end = LAYOUT_HOLE_END,
+	};
+	struct err err = { 0 };
+	int r;
+
+	memset(f, 0, sizeof(*f));
+	r = guest_mem_init(&f->mem, NULL, &mp, &err);
+	g_assert_cmpstr(err.msg, ==, "");
+	g_assert_cmpint(r, ==, 0);
+	r = x86_windows_init(&f->windows, 6 * GIB, 46, &err);
+	g_assert_cmpint(r, ==, 0);
+	f->cpus = (struct cpus_config){ .boot_vcpus = boot, .max_vcpus = max };
+	r = acpi_build(&f->mem,
+		       &(struct acpi_params){ .cpus = &f->cpus,
+					      .windows = &f->windows,
+					      .n_segments = n_segments,
+					      .serial = serial },
+		       &f->rsdp_gpa, &err);
+	g_assert_cmpstr(err.msg, ==, "");
+	g_assert_cmpint(r, ==, 0);
+}
+
+static void fixture_cleanup(struct fixture *f)
+{
+	guest_mem_deinit(&f->mem);
+}
+
+static uint8_t sum(const void *data, size_t len)
+{
+	const uint8_t *p = data;
+	uint8_t s = 0;
+
+	while (len--)
+		s = (uint8_t)(s + *p++);
+	return s;
+}
+
+/* A copy of the table at gpa, checksum verified; g_free it. */
+static void *table_at(struct fixture *f, uint64_t gpa, size_t *ret_len)
+{
+	struct acpi_header h;
+	uint8_t *table;
+
+	g_assert_cmpint(guest_read(&f->mem, gpa, &h, sizeof(h)), ==, 0);
+	*ret_len = le32_get(h.length);
+	table = g_malloc(*ret_len);
+	g_assert_cmpint(guest_read(&f->mem, gpa, table, *ret_len), ==, 0);
+	g_assert_cmpuint(sum(table, *ret_len), ==, 0);
+	g_assert_cmpmem(h.oem_id, 6, "BRUME ", 6);
+	return table;
+}
+
+static uint64_t find_gpa(struct fixture *f, const char *signature)
+{
+	struct acpi_rsdp rsdp;
+	g_autofree uint8_t *xsdt = NULL;
+	size_t len;
+
+	g_assert_cmpint(guest_read(&f->mem, f->rsdp_gpa, &rsdp, sizeof(rsdp)), ==, 0);
+	if (strcmp(signature, "XSDT") == 0)
+		return le64_get(rsdp.xsdt_address);
+	xsdt = table_at(f, le64_get(rsdp.xsdt_address), &len);
+	for (size_t i = sizeof(struct acpi_header); i + 8 <= len; i += 8) {
+		uint64_t gpa = bytes_get_le(xsdt + i, 8);
+		char sig[4];
+
+		g_assert_cmpint(guest_read(&f->mem, gpa, sig, 4), ==, 0);
+		if (memcmp(sig, signature, 4) == 0)
+			return gpa;
+		if (memcmp(sig, "FACP", 4) == 0 && strcmp(signature, "DSDT") == 0) {
+			struct acpi_fadt fadt;
+
+			g_assert_cmpint(guest_read(&f->mem, gpa, &fadt, sizeof(fadt)), ==, 0);
+			return le64_get(fadt.x_dsdt);
+		}
+	}
+	g_assert_not_reached();
+}
+
+static void test_rsdp(void)
+{
+	_cleanup_(fixture_cleanup) struct fixture f;
+	struct acpi_rsdp rsdp;
+
+	build(&f, 1, 1, 1, true);
+	g_assert_cmphex(f.rsdp_gpa, ==, 0xa0000);
+	g_assert_cmpint(guest_read(&f.mem, f.rsdp_gpa, &rsdp, sizeof(rsdp)), ==, 0);
+	g_assert_cmpmem(rsdp.signature, 8, "RSD PTR ", 8);
+	g_assert_cmpuint(sum(&rsdp, 20), ==, 0);
+	g_assert_cmpuint(sum(&rsdp, sizeof(rsdp)), ==, 0);
+	g_assert_cmpuint(rsdp.revision, ==, 2);
+}
+
+static void test_fadt(void)
+{
+	_cleanup_(fixture_cleanup) struct fixture f;
+	g_autofree struct acpi_fadt *fadt = NULL;
+	g_autofree struct acpi_header *dsdt = NULL;
+	size_t len;
+
+	build(&f, 1, 1, 1, true);
+	fadt = table_at(&f, find_gpa(&f, "FACP"), &len);
+	g_assert_cmpuint(len, ==, 276);
+	g_assert_cmpuint(fadt->header.revision, ==, 6);
+	g_assert_cmphex(le32_get(fadt->flags) & ACPI_FADT_HW_REDUCED, !=, 0);
+	g_assert_cmphex(le64_get(fadt->reset_reg.address), ==, 0x600);
+	g_assert_cmphex(le64_get(fadt->sleep_control_reg.address), ==, 0x600);
+	g_assert_cmphex(le64_get(fadt->sleep_status_reg.address), ==, 0x600);
+	g_assert_cmphex(le64_get(fadt->x_pm_tmr_blk.address), ==, 0x608);
+	dsdt = table_at(&f, le64_get(fadt->x_dsdt), &len);
+	g_assert_cmpmem(dsdt->signature, 4, "DSDT", 4);
+	g_assert_cmpuint(dsdt->revision, >=, 2);
+}
+
+static void test_madt(void)
+{
+	_cleanup_(fixture_cleanup) struct fixture f;
+	g_autofree uint8_t *madt = NULL;
+	size_t len, n_cpus = 0, n_ioapics = 0;
+
+	build(&f, 2, 300, 1, true);
+	madt = table_at(&f, find_gpa(&f, "APIC"), &len);
+	for (size_t i = sizeof(struct acpi_madt); i < len; i += madt[i + 1]) {
+		struct acpi_madt_x2apic cpu;
+
+		g_assert_cmpuint(madt[i + 1], >=, 8);
+		if (madt[i] == ACPI_MADT_IOAPIC)
+			n_ioapics++;
+		if (madt[i] != ACPI_MADT_X2APIC)
+			continue;
+		memcpy(&cpu, madt + i, sizeof(cpu));
+		g_assert_cmpuint(le32_get(cpu.uid), ==, n_cpus);
+		g_assert_cmpuint(le32_get(cpu.apic_id), ==, n_cpus);
+		g_assert_cmphex(le32_get(cpu.flags), ==, n_cpus < 2 ? 1 : 2);
+		n_cpus++;
+	}
+	g_assert_cmpuint(n_cpus, ==, 300);
+	g_assert_cmpuint(n_ioapics, ==, 1);
+}
+
+static void test_mcfg(void)
+{
+	_cleanup_(fixture_cleanup) struct fixture f;
+	g_autofree uint8_t *mcfg = NULL;
+	struct acpi_mcfg_segment segment;
+	size_t len;
+
+	build(&f, 1, 1, 3, true);
+	mcfg = table_at(&f, find_gpa(&f, "MCFG"), &len);
+	g_assert_cmpuint(len, ==, 44 + 3 * 16);
+	memcpy(&segment, mcfg + 44 + 32, sizeof(segment));
+	g_assert_cmphex(le64_get(segment.base), ==, 0xe8200000);
+	g_assert_cmpuint(le16_get(segment.segment), ==, 2);
+	g_assert_cmpuint(segment.bus_end, ==, 0);
+}
+
+/* 1,024 vCPUs still fit between 640 KiB and the SMBIOS tables. */
+static void test_big(void)
+{
+	_cleanup_(fixture_cleanup) struct fixture f;
+	g_autofree uint8_t *xsdt = NULL;
+	size_t len;
+
+	build(&f, 1, VM_VCPUS_MAX, 96, true);
+	xsdt = table_at(&f, find_gpa(&f, "XSDT"), &len);
+	g_assert_cmpuint(find_gpa(&f, "XSDT") + len, <=, LAYOUT_SMBIOS);
+}
+
+static void test_too_big(void)
+{
+	_cleanup_(fixture_cleanup) struct fixture f;
+	struct err err = { 0 };
+	struct cpus_config cpus = { .boot_vcpus = 1, .max_vcpus = 30000 };
+
+	build(&f, 1, 1, 1, true);
+	g_assert_cmpint(acpi_build(&f.mem,
+				   &(struct acpi_params){
+					   .cpus = &cpus, .windows = &f.windows, .n_segments = 1 },
+				   &f.rsdp_gpa, &err),
+			==, -ENOSPC);
+	g_assert_cmpstr(err.msg, ==, "ACPI: table APIC of 480066 bytes does not fit below 0xf0000");
+}
+
+/* Runs iasl and returns its output; fails the test unless it says nothing is wrong. */
+static void run_iasl(const char *dir, const char *const *args)
+{
+	g_autoptr(GPtrArray) argv = g_ptr_array_new();
+	g_autofree char *out = NULL, *errors = NULL;
+	int status = 0;
+
+	g_ptr_array_add(argv, (gpointer) "iasl");
+	for (size_t i = 0; args[i]; i++)
+		g_ptr_array_add(argv, (gpointer)args[i]);
+	g_ptr_array_add(argv, NULL);
+	g_assert_true(g_spawn_sync(dir, (char **)argv->pdata, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL,
+				   &out, &errors, &status, NULL));
+	g_test_message("%s%s", out, errors);
+	g_assert_cmpint(status, ==, 0);
+	g_assert_null(strstr(errors, "Warning"));
+	g_assert_null(strstr(errors, "Error"));
+	g_assert_null(strstr(out, "Warning  "));
+	g_assert_null(strstr(out, "Error  "));
+	if (strstr(out, "Compilation"))
+		g_assert_nonnull(strstr(out, "0 Errors, 0 Warnings"));
+}
+
+static void test_iasl(void)
+{
+	static const char *const names[] = { "DSDT", "FACP", "APIC", "MCFG", "XSDT" };
+	_cleanup_(fixture_cleanup) struct fixture f = { 0 };
+	g_autofree char *iasl = g_find_program_in_path("iasl");
+	g_autofree char *dir = NULL;
+	const char *keep = g_getenv("BRUME_TEST_ACPI_DIR");
+
+	/* all enabled: iasl of 2020 does not know the online-capable bit and drops it */
+	build(&f, 4, 4, 2, true);
+	if (!iasl && !keep) {
+		g_test_skip("iasl is not installed (acpica-tools)");
+		return;
+	}
+	dir = keep ? g_strdup(keep) : g_dir_make_tmp("brume-acpi-XXXXXX", NULL);
+	g_assert_nonnull(dir);
+	for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+		g_autofree char *name = g_strdup_printf("%s.dat", names[i]);
+		g_autofree char *path = g_build_filename(dir, name, NULL);
+		g_autofree char *source = g_strdup_printf("%s.dsl", names[i]);
+		g_autofree char *aml = g_strdup_printf("%s.aml", names[i]);
+		g_autofree char *aml_path = g_build_filename(dir, aml, NULL);
+		g_autofree char *source_path = g_build_filename(dir, source, NULL);
+		g_autofree char *again = NULL;
+		gsize again_len = 0;
+		g_autofree char *table = NULL;
+		size_t len;
+
+		table = table_at(&f, find_gpa(&f, names[i]), &len);
+		g_assert_true(g_file_set_contents(path, table, (gssize)len, NULL));
+		if (!iasl)
+			continue;
+		run_iasl(dir, (const char *const[]){ "-d", name, NULL });
+		/* -oa: leave full paths as they are, so that the result can be compared */
+		run_iasl(dir, (const char *const[]){ "-oa", "-tc", source, NULL });
+		g_assert_true(g_file_get_contents(aml_path, &again, &again_len, NULL));
+		/* The compiler puts its own name and checksum in; all else comes out as it went in.
+		 */
+		g_assert_cmpmem(again + sizeof(struct acpi_header),
+				again_len - sizeof(struct acpi_header),
+				table + sizeof(struct acpi_header),
+				len - sizeof(struct acpi_header));
+		if (!keep) {
+			g_autofree char *hex = g_strdup_printf("%s.hex", names[i]);
+			g_autofree char *hex_path = g_build_filename(dir, hex, NULL);
+
+			g_unlink(path);
+			g_unlink(aml_path);
+			g_unlink(source_path);
+			g_unlink(hex_path);
+		}
+	}
+	if (!keep)
+		g_assert_cmpint(g_rmdir(dir), ==, 0);
+}
+
+static bool dsdt_contains(bool serial, const char *text)
+{
+	_cleanup_(fixture_cleanup) struct fixture f;
+	g_autofree char *dsdt = NULL;
+	size_t len;
+
+	build(&f, 1, 1, 1, serial);
+	dsdt = table_at(&f, find_gpa(&f, "DSDT"), &len);
+	return memmem(dsdt, len, text, strlen(text)) != NULL;
+}
+
+static void test_devices(void)
+{
+	static const char *const always[] = { "PC00", "MBRD", "GED_", "GEC_",
+					      "PWRB", "RTC0", "_S5_", "ACPI0013" };
+
+	for (size_t i = 0; i < G_N_ELEMENTS(always); i++)
+		g_assert_true(dsdt_contains(true, always[i]));
+	g_assert_true(dsdt_contains(true, "COM1"));
+	g_assert_false(dsdt_contains(false, "COM1"));
+}
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+	g_test_add_func("/acpi/tables/rsdp", test_rsdp);
+	g_test_add_func("/acpi/tables/fadt", test_fadt);
+	g_test_add_func("/acpi/tables/madt", test_madt);
+	g_test_add_func("/acpi/tables/mcfg", test_mcfg);
+	g_test_add_func("/acpi/tables/big", test_big);
+	g_test_add_func("/acpi/tables/too-big", test_too_big);
+	g_test_add_func("/acpi/tables/devices", test_devices);
+	g_test_add_func("/acpi/tables/iasl", test_iasl);
+	return g_test_run();
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * RAM entries and address windows for machines of all sizes
+ */
+#include <errno.h>
+#include <glib.h>
+
+#include "vmm/arch/x86/layout.h"
+#include "vmm/arch/x86/memory-map.h"
+#include "vmm/base/err.h"
+#include "vmm/base/math.h"
+
+static void test_memmap(void)
+{
+	static const struct {
+		uint64_t ram;
+		struct x86_memmap want;
+	} cases[] = {
+		{ 512 * KIB, { { { 0, 512 * KIB, 1 }, { 0xe8000000, 256 * MIB, 2 } }, 2 } },
+		{ 512 * MIB,
+		  { { { 0, 0xa0000, 1 }, { MIB, 511 * MIB, 1 }, { 0xe8000000, 256 * MIB, 2 } },
+		    3 } },
+		{ 3 * GIB,
+		  { { { 0, 0xa0000, 1 }, { MIB, 3071 * MIB, 1 }, { 0xe8000000, 256 * MIB, 2 } },
+		    3 } },
+		{ 3 * GIB + MIB,
+		  { { { 0, 0xa0000, 1 },
+		      { MIB, 3071 * MIB, 1 },
+		      { 0xe8000000, 256 * MIB, 2 },
+		      { 4 * GIB, MIB, 1 } },
+		    4 } },
+		{ 100 * GIB,
+		  { { { 0, 0xa0000, 1 },
+		      { MIB, 3071 * MIB, 1 },
+		      { 0xe8000000, 256 * MIB, 2 },
+		      { 4 * GIB, 97 * GIB, 1 } },
+		    4 } },
+	};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+		struct x86_memmap map;
+
+		x86_memmap_init(&map, cases[i].ram);
+		g_assert_cmpuint(map.n, ==, cases[i].want.n);
+		for (size_t j = 0; j < map.n; j++) {
+			g_assert_cmphex(map.entries[j].gpa, ==, cases[i].want.entries[j].gpa);
+			g_assert_cmphex(map.entries[j].size, ==, cases[i].want.entries[j].size);
+			g_assert_cmpint(map.entries[j].type, ==, cases[i].want.entries[j].type);
+		}
+	}
+}
+
+static void test_windows(void)
+{
+	static const struct {
+		uint64_t ram;
+		uint8_t bits;
+		uint64_t mmio64_start;
+	} cases[] = {
+		{ 512 * MIB, 46, 4 * GIB },      { 3 * GIB, 46, 4 * GIB },
+		{ 3 * GIB + MIB, 46, 8 * GIB },  { 7 * GIB, 39, 8 * GIB },
+		{ 7 * GIB + MIB, 36, 12 * GIB }, { 1024 * GIB, 46, 1028 * GIB },
+		{ 4 * GIB, 52, 8 * GIB },
+	};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+		struct x86_windows w;
+		uint64_t limit = 1ULL << cases[i].bits;
+
+		g_assert_cmpint(x86_windows_init(&w, cases[i].ram, cases[i].bits, NULL), ==, 0);
+		g_assert_cmphex(w.mmio32_start, ==, 0xc0000000);
+		g_assert_cmphex(w.mmio32_size, ==, 640 * MIB);
+		g_assert_cmphex(w.mmio64_start, ==, cases[i].mmio64_start);
+		g_assert_cmphex(w.platform_start, ==, limit - 64 * KIB - MIB);
+		g_assert_cmphex(w.mmio64_start + w.mmio64_size, <=, w.platform_start);
+		g_assert_cmphex(w.mmio64_start + w.mmio64_size, >, w.platform_start - 2 * GIB);
+		g_assert_cmphex(w.mmio64_size, >=, 3 * GIB);
+	}
+}
+
+static void test_windows_bad(void)
+{
+	static const struct {
+		uint64_t ram;
+		uint8_t bits;
+		const char *text;
+	} cases[] = {
+		{ GIB, 35, "/cpus/max_phys_bits: 35 address bits, not 36 to 52" },
+		{ GIB, 53, "/cpus/max_phys_bits: 53 address bits, not 36 to 52" },
+		{ 64 * GIB, 36,
+		  "/memory/size: 65536 MiB and the devices do not fit into 36 physical "
+		  "address bits" },
+		{ 60 * GIB, 36,
+		  "/memory/size: 61440 MiB and the devices do not fit into 36 physical "
+		  "address bits" },
+		{ UINT64_MAX - 4095, 46,
+		  "/memory/size: 17592186044415 MiB and the devices do not fit into 46 physical "
+		  "address bits" },
+	};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+		struct err err = { 0 };
+		struct x86_windows w;
+
+		g_assert_cmpint(x86_windows_init(&w, cases[i].ram, cases[i].bits, &err), <, 0);
+		g_assert_cmpstr(err.msg, ==, cases[i].text);
+		g_assert_cmpint(err.fault, ==, FAULT_BAD_CONFIG);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+	g_test_add_func("/arch/memory-map/memmap", test_memmap);
+	g_test_add_func("/arch/memory-map/windows", test_windows);
+	g_test_add_func("/arch/memory-map/windows-bad", test_windows_bad);
+	return g_test_run();
+}

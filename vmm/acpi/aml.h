@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ACPI machine language, appended to a growing buffer
+ *
+ * Each function appends one term of the grammar (ACPI 6.5, chapter 20).  What
+ * carries a package length is opened, filled and closed; aml_close() puts the
+ * length in.  Arguments are given as further terms right after the operator
+ * that takes them, as in the encoding:
+ *
+ *	aml_open_if(a);  aml_op(a, AML_AND); aml_local(a, 0); aml_integer(a, 8); aml_op(a,
+ *AML_NULL);
+ *		...
+ *	aml_close(a);
+ *
+ * Names are paths of ASL ("\\_SB_.PC00", "^GDAT") with four-character segments,
+ * written out.  A failed allocation is remembered and reported by aml_finish().
+ * Resource descriptors (chapter 6.4) are appended to a struct aml of their own
+ * which then becomes a buffer.
+ *
+ * Control thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/base/cleanup.h"
+
+#define AML_DEPTH_MAX 16
+
+struct aml {
+	uint8_t *data;
+	size_t len, capacity;
+	size_t open[AML_DEPTH_MAX]; /* where the package lengths belong */
+	uint32_t depth;
+	bool failed;
+};
+
+/* Operators without a package length of their own. */
+enum aml_op {
+	AML_NULL = 0x00,  /* no target */
+	AML_STORE = 0x70, /* value, target */
+	AML_AND = 0x7b,   /* value, value, target */
+	AML_OR = 0x7d,
+	AML_NOTIFY = 0x86, /* object, value */
+	AML_LAND = 0x90,   /* value, value */
+	AML_LNOT = 0x92,   /* value */
+	AML_LEQUAL = 0x93, /* value, value */
+	AML_RETURN = 0xa4, /* value */
+};
+
+enum aml_space {
+	AML_SYSTEM_MEMORY = 0,
+	AML_SYSTEM_IO = 1,
+};
+
+void aml_deinit(struct aml *a);
+/* -ENOMEM if any allocation failed; asserts that everything was closed. */
+int aml_finish(struct aml *a);
+
+void aml_bytes(struct aml *a, const void *data, size_t len);
+void aml_path(struct aml *a, const char *path);
+void aml_op(struct aml *a, enum aml_op op);
+void aml_integer(struct aml *a, uint64_t value);
+void aml_string(struct aml *a, const char *s);
+/* "PNP0A08" as the 32-bit integer that _HID and _CID take. */
+void aml_eisa_id(struct aml *a, const char *id);
+void aml_buffer(struct aml *a, const void *data, size_t len);
+/* ToUUID(): the 16 bytes in GUID order. */
+void aml_uuid(struct aml *a, const char *uuid);
+void aml_local(struct aml *a, unsigned int n);
+void aml_arg(struct aml *a, unsigned int n);
+/* Name (path, ...): the value follows. */
+void aml_name(struct aml *a, const char *path);
+void aml_name_integer(struct aml *a, const char *path, uint64_t value);
+
+void aml_open_scope(struct aml *a, const char *path);
+void aml_open_device(struct aml *a, const char *path);
+void aml_open_method(struct aml *a, const char *path, unsigned int n_args, bool serialized);
+void aml_open_package(struct aml *a, uint8_t n_elements);
+void aml_open_if(struct aml *a); /* the condition follows */
+void aml_open_else(struct aml *a);
+void aml_close(struct aml *a);
+
+void aml_region(struct aml *a, const char *path, enum aml_space space, uint64_t start,
+		uint64_t len);
+/* Byte access, no lock, bits that are not written keep zero. */
+void aml_open_field(struct aml *a, const char *region);
+void aml_field_member(struct aml *a, const char *name, unsigned int bits);
+
+/* Resource descriptors. */
+void aml_res_bus(struct aml *a, uint16_t min, uint16_t max);
+void aml_res_io(struct aml *a, uint16_t start, uint8_t len);
+/* A window that a bridge hands on; min to max inclusive. */
+void aml_res_io_window(struct aml *a, uint16_t min, uint16_t max);
+void aml_res_mem32_window(struct aml *a, uint32_t start, uint32_t len);
+void aml_res_mem64_window(struct aml *a, uint64_t start, uint64_t len);
+void aml_res_mem32_fixed(struct aml *a, uint32_t start, uint32_t len);
+/* Consumed by a device, anywhere in 64 bits. */
+void aml_res_mem64(struct aml *a, uint64_t start, uint64_t len);
+/* Edge, active high, not shared. */
+void aml_res_irq_edge(struct aml *a, uint32_t gsi);
+/* Ends the template res and appends it to a as Name (_CRS, Buffer); frees res. */
+void aml_name_crs(struct aml *a, struct aml *res);
