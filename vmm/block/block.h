@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Disk images: formats say where data lives, engines move bytes
+ *
+ *   device -> block_queue -> format (map) and engine (submit, reap)
+ *
+ * A format turns a range of the virtual disk into an extent: a place in one of
+ * the image's files, or zeroes.  It knows no engine and has no thread of its
+ * own.  An engine moves bytes between guest memory and files and knows no
+ * format.  struct block_queue (block-queue.c) joins the two for one I/O thread:
+ * each request is a cursor that maps, moves and advances until it is done, so
+ * short transfers and fragmented images need nothing special.
+ *
+ * The image is made by the control thread and shared by all queues of a disk;
+ * map() and sync_metadata() are called on any of their I/O threads, and a format
+ * with metadata that changes guards it by a lock of its own.  An image never
+ * sees a path: it is handed descriptors that the daemon opened.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "vmm/base/cleanup.h"
+
+struct block_image;
+struct err;
+
+/* The unit of virtio-blk and of image sizes, whatever the medium's own block is. */
+#define BLOCK_SECTOR 512U
+
+#define BLOCK_FILES_MAX 8 /* files of one image: itself and its backing chain */
+
+enum block_extent_kind {
+	BLOCK_EXTENT_HOST, /* file, off */
+	BLOCK_EXTENT_ZERO, /* reads as zeroes; never the answer for a write */
+	BLOCK_EXTENT_N_,
+};
+
+struct block_extent {
+	enum block_extent_kind kind;
+	unsigned int file; /* index into the image's files */
+	uint64_t off, len; /* bytes; 0 < len <= what was asked for */
+};
+
+struct block_image_params {
+	const char *id; /* of the disk, for messages */
+	bool readonly;
+	bool direct; /* bypass the host's page cache */
+};
+
+struct block_format_ops {
+	const char *name; /* "raw" */
+	/* Takes fd over on success. */
+	int (*open)(int fd, const struct block_image_params *params, struct block_image **ret,
+		    struct err *err);
+	/* off + len is inside the image, len > 0.  0 or -errno; for_write allocates. */
+	int (*map)(struct block_image *img, uint64_t off, uint64_t len, bool for_write,
+		   struct block_extent *ret);
+	/* Optional: writes cached metadata out, ordered before a flush of the files. */
+	int (*sync_metadata)(struct block_image *img);
+	void (*close)(struct block_image *img);
+};
+
+extern const struct block_format_ops block_format_raw;
+
+/* Set by open, constant afterwards. */
+struct block_image {
+	const struct block_format_ops *ops;
+	int files[BLOCK_FILES_MAX];
+	unsigned int n_files;
+	uint64_t size;                          /* bytes, multiple of logical_block */
+	uint32_t logical_block, physical_block; /* bytes, powers of two, >= BLOCK_SECTOR */
+	uint32_t alignment_off;        /* logical blocks up to the first aligned physical one */
+	uint32_t min_io, opt_io;       /* logical blocks; 0 = nothing known */
+	uint32_t mem_align, off_align; /* what the files' O_DIRECT asks for; 1 = anything goes */
+	bool readonly;
+};
+
+int block_image_open(const struct block_format_ops *format, int fd,
+		     const struct block_image_params *params, struct block_image **ret,
+		     struct err *err);
+void block_image_close(struct block_image *img);
+DEFINE_CLEANUP(struct block_image, block_image_close);
+
+enum block_op {
+	BLOCK_OP_READ,
+	BLOCK_OP_WRITE,
+	BLOCK_OP_FLUSH, /* covers every write that was finished when it was submitted */
+	BLOCK_OP_N_,
+};
+
+/* One transfer between memory and one file; owned by the engine from submit to reap. */
+struct block_io {
+	enum block_op op;
+	bool dsync; /* a write is durable before it is finished */
+	unsigned int file;
+	const struct iovec *iov;
+	unsigned int n_iov;
+	uint64_t off;
+	int64_t result;        /* bytes, may be fewer than asked for, or -errno */
+	struct block_io *next; /* the engine's */
+};
+
+struct block_engine {
+	const struct block_engine_ops *ops;
+	/* Readable when reap has something; -EBADF: everything is finished by submit. */
+	int event_fd;
+};
+
+struct block_engine_ops {
+	const char *name; /* "io_uring" */
+	/* Any one thread. files stay the caller's; at most depth transfers in flight. */
+	int (*open)(const int *files, unsigned int n_files, unsigned int depth,
+		    struct block_engine **ret, struct err *err);
+	/* Starts n transfers with as few system calls as it takes. */
+	void (*submit)(struct block_engine *engine, struct block_io *const *ios, unsigned int n);
+	/* Up to max finished ones; with wait, at least one if any is in flight. */
+	unsigned int (*reap)(struct block_engine *engine, struct block_io **ret, unsigned int max,
+			     bool wait);
+	/* Nothing may be in flight. */
+	void (*free)(struct block_engine *engine);
+};
+
+extern const struct block_engine_ops block_engine_uring;
+extern const struct block_engine_ops block_engine_sync;
+
+/*
+ * By name: "io_uring", "sync", or NULL for the best one that works here:
+ * io_uring, and where the host forbids it sync, with one log line a process.
+ */
+int block_engine_open(const char *name, const int *files, unsigned int n_files, unsigned int depth,
+		      struct block_engine **ret, struct err *err);
+void block_engine_free(struct block_engine *engine);

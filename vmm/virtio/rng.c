@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/virtio/rng.h"
+
+#include <errno.h>
+#include <linux/virtio_ids.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/log.h"
+#include "vmm/base/math.h"
+#include "vmm/virtio/device.h"
+
+#define QUEUE_SIZE   256
+#define CHUNK        4096U
+#define SERVE_BUDGET 64U /* requests before other devices of the thread get a turn */
+
+struct virtio_rng {
+	struct virtio_device dev;
+	int fd; /* I/O thread while active */
+	_Atomic uint64_t bytes;
+	struct virtio_counter counters[2];
+};
+
+static struct virtio_rng *virtio_rng(struct virtio_device *dev)
+{
+	return container_of(dev, struct virtio_rng, dev);
+}
+
+/* Fills buf: 0 or -errno. */
+static int get_bytes(struct virtio_rng *rng, uint8_t *buf, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = rng->fd >= 0 ? read(rng->fd, buf, len) : getrandom(buf, len, 0);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0 && rng->fd >= 0) {
+			log_warning("rng '%s': its source %s%s: the kernel's takes over",
+				    rng->dev.id, n < 0 ? "failed: " : "has ended",
+				    n < 0 ? strerrordesc_np(errno) : "");
+			close(TAKE_FD(rng->fd));
+			continue;
+		}
+		if (n < 0)
+			return -errno;
+		buf += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* One request: 1, 0 none, -errno. */
+static int fill_request(struct virtio_rng *rng, struct virtio_queue *q)
+{
+	struct virtq_chain chain;
+	uint8_t buf[CHUNK];
+	uint32_t len, at = 0;
+	int r;
+
+	r = virtio_queue_pop(q, &chain);
+	if (r <= 0)
+		return r;
+	if (chain.writable_len == 0)
+		return -EBADMSG;
+	len = (uint32_t)MIN(chain.writable_len, (uint64_t)VIRTIO_RNG_REQUEST_MAX);
+	while (at < len) {
+		uint32_t n = MIN(len - at, CHUNK);
+
+		r = get_bytes(rng, buf, n);
+		if (r >= 0)
+			r = virtq_chain_write(q, &chain, at, buf, n);
+		if (r < 0)
+			return r;
+		at += n;
+	}
+	explicit_bzero(buf, sizeof(buf));
+	atomic_fetch_add_explicit(&rng->bytes, len, memory_order_relaxed);
+	virtio_queue_push(q, chain.head, len);
+	return 1;
+}
+
+static void rng_kick(struct virtio_device *dev, struct virtio_queue *q)
+{
+	struct virtio_rng *rng = virtio_rng(dev);
+	unsigned int budget = SERVE_BUDGET;
+	int r = 0;
+
+	do {
+		virtio_queue_kicks_off(q);
+		while (budget > 0 && (r = fill_request(rng, q)) > 0)
+			budget--;
+	} while (r == 0 && budget > 0 && virtio_queue_kicks_on(q));
+	virtio_queue_notify(q);
+	if (r < 0)
+		virtio_device_broken(dev, "%s",
+				     r == -EBADMSG ? "malformed request"
+						   : "the kernel gives no random bytes");
+	else if (budget == 0)
+		eventfd_signal(q->kick_fd);
+}
+
+static int rng_activate(struct virtio_device *dev _unused_, struct err *err _unused_)
+{
+	return 0;
+}
+
+static void rng_reset(struct virtio_device *dev _unused_)
+{
+	/* Requests are answered as they are taken: nothing is ever in flight. */
+}
+
+static const struct virtio_counter *rng_counters(struct virtio_device *dev)
+{
+	return virtio_rng(dev)->counters;
+}
+
+static void rng_free(struct virtio_device *dev)
+{
+	struct virtio_rng *rng = virtio_rng(dev);
+
+	virtio_device_deinit(dev);
+	if (rng->fd >= 0)
+		close(rng->fd);
+	free(rng);
+}
+
+static const struct virtio_device_ops rng_ops = {
+	.name = "rng",
+	.device_id = VIRTIO_ID_RNG,
+	.pci_class = 0x00, /* none that fits */
+	.pci_subclass = 0xff,
+	.threads = VIRTIO_THREADS_SHARED,
+	.activate = rng_activate,
+	.kick = rng_kick,
+	.reset = rng_reset,
+	.counters = rng_counters,
+	.free = rng_free,
+};
+
+static int check_source(const struct virtio_rng_params *params, struct err *err)
+{
+	struct stat st;
+
+	if (params->fd < 0)
+		return 0;
+	if (fstat(params->fd, &st) < 0)
+		return err_errno(err, errno, "rng '%s': cannot inspect its source", params->id);
+	/* Others may block, and the thread serves other devices too. */
+	if (!S_ISCHR(st.st_mode) && !S_ISREG(st.st_mode))
+		return err_set(
+			err, EINVAL,
+			"rng '%s': its source is neither a character device nor a regular file",
+			params->id);
+	return 0;
+}
+
+int virtio_rng_new(const struct virtio_rng_params *params, struct virtio_device **ret,
+		   struct err *err)
+{
+	static const uint16_t sizes[] = { QUEUE_SIZE };
+	struct virtio_rng *rng;
+	int r;
+
+	r = check_source(params, err);
+	if (r < 0)
+		return r;
+	rng = calloc(1, sizeof(*rng));
+	if (!rng)
+		return err_errno(err, ENOMEM, "rng '%s'", params->id);
+	rng->dev.features_offered = VIRTIO_FEATURE(VIRTIO_F_VERSION_1) |
+				    VIRTIO_FEATURE(VIRTIO_RING_F_EVENT_IDX) |
+				    VIRTIO_FEATURE(VIRTIO_RING_F_INDIRECT_DESC);
+	r = virtio_device_init(&rng->dev, &rng_ops, params->id, sizes, ARRAY_SIZE(sizes), err);
+	if (r < 0) {
+		free(rng);
+		return r;
+	}
+	rng->fd = params->fd;
+	rng->counters[0] = (struct virtio_counter){ "bytes", &rng->bytes };
+	*ret = &rng->dev;
+	return 0;
+}
