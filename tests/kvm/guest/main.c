@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tiny guest: scenarios that drive the virtual machine monitor from inside
+ *
+ * The kernel command line chooses: `test=NAME[,NAME...] [key=value...]`. Numbers are decimal or
+ * 0x-hexadecimal. Output goes to port 0xe9 and to COM1 (see report.h):
+ *  - `ok NAME - text`
+ *  - `not ok NAME - text (expected 0xX got 0xY)`
+ *  - `# information`
+ *  - `# skip NAME reason`: the machine lacks what the scenario needs
+ *  - `done PASSED FAILED`: last line; then code 0x41 on port 0x80, then S5
+ *
+ * Code 0x40 on port 0x80 is the first thing done after entry. Unless said otherwise a scenario ends
+ * by S5 (0x34 to port 0x600). An exception is one `not ok NAME - exception ...` line, `done`, S5.
+ * Common arguments: `then=hlt|reset|triple` replaces the S5 after `done`; `out=e9|com1` leaves out
+ * the other port; `ecam=ADDRESS` overrides the MCFG.
+ *
+ * Machine:
+ *  - hello: prints the command line, hypervisor signature and time source
+ *  - memmap: prints the PVH memory map as `# memmap ADDRESS SIZE TYPE`
+ *  - mem-high: touches pages all over RAM below and above 4 GiB. size=MIB (expected sum, optional)
+ *  - acpi: checksums, FADT, MADT, MCFG. cpus=N, max=N (optional)
+ *  - reset-kbd: prints `boot N`; the first boot leaves a marker in RAM (7 MiB) and CMOS (0x50) and
+ *    resets through port 0x64, the second says which marker survived and powers off. times=N (1).
+ *    When no marker survives it resets for ever: count the `boot` lines
+ *  - reset-acpi: the same through port 0x600
+ *  - triple-fault: `done`, then faults
+ *  - poweroff: `done`, then S5
+ *  - hlt-forever: `done`, then CLI; HLT
+ *  - spin-forever: `done`, then an endless loop with interrupts off
+ *  - nmi: prints `# LINT1 VALUE` and `# waiting`, waits for an NMI. ms=N (10000), lint1=1
+ *    (programs LINT1 first)
+ *  - power-button: programs IOAPIC pin gsi=N, prints `# waiting`, expects bit 3 in the GED byte at
+ *    addr=ADDRESS. ms=N (10000), bit=N (3)
+ *  - serial-echo: interrupt-driven through the IOAPIC: prints `# waiting`, echoes what COM1
+ *    receives (there only, also with out=e9) until `q`. ms=N (10000) of silence is a failure
+ *  - exception: a #UD on purpose: one `not ok` line about vector 6 is what is right
+ *
+ * Time:
+ *  - count: prints `# tick N` at each timer tick. hz=N (10), count=N (0 = for ever)
+ *  - ticks: the same, silent: the low byte of N to port 0x80
+ *  - pmtimer: PM timer monotonic and in step with the TSC
+ *  - rtc: CMOS time is plausible BCD, and moves on
+ *
+ * Processors:
+ *  - smp: starts every other processor of the MADT, each answers IPIs. cpus=N (expected,
+ *    optional), rounds=N (8)
+ *
+ * PCI:
+ *  - pci-enum: walks ECAM and 0xcf8 and compares, sizes all BARs, checks capability lists; prints
+ *    `# device SLOT.F VENDOR:DEVICE class C revision R` and each BAR
+ *  - bar-move: moves the BAR of a virtio-blk (else rng) device and back, the device works each
+ *    time. to=ADDRESS (optional)
+ *  - msix-mask: masked vector, PBA, unmask, function mask, change while masked, flips under load,
+ *    all on virtio-blk. count=N (32), depth=N (8)
+ *
+ * Devices (nth=N picks the device of that type, default 0):
+ *  - blk-rw: capacity, read, write, read back, flush, GET_ID (`# serial TEXT`). sectors=N
+ *    (expected capacity, optional), pattern=N (1: seed of what is written and left there), at=N
+ *    (8: sector), n=N (8: sectors)
+ *  - blk-read: expects what blk-rw with the same pattern=, at=, n= wrote
+ *  - blk-ro: VIRTIO_BLK_F_RO offered, writes fail, reads work
+ *  - blk-oob: past the end, across the end, wrapping sector: IOERR
+ *  - blk-mq: all queues at once, one vector each. queues=N (expected num_queues, optional)
+ *  - blk-indirect: indirect descriptors
+ *  - blk-eventidx: used_event and avail_event
+ *  - blk-load: count=N (64) reads with depth=N (16, at most 32) of them in flight, interrupt-driven
+ *  - net-loop: sends frames (EtherType 0x88b5) and expects each back. count=N (16)
+ *  - net-ctrl: control queue: MQ pairs, unknown class
+ *  - rng: fills buffers. len=N (64), count=N (4)
+ *  - console: text=TEXT (hello-console) to virtio-console; with echo=1 it then prints `# waiting`,
+ *    wants a line of input and prints it as `# input TEXT`
+ *
+ * Malformed drivers (dev=blk|net|rng|console|all, default all). Each case wants a completion that
+ * reports no success, or DEVICE_NEEDS_RESET (`# CASE on DEV: ...` says which), and then that the
+ * device works after a reset. lenient=1 wants only the last (peers that let devices reach outside
+ * RAM; bar-move then takes any value from where nothing answers).
+ *  - bad-loop, bad-next, bad-index: descriptor loops, next and head outside the table
+ *  - bad-addr, bad-len: wild addresses, lengths that wrap, cross the end of RAM, add up to more
+ *    than 4 GiB
+ *  - bad-avail-jump: avail index ahead by more than the ring
+ *  - bad-indirect-nested, bad-indirect-size: indirect tables: nested, looping, of odd or huge
+ *    length, outside RAM, not negotiated
+ *  - bad-rw-order: readable after writable
+ *  - bad-queue-addr, bad-queue-size: ring addresses and sizes before enabling
+ *  - bad-notify: doorbells of other queues, odd widths, before DRIVER_OK. seed=N (1)
+ *  - bad-config: odd-sized, unaligned, out-of-range accesses all over the BAR. seed=N (1)
+ *  - bad-status: random status sequences, features never offered, no VERSION_1. seed=N (1),
+ *    count=N (64)
+ *  - bad-header: blk and net headers: short, missing status, unknown type, overflowing sector.
+ *    first=N (0) leaves out the cases before number N
+ *  - bad-storm: random rings and, unless registers=0, registers. seed=N (1), count=N (64)
+ */
+#include <stddef.h>
+
+#include "tests/kvm/guest/cpu.h"
+#include "tests/kvm/guest/io.h"
+#include "tests/kvm/guest/platform.h"
+#include "tests/kvm/guest/report.h"
+#include "tests/kvm/guest/scenario.h"
+
+static const struct scenario *const groups[] = {
+	machine_scenarios, time_scenarios,     pci_scenarios,    msix_scenarios,
+	smp_scenarios,     blk_scenarios,      net_scenarios,    stream_scenarios,
+	ring_scenarios,    register_scenarios, header_scenarios, storm_scenarios,
+};
+
+_Noreturn void guest_main(const struct hvm_start_info *hvm);
+
+static const struct scenario *find(const char *name)
+{
+	for (unsigned int i = 0; i < sizeof(groups) / sizeof(groups[0]); i++)
+		for (const struct scenario *s = groups[i]; s->name; s++)
+			if (string_equal(s->name, name))
+				return s;
+	return NULL;
+}
+
+static void run_named(const char *name)
+{
+	const struct scenario *scenario = find(name);
+
+	report_scenario(name);
+	if (!scenario) {
+		check(false, "there is no such scenario");
+		return;
+	}
+	scenario->run();
+}
+
+static _Noreturn void finish(void)
+{
+	char then[16] = "";
+
+	report_done();
+	arg_get("then", then, sizeof(then));
+	if (string_equal(then, "triple"))
+		triple_fault();
+	if (string_equal(then, "reset"))
+		outb(PORT_I8042_COMMAND, 0xfe);
+	while (string_equal(then, "hlt") || string_equal(then, "reset"))
+		__asm__ volatile("cli; hlt");
+	power_off();
+}
+
+void guest_main(const struct hvm_start_info *hvm)
+{
+	char tests[512] = "hello";
+
+	platform_init(hvm);
+	report_init();
+	report_scenario("boot");
+	cpu_init();
+	if (hvm->magic != HVM_START_MAGIC)
+		check_eq(hvm->magic, HVM_START_MAGIC, "hvm_start_info magic");
+	arg_get("test", tests, sizeof(tests));
+	for (char *name = tests; *name;) {
+		char *end = name;
+
+		while (*end && *end != ',')
+			end++;
+		if (*end)
+			*end++ = '\0';
+		run_named(name);
+		name = end;
+	}
+	finish();
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * scenario tables: one array per file, listed in main.c, each ended by a row without a name
+ */
+#pragma once
+
+struct scenario {
+	const char *name;
+	void (*run)(void);
+};
+
+extern const struct scenario machine_scenarios[];
+extern const struct scenario time_scenarios[];
+extern const struct scenario pci_scenarios[];
+extern const struct scenario msix_scenarios[];
+extern const struct scenario smp_scenarios[];
+extern const struct scenario blk_scenarios[];
+extern const struct scenario net_scenarios[];
+extern const struct scenario stream_scenarios[];
+extern const struct scenario ring_scenarios[];
+extern const struct scenario register_scenarios[];
+extern const struct scenario header_scenarios[];
+extern const struct scenario storm_scenarios[];

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * victims: devices that malformed-driver scenarios attack
+ */
+#include "tests/kvm/guest/victim.h"
+
+#include <stddef.h>
+
+#include "tests/kvm/guest/blk.h"
+#include "tests/kvm/guest/cpu.h"
+#include "tests/kvm/guest/platform.h"
+#include "tests/kvm/guest/report.h"
+
+#define NO_QUEUE    0xffff
+#define SETTLE_MS   1000
+#define FRAME_LEN   60
+#define VNET_HEADER 12
+#define SLACK_PAGES                                                                                \
+	32 /* behind the page: where a device that believes a huge length writes first */
+
+static void set(struct victim *v, uint16_t i, uint32_t offset, uint32_t len, uint16_t flags)
+{
+	v->vq.desc[i] = (struct virtq_desc){
+		.addr = (uint64_t)v->page + offset,
+		.len = len,
+		.flags = flags,
+		.next = (uint16_t)(flags & VIRTQ_NEXT ? i + 1 : 0),
+	};
+}
+
+static void build_blk(struct victim *v)
+{
+	struct blk_header *header = (struct blk_header *)(void *)v->page;
+
+	*header = (struct blk_header){ .type = BLK_T_IN };
+	v->page[VICTIM_STATUS] = BLK_STATUS_UNSET;
+	set(v, 0, 0, sizeof(*header), VIRTQ_NEXT);
+	set(v, 1, VICTIM_DATA, BLK_SECTOR, VIRTQ_NEXT | VIRTQ_WRITE);
+	set(v, 2, VICTIM_STATUS, 1, VIRTQ_WRITE);
+	v->n = 3;
+	v->data = 1;
+}
+
+static bool blk_succeeded(const struct victim *v, uint32_t used_len)
+{
+	return used_len > 0 && v->page[VICTIM_STATUS] == BLK_S_OK;
+}
+
+static void build_net(struct victim *v)
+{
+	memset(v->page, 0, VNET_HEADER);
+	memset(v->page + VICTIM_DATA, 0xff, 12);
+	v->page[VICTIM_DATA + 12] = 0x88;
+	v->page[VICTIM_DATA + 13] = 0xb5;
+	set(v, 0, 0, VNET_HEADER, VIRTQ_NEXT);
+	set(v, 1, VICTIM_DATA, FRAME_LEN, 0);
+	v->n = 2;
+	v->data = 1;
+}
+
+static void build_rng(struct victim *v)
+{
+	set(v, 0, VICTIM_DATA, 64, VIRTQ_WRITE);
+	v->n = 1;
+	v->data = 0;
+}
+
+static void build_console(struct victim *v)
+{
+	memcpy(v->page + VICTIM_DATA, "bad-driver\n", 11);
+	set(v, 0, VICTIM_DATA, 11, 0);
+	v->n = 1;
+	v->data = 0;
+}
+
+static bool has_length(const struct victim *v, uint32_t used_len)
+{
+	(void)v;
+	return used_len > 0;
+}
+
+/* a transmit queue completes what it drops, too: completion says nothing about success */
+static bool unknown(const struct victim *v, uint32_t used_len)
+{
+	(void)v;
+	(void)used_len;
+	return false;
+}
+
+static const struct victim_type types[] = {
+	{ "blk", VIRTIO_BLK, 0, NO_QUEUE, build_blk, blk_succeeded },
+	{ "net", VIRTIO_NET, 1, 0, build_net, unknown },
+	{ "rng", VIRTIO_RNG, 0, NO_QUEUE, build_rng, has_length },
+	{ "console", VIRTIO_CONSOLE, 1, 0, build_console, unknown },
+};
+
+#define TYPES_N (sizeof(types) / sizeof(types[0]))
+
+/* kept between scenarios of one run: rings and pages are allocated once */
+static struct victim victims[TYPES_N];
+
+void victim_each(void (*attack)(struct victim *v))
+{
+	char wanted[16] = "all";
+	unsigned int n = 0;
+
+	arg_get("dev", wanted, sizeof(wanted));
+	for (unsigned int i = 0; i < TYPES_N; i++) {
+		struct victim *v = &victims[i];
+
+		if (!string_equal(wanted, "all") && !string_equal(wanted, types[i].name))
+			continue;
+		v->type = &types[i];
+		if (!virtio_find(types[i].device, (unsigned int)arg_u64("nth", 0), &v->dev))
+			continue;
+		if (!v->page)
+			v->page = alloc_pages(1 + SLACK_PAGES);
+		n++;
+		attack(v);
+	}
+	if (!n)
+		skip("no device of type %s", wanted);
+}
+
+bool victim_negotiate(struct victim *v, uint64_t features)
+{
+	if (!virtio_negotiate(&v->dev, features))
+		return false;
+	return v->type->other_queue == NO_QUEUE ||
+	       virtqueue_setup(&v->dev, &v->other, v->type->other_queue, VICTIM_QUEUE_SIZE);
+}
+
+bool victim_start(struct victim *v, uint64_t features)
+{
+	if (!victim_negotiate(v, features) ||
+	    !virtqueue_setup(&v->dev, &v->vq, v->type->queue, VICTIM_QUEUE_SIZE))
+		return false;
+	virtio_driver_ok(&v->dev);
+	v->type->build(v);
+	return true;
+}
+
+bool victim_works(struct victim *v)
+{
+	struct virtq_used_elem used;
+
+	if (!victim_start(v, 0))
+		return false;
+	virtqueue_publish(&v->vq, 0);
+	virtqueue_kick(&v->vq);
+	if (virtio_wait(&v->dev, &v->vq, SETTLE_MS) != OUTCOME_USED)
+		return false;
+	used.id = v->vq.used->ring[0].id;
+	used.len = v->vq.used->ring[0].len;
+	return used.id == 0 && (v->type->succeeded == unknown || v->type->succeeded(v, used.len)) &&
+	       !(virtio_status(&v->dev) & VIRTIO_NEEDS_RESET);
+}
+
+void victim_recovers(struct victim *v, const char *name)
+{
+	check(victim_works(v), "%s on %s: works after reset", name, v->type->name);
+}
+
+void victim_settle(struct victim *v, const char *name)
+{
+	static const char *const outcomes[] = {
+		[OUTCOME_USED] = "completed",
+		[OUTCOME_NEEDS_RESET] = "needs reset",
+		[OUTCOME_NOTHING] = "no reaction",
+	};
+	uint32_t config_irqs = irq_count[v->dev.vector - 1];
+	enum virtio_outcome outcome;
+	uint32_t len;
+	bool good;
+
+	virtqueue_kick(&v->vq);
+	outcome = virtio_wait(&v->dev, &v->vq, SETTLE_MS);
+	len = v->vq.used->ring[0].len;
+	good = outcome == OUTCOME_NEEDS_RESET || arg_u64("lenient", 0) ||
+	       (outcome == OUTCOME_USED && !v->type->succeeded(v, len));
+	if (outcome == OUTCOME_USED)
+		info("%s on %s: completed with length %u, status byte 0x%x", name, v->type->name,
+		     len, v->type->device == VIRTIO_BLK ? v->page[VICTIM_STATUS] : 0);
+	else
+		info("%s on %s: %s, %u configuration interrupts", name, v->type->name,
+		     outcomes[outcome], irq_count[v->dev.vector - 1] - config_irqs);
+	check(good, "%s on %s: %s", name, v->type->name,
+	      good ? outcomes[outcome] : "neither error nor DEVICE_NEEDS_RESET");
+	victim_recovers(v, name);
+}

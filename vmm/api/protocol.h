@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The control channel between brumed and brume-vmm: private D-Bus
+ *
+ * The worker's standard input is a listening AF_UNIX SOCK_STREAM socket, bound
+ * by the daemon at <runtime>/vm/<name>/control.  The worker accepts a
+ * connection (peer uid 0, or its own uid), speaks D-Bus on it as the server,
+ * and drops an older connection for a newer one, so a restarted daemon just
+ * connects again.  Object and interface are fixed; this is not a public bus and
+ * both ends come from the same build (version is checked all the same).
+ *
+ *   Hello() -> (u version, u pid, s state, h pidfd)
+ *   AddResources(a{sh} resources)           descriptors by JSON pointer, and "kvm";
+ *                                           as often as needed before Start (<= 200 a call)
+ *   Start(a{sv} config, a{sv} options)      options: paused b.  Builds and boots; replies
+ *                                           when the vCPUs run (or stand, if paused)
+ *   Pause() Resume() Reset() PowerButton() InjectNMI()
+ *   Reboot()                                the same as PowerButton for the guest, but when
+ *                                           it powers off the machine starts again
+ *   Quit()                                  ends the process, reply first
+ *   OpenConsole(s name, b force, b readonly) -> (h socket)   "" = first; names "serial","console"
+ *   GetCounters() -> a{sa{st}}
+ *   Query() -> a{sv}    state s, reason s, vcpus u, memory t, consoles as, devices a(ssss)
+ *                       (id, type, bdf, driver state "ok"|"broken"|"inactive"), boots u,
+ *                       jobs a{sv} (what the daemon stored with SetNote)
+ *   SetNote(s key, s value)  kept for a restarted daemon: Query()'s "notes" a{ss}
+ *
+ *   signal StateChanged(s old, s new, s reason)
+ *   signal Event(s source, s name, a{sv} details)
+ *
+ * Errors of a method carry `struct err` as a D-Bus error: name
+ * PROTOCOL_ERROR_PREFIX + fault_to_string(fault) with "-" as "_" and, for FAULT_NONE,
+ * ".errno_" + the number; the message is the text.
+ */
+#pragma once
+
+#define PROTOCOL_VERSION       1
+#define PROTOCOL_OBJECT        "/org/brume/worker"
+#define PROTOCOL_INTERFACE     "org.brume.Worker1"
+#define PROTOCOL_ERROR_PREFIX  "org.brume.Worker1.Error."
+#define PROTOCOL_FDS_PER_CALL  200
+
+/* Names of resources that no configuration key holds. */
+#define PROTOCOL_RESOURCE_KVM  "kvm"
+
+/* Worker states, as StateChanged and Query give them. */
+#define WORKER_STATE_IDLE      "idle"      /* nothing configured yet */
+#define WORKER_STATE_RUNNING   "running"
+#define WORKER_STATE_PAUSED    "paused"
+#define WORKER_STATE_SHUTDOWN  "shutdown"  /* last one before the process exits */
+#define WORKER_STATE_FAILED    "failed"
+
+/* Reasons of a StateChanged. */
+#define WORKER_REASON_REQUEST        "request"
+#define WORKER_REASON_GUEST_SHUTDOWN "guest-shutdown"
+#define WORKER_REASON_GUEST_REBOOT   "guest-reboot"   /* running -> running, boots + 1 */
+#define WORKER_REASON_RESET          "reset"
+#define WORKER_REASON_TRIPLE_FAULT   "triple-fault"
+#define WORKER_REASON_INTERNAL_ERROR "internal-error"
+
+/* Exit status of brume-vmm. */
+#define WORKER_EXIT_OK               0  /* guest powered off, or Quit */
+#define WORKER_EXIT_USAGE            2
+#define WORKER_EXIT_CONTROL          3  /* control channel unusable */
+#define WORKER_EXIT_VM               4  /* the machine failed: KVM internal error */
+#define WORKER_EXIT_TRIPLE_FAULT     5

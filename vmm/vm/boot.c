@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/vm/boot.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include "vmm/acpi/smbios.h"
+#include "vmm/acpi/tables.h"
+#include "vmm/arch/x86/boot.h"
+#include "vmm/arch/x86/cpuid.h"
+#include "vmm/arch/x86/layout.h"
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
+#include "vmm/hypervisor/x86-state.h"
+#include "vmm/loader/loader.h"
+#include "vmm/vm/vm.h"
+
+static int load_payload(struct vm *vm, uint64_t rsdp_gpa, struct loader_result *ret, struct err *err)
+{
+	const struct payload_config *pc = &vm->config->payload;
+	const char *image = pc->firmware ? pc->firmware : pc->kernel;
+	struct x86_memmap memmap;
+	struct loader_params params = {
+		.what = pc->firmware ? "firmware" : "kernel",
+		.initramfs_fd = -EBADF,
+		.cmdline = pc->cmdline,
+		.memmap = &memmap,
+		.rsdp_gpa = rsdp_gpa,
+		.mode = LOADER_AUTO,
+		.fresh_ram = true, /* new mappings, or emptied by guest_mem_clear() */
+	};
+	int r;
+
+	x86_memmap_init(&memmap, vm->config->memory.size);
+	r = resources_get(&vm->resources, image, err);
+	if (r < 0)
+		return r;
+	params.kernel_fd = r;
+	if (pc->initramfs) {
+		r = resources_get(&vm->resources, pc->initramfs, err);
+		if (r < 0)
+			return r;
+		params.initramfs_fd = r;
+	}
+	r = loader_load(&vm->mem, &params, ret, err);
+	if (r >= 0)
+		log_debug("%s: %s", params.what, ret->format);
+	return r;
+}
+
+static int set_vcpus(struct vm *vm, const struct x86_boot_entry *entry, struct err *err)
+{
+	const struct cpus_config *cpus = &vm->config->cpus;
+	bool x2apic = x86_max_apic_id(cpus) > 254;
+	_cleanup_free_ struct x86_vcpu_state *st = calloc(1, sizeof(*st));
+	int r;
+
+	if (!st)
+		return err_set(err, ENOMEM, "out of memory for a vCPU's registers");
+	for (uint32_t i = 0; i < vm->vcpus.n; i++) {
+		struct hv_vcpu *hv = vm->vcpus.vcpus[i].hv;
+
+		x86_boot_state(st, entry, i == 0, x86_apic_id(cpus, i), x2apic);
+		r = hv->ops->state_set(hv, st, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int vm_load(struct vm *vm, struct err *err)
+{
+	struct loader_result loaded = { 0 };
+	uint64_t rsdp_gpa = 0;
+	int r;
+
+	r = x86_boot_tables(&vm->mem, err);
+	if (r < 0)
+		return r;
+	r = platform_build_acpi(&vm->platform, &vm->mem, &rsdp_gpa, err);
+	if (r < 0)
+		return r;
+	r = smbios_build(&vm->mem, &vm->config->platform, err);
+	if (r < 0)
+		return r;
+	r = load_payload(vm, rsdp_gpa, &loaded, err);
+	if (r < 0)
+		return r;
+	return set_vcpus(vm, &loaded.entry, err);
+}

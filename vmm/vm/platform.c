@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/vm/platform.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+#include "vmm/acpi/tables.h"
+#include "vmm/arch/x86/layout.h"
+#include "vmm/arch/x86/memory-map.h"
+#include "vmm/base/err.h"
+#include "vmm/base/math.h"
+#include "vmm/config/vm-config.h"
+#include "vmm/vm/resources.h"
+
+/* Where everything is. */
+struct place {
+	struct bus_device *device;
+	bool mmio;
+	uint64_t base, len;
+	bool present;
+};
+
+#define PLACES 9
+
+static void list_places(struct platform *p, struct place ret[static PLACES])
+{
+	const struct vm_config *c = p->config;
+	bool serial = c->serial.mode != CONSOLE_MODE_OFF;
+	bool debug = c->debug_console.mode != CONSOLE_MODE_OFF;
+	uint16_t debug_port = c->debug_console.iobase ? c->debug_console.iobase : PORT_DEBUG_CONSOLE;
+	const struct place places[PLACES] = {
+		{ &p->ioapic.region, true, LAYOUT_IOAPIC, LAYOUT_IOAPIC_SIZE, true },
+		{ &p->ged.mmio, true, p->windows->platform_start + LAYOUT_PLATFORM_GED, 1, true },
+		{ &p->i8042.region, false, PORT_I8042, I8042_PORTS, true },
+		{ &p->rtc.region, false, PORT_RTC, RTC_PORTS, true },
+		{ &p->debug_port.region, false, PORT_DEBUG, 1, true },
+		{ &p->serial.region, false, PORT_SERIAL, SERIAL_PORTS, serial },
+		{ &p->pm.reset, false, PORT_ACPI_RESET, 1, true },
+		{ &p->pm.timer, false, PORT_PM_TIMER, 4, true },
+		{ &p->debug_console.region, false, debug_port, 1, debug },
+	};
+
+	memcpy(ret, places, sizeof(places));
+}
+
+static int place_all(struct platform *p, struct err *err)
+{
+	struct place places[PLACES];
+	int r;
+
+	list_places(p, places);
+	for (size_t i = 0; i < PLACES; i++) {
+		if (!places[i].present)
+			continue;
+		r = bus_add(places[i].mmio ? p->mmio : p->pio, places[i].device, places[i].base,
+			    places[i].len, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int open_chardev(struct chardev *c, const char *name, const struct console_config *config,
+			const struct platform_params *params, struct err *err)
+{
+	int fd = -EBADF, r;
+
+	if (config->mode == CONSOLE_MODE_FILE) {
+		fd = resources_dup(params->resources, config->file, err);
+		if (fd < 0)
+			return err_prefix(err, fd, "console '%s'", name);
+	}
+	r = chardev_init(c, name, config->mode, fd, params->loop, err);
+	if (r < 0 && fd >= 0)
+		close(fd);
+	return r;
+}
+
+static int open_chardevs(struct platform *p, const struct platform_params *params, struct err *err)
+{
+	const struct vm_config *c = params->config;
+	int r;
+
+	r = open_chardev(&p->serial_chardev, "serial", &c->serial, params, err);
+	if (r >= 0)
+		r = open_chardev(&p->console_chardev, "console", &c->console, params, err);
+	if (r >= 0)
+		r = open_chardev(&p->debug_chardev, "debug", &c->debug_console, params, err);
+	return r;
+}
+
+/* When the process began: benchmarks measure from exec, not from main. */
+static uint64_t process_start_usec(void)
+{
+	struct timespec mono, cpu;
+
+	/*
+	 * There is no /proc in the sandbox.  Single-threaded until here and never
+	 * blocked before main, so CPU time used is nearly the age of the process.
+	 */
+	clock_gettime(CLOCK_MONOTONIC, &mono);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+	return (uint64_t)((mono.tv_sec - cpu.tv_sec) * 1000000L +
+			  (mono.tv_nsec - cpu.tv_nsec) / 1000);
+}
+
+int platform_init(struct platform *p, const struct platform_params *params, struct err *err)
+{
+	uint64_t ram = params->config->memory.size;
+	int r;
+
+	*p = (struct platform){
+		.config = params->config,
+		.windows = params->windows,
+		.pio = params->pio,
+		.mmio = params->mmio,
+	};
+	r = open_chardevs(p, params, err);
+	if (r < 0)
+		return r;
+	ioapic_init(&p->ioapic, params->irqs);
+	serial_init(&p->serial, ioapic_line(&p->ioapic, LAYOUT_SERIAL_GSI), &p->serial_chardev);
+	debug_port_init(&p->debug_port, process_start_usec(), params->debug_code, params->data);
+	debug_console_init(&p->debug_console, &p->debug_chardev);
+	rtc_init(&p->rtc, x86_ram_low_end(ram), ram, params->request, params->data);
+	i8042_init(&p->i8042, params->request, params->data);
+	ged_init(&p->ged, ioapic_line(&p->ioapic, LAYOUT_GED_GSI));
+	pm_init(&p->pm, params->request, params->data);
+	return place_all(p, err);
+}
+
+void platform_deinit(struct platform *p)
+{
+	if (!p->config)
+		return;
+	/* The buses go with the machine: nothing to take out of them. */
+	if (p->pm.request) {
+		pm_deinit(&p->pm);
+		ged_deinit(&p->ged);
+		rtc_deinit(&p->rtc);
+		serial_deinit(&p->serial);
+		ioapic_deinit(&p->ioapic);
+	}
+	chardev_deinit(&p->debug_chardev);
+	chardev_deinit(&p->console_chardev);
+	chardev_deinit(&p->serial_chardev);
+	p->config = NULL;
+}
+
+void platform_reset(struct platform *p)
+{
+	ioapic_reset(&p->ioapic);
+	serial_reset(&p->serial);
+	rtc_reset(&p->rtc);
+	ged_reset(&p->ged);
+	pm_reset(&p->pm);
+}
+
+void platform_pause(struct platform *p)
+{
+	pm_pause(&p->pm);
+}
+
+void platform_resume(struct platform *p)
+{
+	pm_resume(&p->pm);
+}
+
+int platform_build_acpi(struct platform *p, struct guest_mem *mem, uint64_t *ret_rsdp_gpa,
+			struct err *err)
+{
+	const struct acpi_params params = {
+		.cpus = &p->config->cpus,
+		.windows = p->windows,
+		.n_segments = 1,
+		.serial = p->config->serial.mode != CONSOLE_MODE_OFF,
+	};
+
+	return acpi_build(mem, &params, ret_rsdp_gpa, err);
+}
+
+void platform_power_button(struct platform *p)
+{
+	ged_raise(&p->ged, GED_POWER_BUTTON);
+}
+
+/* --- consoles --- */
+
+static size_t list_chardevs(const struct platform *p,
+			    const struct chardev *ret[static PLATFORM_CONSOLES_MAX])
+{
+	const struct chardev *all[] = { &p->serial_chardev, &p->console_chardev, &p->debug_chardev };
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		if (all[i]->mode == CONSOLE_MODE_TTY)
+			ret[n++] = all[i];
+	return n;
+}
+
+void platform_list_consoles(const struct platform *p,
+			    const char *ret[static PLATFORM_CONSOLES_MAX + 1])
+{
+	const struct chardev *open[PLATFORM_CONSOLES_MAX];
+	size_t n = list_chardevs(p, open);
+
+	for (size_t i = 0; i < n; i++)
+		ret[i] = open[i]->name;
+	ret[n] = NULL;
+}
+
+int platform_open_console(struct platform *p, const char *name, bool force, bool readonly,
+			  int *ret_fd, struct err *err)
+{
+	struct chardev *all[] = { &p->serial_chardev, &p->console_chardev, &p->debug_chardev };
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+		if (*name ? strcmp(all[i]->name, name) != 0 : all[i]->mode != CONSOLE_MODE_TTY)
+			continue;
+		return chardev_open(all[i], force, readonly, ret_fd, err);
+	}
+	if (!*name)
+		return err_fault(err, FAULT_NO_SUCH_CONSOLE, ENXIO,
+				 "the machine has no console of mode Tty");
+	return err_fault(err, FAULT_NO_SUCH_CONSOLE, ENXIO,
+			 "there is no console '%s', it must be serial, console or debug", name);
+}

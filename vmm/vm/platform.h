@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The board: everything that is not a PCI device
+ *
+ * IOAPIC, serial port, debug ports, CMOS clock, what is left of the keyboard
+ * controller, ACPI's event device, sleep and timer ports - and the tables that
+ * describe them.  Which devices there are and where is in platform.c, in one
+ * table.  Control thread.
+ */
+#pragma once
+
+#include "vmm/acpi/ged.h"
+#include "vmm/acpi/pm.h"
+#include "vmm/devices/chardev.h"
+#include "vmm/devices/debug-port.h"
+#include "vmm/devices/i8042.h"
+#include "vmm/devices/ioapic.h"
+#include "vmm/devices/rtc.h"
+#include "vmm/devices/serial.h"
+
+struct err;
+struct guest_mem;
+struct irq_table;
+struct resources;
+struct vm_config;
+struct x86_windows;
+
+#define PLATFORM_CONSOLES_MAX 3
+
+struct platform_params {
+	struct bus *pio, *mmio;
+	struct irq_table *irqs;
+	struct loop *loop;              /* for console clients */
+	const struct vm_config *config;
+	const struct resources *resources;
+	const struct x86_windows *windows;
+	machine_request_fn request;     /* vCPU threads */
+	void (*debug_code)(void *data); /* vCPU threads: debug_port_take() has something */
+	void *data;
+};
+
+struct platform {
+	const struct vm_config *config;
+	const struct x86_windows *windows;
+	struct bus *pio, *mmio;
+	struct ioapic ioapic;
+	struct chardev serial_chardev, console_chardev, debug_chardev;
+	struct serial serial;
+	struct debug_port debug_port;
+	struct debug_console debug_console;
+	struct rtc rtc;
+	struct i8042 i8042;
+	struct ged ged;
+	struct pm pm;
+};
+
+int platform_init(struct platform *p, const struct platform_params *params, struct err *err);
+void platform_deinit(struct platform *p);
+/* Power-on state; vCPUs parked. */
+void platform_reset(struct platform *p);
+/* The machine's own clocks stop with it; vCPUs parked. */
+void platform_pause(struct platform *p);
+void platform_resume(struct platform *p);
+int platform_build_acpi(struct platform *p, struct guest_mem *mem, uint64_t *ret_rsdp_gpa,
+			struct err *err);
+void platform_power_button(struct platform *p);
+
+/* name "" = the first one there is. */
+int platform_open_console(struct platform *p, const char *name, bool force, bool readonly,
+			  int *ret_fd, struct err *err);
+/* NULL-terminated; the first is the default. */
+void platform_list_consoles(const struct platform *p,
+			    const char *ret[static PLATFORM_CONSOLES_MAX + 1]);

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/vm/resources.h"
+
+#include <errno.h>
+#include <string.h>
+#include "vmm/base/err.h"
+#include "vmm/base/fd.h"
+
+void resources_deinit(struct resources *res)
+{
+	for (size_t i = 0; i < res->n; i++) {
+		free(res->entries[i].name);
+		close(res->entries[i].fd);
+	}
+	free(res->entries);
+	*res = (struct resources){ 0 };
+}
+
+static int find(const struct resources *res, const char *name)
+{
+	for (size_t i = 0; i < res->n; i++)
+		if (strcmp(res->entries[i].name, name) == 0)
+			return res->entries[i].fd;
+	return -ENOENT;
+}
+
+int resources_add(struct resources *res, const char *name, int fd, struct err *err)
+{
+	_cleanup_close_ int owned = fd;
+	struct resource_entry *entries;
+	_cleanup_free_ char *copy = NULL;
+
+	if (find(res, name) >= 0)
+		return err_set(err, EEXIST, "resource '%s' was handed over twice", name);
+	entries = reallocarray(res->entries, res->n + 1, sizeof(*entries));
+	if (!entries)
+		return err_set(err, ENOMEM, "out of memory for resource '%s'", name);
+	res->entries = entries;
+	copy = strdup(name);
+	if (!copy)
+		return err_set(err, ENOMEM, "out of memory for resource '%s'", name);
+	entries[res->n++] = (struct resource_entry){ .name = TAKE_PTR(copy), .fd = TAKE_FD(owned) };
+	return 0;
+}
+
+int resources_get(const struct resources *res, const char *name, struct err *err)
+{
+	int fd = find(res, name);
+
+	if (fd < 0)
+		return err_set(err, ENOENT, "resource '%s' was not handed over", name);
+	return fd;
+}
+
+int resources_dup(const struct resources *res, const char *name, struct err *err)
+{
+	int fd = resources_get(res, name, err);
+
+	if (fd < 0)
+		return fd;
+	fd = fd_dup(fd);
+	if (fd < 0)
+		return err_errno(err, -fd, "cannot duplicate resource '%s'", name);
+	return fd;
+}

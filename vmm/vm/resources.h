@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Descriptors the daemon handed over, by the JSON pointer of the key that names
+ * them ("/disks/0/path", "/net/0/tap/1") or by a fixed name ("kvm").  The
+ * worker has no other way to reach the host.  Control thread.
+ */
+#pragma once
+
+#include <stddef.h>
+#include "vmm/base/cleanup.h"
+
+struct err;
+
+struct resources {
+	struct resource_entry {
+		char *name;
+		int fd;
+	} *entries;
+	size_t n;
+};
+
+void resources_deinit(struct resources *res);
+/* Takes fd over, also when it fails. -EEXIST: the name is there already. */
+int resources_add(struct resources *res, const char *name, int fd, struct err *err);
+/* The descriptor, still owned by the table, or -ENOENT with a sentence. */
+int resources_get(const struct resources *res, const char *name, struct err *err);
+/* A duplicate for a device to own. */
+int resources_dup(const struct resources *res, const char *name, struct err *err);

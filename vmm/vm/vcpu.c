@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/vm/vcpu.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "vmm/base/err.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/log.h"
+#include "vmm/base/mailbox.h"
+#include "vmm/bus/bus.h"
+#include "vmm/config/vm-config.h"
+
+static _Thread_local struct vcpu *current;
+
+void vcpu_stand(void)
+{
+	if (current)
+		current->stand = true;
+}
+
+int vcpu_set_init(struct vcpu_set *set, uint32_t n, struct bus *pio, struct bus *mmio,
+		  struct mailbox *mailbox, struct err *err)
+{
+	*set = (struct vcpu_set){ .pio = pio, .mmio = mmio, .mailbox = mailbox };
+	set->parked_fd = eventfd_new();
+	if (set->parked_fd < 0)
+		return err_errno(err, -set->parked_fd, "cannot make an eventfd for the vCPUs");
+	set->vcpus = calloc(n, sizeof(*set->vcpus));
+	if (!set->vcpus) {
+		close(set->parked_fd);
+		set->parked_fd = -EBADF;
+		return err_set(err, ENOMEM, "out of memory for %u vCPUs", n);
+	}
+	set->n = n;
+	pthread_mutex_init(&set->lock, NULL);
+	pthread_cond_init(&set->released, NULL);
+	for (uint32_t i = 0; i < n; i++)
+		set->vcpus[i] = (struct vcpu){ .set = set, .index = i };
+	return 0;
+}
+
+/* Waits until released; false = the machine is going away. */
+static bool park(struct vcpu *vcpu)
+{
+	struct vcpu_set *set = vcpu->set;
+	bool go_on;
+
+	pthread_mutex_lock(&set->lock);
+	vcpu->parked = true;
+	set->n_parked++;
+	eventfd_signal(set->parked_fd);
+	/* One that stands by itself waits for a hold too: only its end is a release. */
+	while ((set->hold || vcpu->stand) && !set->stop)
+		pthread_cond_wait(&set->released, &set->lock);
+	go_on = !set->stop;
+	vcpu->parked = false;
+	set->n_parked--;
+	pthread_mutex_unlock(&set->lock);
+	return go_on;
+}
+
+static void dispatch(struct bus *bus, const struct hv_exit *exit)
+{
+	uint8_t *data = exit->data;
+
+	for (uint32_t i = 0; i < exit->count; i++, data += exit->len) {
+		if (exit->write)
+			bus_write(bus, exit->addr, data, exit->len);
+		else
+			bus_read(bus, exit->addr, data, exit->len);
+	}
+}
+
+static void handle(struct vcpu *vcpu, const struct hv_exit *exit)
+{
+	switch (exit->kind) {
+	case HV_EXIT_PIO:
+		dispatch(vcpu->set->pio, exit);
+		break;
+	case HV_EXIT_MMIO:
+		dispatch(vcpu->set->mmio, exit);
+		break;
+	case HV_EXIT_INTERRUPTED:
+		break;
+	case HV_EXIT_IOAPIC_EOI:
+	case HV_EXIT_SHUTDOWN:
+	case HV_EXIT_FAILED:
+	case HV_EXIT_N_:
+		vcpu->set->on_exit(vcpu, exit, vcpu->set->data);
+		break;
+	}
+}
+
+static void vcpu_run(void *data)
+{
+	struct vcpu *vcpu = data;
+	struct vcpu_set *set = vcpu->set;
+	struct hv_exit exit = { 0 };
+	int r;
+
+	current = vcpu;
+	for (;;) {
+		/* acquire: pairs with the store in vcpu_set_park and _release */
+		if ((vcpu->stand || atomic_load_explicit(&set->hold, memory_order_acquire)) &&
+		    !park(vcpu))
+			return;
+		exit.kind = HV_EXIT_INTERRUPTED;
+		r = vcpu->hv->ops->run(vcpu->hv, &exit);
+		if (r < 0) {
+			exit.kind = HV_EXIT_FAILED;
+			snprintf(exit.text, sizeof(exit.text), "the hypervisor cannot run vCPU %u: %s",
+				 vcpu->index, strerror(-r));
+		}
+		handle(vcpu, &exit);
+	}
+}
+
+static void set_affinity(const struct vcpu *vcpu, const struct cpu_affinity *affinity, size_t n)
+{
+	cpu_set_t cpus;
+	int r;
+
+	for (size_t i = 0; i < n; i++) {
+		if (affinity[i].vcpu != vcpu->index)
+			continue;
+		CPU_ZERO(&cpus);
+		for (size_t c = 0; c < affinity[i].n_host_cpus; c++)
+			if (affinity[i].host_cpus[c] < CPU_SETSIZE)
+				CPU_SET(affinity[i].host_cpus[c], &cpus);
+		r = pthread_setaffinity_np(vcpu->thread.handle, sizeof(cpus), &cpus);
+		if (r != 0)
+			log_warning("vCPU %u cannot be bound to its host CPUs: %s", vcpu->index,
+				    strerror(r));
+	}
+}
+
+int vcpu_set_start(struct vcpu_set *set, int (*enter)(enum thread_role role, struct err *err),
+		   const struct cpu_affinity *affinity, size_t n_affinity, struct err *err)
+{
+	int r;
+
+	atomic_store_explicit(&set->hold, true, memory_order_release);
+	for (uint32_t i = 0; i < set->n; i++) {
+		struct vcpu *vcpu = &set->vcpus[i];
+
+		vcpu->thread = (struct thread){
+			.role = THREAD_ROLE_VCPU, .enter = enter, .run = vcpu_run, .data = vcpu
+		};
+		snprintf(vcpu->thread.name, sizeof(vcpu->thread.name), "vcpu%u", i);
+		r = thread_start(&vcpu->thread, err);
+		if (r < 0)
+			return r; /* those started are ended by vcpu_set_deinit */
+		set_affinity(vcpu, affinity, n_affinity);
+	}
+	vcpu_set_park(set);
+	return 0;
+}
+
+static bool all_parked(struct vcpu_set *set)
+{
+	uint32_t started = 0;
+	bool all;
+
+	for (uint32_t i = 0; i < set->n; i++)
+		started += set->vcpus[i].thread.started;
+	pthread_mutex_lock(&set->lock);
+	all = set->n_parked == started;
+	pthread_mutex_unlock(&set->lock);
+	return all;
+}
+
+void vcpu_set_park(struct vcpu_set *set)
+{
+	struct pollfd fds[2] = {
+		{ .fd = set->parked_fd, .events = POLLIN },
+		{ .fd = set->mailbox->fd, .events = POLLIN },
+	};
+
+	assert_on_control();
+	pthread_mutex_lock(&set->lock);
+	atomic_store_explicit(&set->hold, true, memory_order_release);
+	pthread_mutex_unlock(&set->lock);
+	for (uint32_t i = 0; i < set->n; i++)
+		if (set->vcpus[i].thread.started)
+			set->vcpus[i].hv->ops->kick(set->vcpus[i].hv);
+	while (!all_parked(set)) {
+		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+			abort(); /* two eventfds and a valid array: only a bug can fail here */
+		eventfd_take(set->parked_fd);
+		mailbox_drain(set->mailbox);
+	}
+}
+
+void vcpu_set_release(struct vcpu_set *set)
+{
+	assert_on_control();
+	pthread_mutex_lock(&set->lock);
+	for (uint32_t i = 0; i < set->n; i++)
+		set->vcpus[i].stand = false;
+	atomic_store_explicit(&set->hold, false, memory_order_release);
+	pthread_cond_broadcast(&set->released);
+	pthread_mutex_unlock(&set->lock);
+}
+
+bool vcpu_set_is_parked(const struct vcpu_set *set)
+{
+	return atomic_load_explicit(&set->hold, memory_order_acquire);
+}
+
+void vcpu_set_deinit(struct vcpu_set *set)
+{
+	if (!set->vcpus)
+		return;
+	vcpu_set_park(set);
+	pthread_mutex_lock(&set->lock);
+	set->stop = true;
+	pthread_cond_broadcast(&set->released);
+	pthread_mutex_unlock(&set->lock);
+	for (uint32_t i = 0; i < set->n; i++) {
+		thread_join(&set->vcpus[i].thread);
+		hv_vcpu_free(set->vcpus[i].hv);
+	}
+	free(set->vcpus);
+	set->vcpus = NULL;
+	close(set->parked_fd);
+	pthread_cond_destroy(&set->released);
+	pthread_mutex_destroy(&set->lock);
+}

@@ -1,0 +1,522 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/vm/vm.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include "vmm/api/protocol.h"
+#include "vmm/arch/x86/cpuid.h"
+#include "vmm/arch/x86/layout.h"
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
+#include "vmm/base/math.h"
+#include "vmm/hypervisor/hypervisor.h"
+#include "vmm/hypervisor/x86-state.h"
+#include "vmm/sandbox/sandbox.h"
+#include "vmm/vm/boot.h"
+#include "vmm/vm/devices.h"
+#include "vmm/virtio/transport-pci.h"
+
+static const char *const state_names[VM_STATE_N_] = {
+	[VM_STATE_CREATED] = WORKER_STATE_IDLE,
+	[VM_STATE_RUNNING] = WORKER_STATE_RUNNING,
+	[VM_STATE_PAUSED] = WORKER_STATE_PAUSED,
+	[VM_STATE_SHUTDOWN] = WORKER_STATE_SHUTDOWN,
+	[VM_STATE_FAILED] = WORKER_STATE_FAILED,
+};
+
+#define TO(state) (1U << VM_STATE_##state)
+static const unsigned int vm_next[VM_STATE_N_] = {
+	[VM_STATE_CREATED] = TO(RUNNING) | TO(PAUSED) | TO(FAILED),
+	[VM_STATE_RUNNING] = TO(RUNNING) | TO(PAUSED) | TO(SHUTDOWN) | TO(FAILED),
+	[VM_STATE_PAUSED] = TO(RUNNING) | TO(SHUTDOWN) | TO(FAILED),
+	[VM_STATE_SHUTDOWN] = 0,
+	[VM_STATE_FAILED] = 0,
+};
+#undef TO
+
+const char *vm_state_to_string(enum vm_state state)
+{
+	return state < VM_STATE_N_ ? state_names[state] : NULL;
+}
+
+static void vm_set_state(struct vm *vm, enum vm_state state, const char *reason)
+{
+	enum vm_state old = vm->state;
+
+	assert(vm_next[old] & (1U << state));
+	vm->state = state;
+	log_info("machine: %s -> %s (%s)", state_names[old], state_names[state], reason);
+	vm->listener.state_changed(old, state, reason, vm->listener.data);
+}
+
+static int wrong_state(const struct vm *vm, const char *what, struct err *err)
+{
+	return err_fault(err, FAULT_WRONG_STATE, EPROTO, "cannot %s: the machine is %s", what,
+			 state_names[vm->state]);
+}
+
+static bool is_alive(const struct vm *vm)
+{
+	return vm->state == VM_STATE_RUNNING || vm->state == VM_STATE_PAUSED;
+}
+
+/* --- what vCPUs ask for --- */
+
+enum vm_request {
+	VM_REQUEST_RESET,
+	VM_REQUEST_SHUTDOWN,
+	VM_REQUEST_TRIPLE_FAULT,
+	VM_REQUEST_FAILURE,
+};
+
+/* vCPU thread. The vCPU does not run on until the control thread has answered. */
+static void vm_ask(struct vm *vm, enum vm_request request)
+{
+	/* release: failure[] is written before; pairs with the acquire in serve_requests */
+	atomic_fetch_or_explicit(&vm->requests, 1U << request, memory_order_release);
+	vcpu_stand();
+	mailbox_post(&vm->mailbox, &vm->request_message);
+}
+
+static void on_machine_request(void *data, enum machine_request request)
+{
+	struct vm *vm = data;
+
+	switch (request) {
+	case MACHINE_REQUEST_RESET:
+		vm_ask(vm, VM_REQUEST_RESET);
+		break;
+	case MACHINE_REQUEST_SHUTDOWN:
+		vm_ask(vm, VM_REQUEST_SHUTDOWN);
+		break;
+	}
+}
+
+/* vCPU thread */
+static void on_debug_code(void *data)
+{
+	struct vm *vm = data;
+
+	mailbox_post(&vm->mailbox, &vm->debug_message);
+}
+
+static void serve_debug_codes(struct message *message)
+{
+	struct vm *vm = container_of(message, struct vm, debug_message);
+	uint64_t usec;
+	uint8_t code;
+
+	while (debug_port_take(&vm->platform.debug_port, &code, &usec))
+		vm->listener.debug_code(code, usec, vm->listener.data);
+}
+
+static void on_vcpu_exit(struct vcpu *vcpu _unused_, const struct hv_exit *exit, void *data)
+{
+	struct vm *vm = data;
+
+	switch (exit->kind) {
+	case HV_EXIT_IOAPIC_EOI:
+		ioapic_eoi(&vm->platform.ioapic, exit->vector);
+		break;
+	case HV_EXIT_SHUTDOWN:
+		vm_ask(vm, VM_REQUEST_TRIPLE_FAULT);
+		break;
+	case HV_EXIT_FAILED:
+		if (!atomic_flag_test_and_set(&vm->failing))
+			memcpy(vm->failure, exit->text, sizeof(vm->failure));
+		vm_ask(vm, VM_REQUEST_FAILURE);
+		break;
+	case HV_EXIT_INTERRUPTED:
+	case HV_EXIT_PIO:
+	case HV_EXIT_MMIO:
+	case HV_EXIT_N_:
+		break;
+	}
+}
+
+/* Requests that vCPUs make while they are being parked are kept for serve_kept_requests(). */
+static void park_vcpus(struct vm *vm)
+{
+	vm->parking = true;
+	vcpu_set_park(&vm->vcpus);
+	vm->parking = false;
+}
+
+static void quiesce(struct vm *vm)
+{
+	park_vcpus(vm);
+	for (size_t i = 0; i < vm->n_devices; i++)
+		virtio_device_pause(vm->devices[i]->dev);
+	loop_park(&vm->shared_loop);
+	platform_pause(&vm->platform);
+}
+
+static void unquiesce(struct vm *vm)
+{
+	platform_resume(&vm->platform);
+	loop_unpark(&vm->shared_loop);
+	for (size_t i = 0; i < vm->n_devices; i++)
+		virtio_device_resume(vm->devices[i]->dev);
+	vcpu_set_release(&vm->vcpus);
+}
+
+static void vm_fail(struct vm *vm, const char *text)
+{
+	log_error("machine: %s", text);
+	park_vcpus(vm);
+	vm_set_state(vm, VM_STATE_FAILED, WORKER_REASON_INTERNAL_ERROR);
+}
+
+void vm_stop(struct vm *vm, const char *reason)
+{
+	if (!is_alive(vm))
+		return;
+	if (vm->state == VM_STATE_RUNNING)
+		quiesce(vm);
+	vm_set_state(vm, VM_STATE_SHUTDOWN, reason);
+}
+
+/* Everything back to power-on, the payload loaded anew, and off again. */
+static int restart(struct vm *vm, const char *reason, struct err *err)
+{
+	int r;
+
+	park_vcpus(vm);
+	/* A request made before the reset belongs to the machine that is gone. */
+	atomic_store_explicit(&vm->requests, 0, memory_order_relaxed);
+	vm->reboot_wanted = false;
+	/* Device threads may stand (paused) or run: a reset takes their queues away in either case. */
+	pci_segment_reset(&vm->segment);
+	platform_reset(&vm->platform);
+	r = guest_mem_clear(&vm->mem, err);
+	if (r >= 0)
+		r = vm_load(vm, err);
+	if (r < 0) {
+		vm_set_state(vm, VM_STATE_FAILED, WORKER_REASON_INTERNAL_ERROR);
+		return err_prefix(err, r, "cannot reset the machine");
+	}
+	vm->boots++;
+	if (vm->state == VM_STATE_PAUSED)
+		loop_unpark(&vm->shared_loop);
+	platform_resume(&vm->platform);
+	vm_set_state(vm, VM_STATE_RUNNING, reason);
+	vcpu_set_release(&vm->vcpus);
+	return 0;
+}
+
+static void restart_or_log(struct vm *vm, const char *reason)
+{
+	struct err err = { 0 };
+
+	if (restart(vm, reason, &err) < 0)
+		log_error("%s", err.msg);
+}
+
+/* True when there were any; the vCPUs then run on only if that is the answer. */
+static bool serve_kept_requests(struct vm *vm)
+{
+	/* acquire: pairs with vm_ask */
+	uint32_t asked = atomic_exchange_explicit(&vm->requests, 0, memory_order_acquire);
+
+	if (asked & (1U << VM_REQUEST_FAILURE))
+		vm_fail(vm, vm->failure);
+	else if ((asked & (1U << VM_REQUEST_SHUTDOWN)) && !vm->reboot_wanted)
+		vm_stop(vm, WORKER_REASON_GUEST_SHUTDOWN);
+	else if (asked & (1U << VM_REQUEST_TRIPLE_FAULT))
+		vm_stop(vm, WORKER_REASON_TRIPLE_FAULT);
+	else if (asked)
+		restart_or_log(vm, WORKER_REASON_GUEST_REBOOT);
+	return asked;
+}
+
+static void serve_requests(struct message *message)
+{
+	struct vm *vm = container_of(message, struct vm, request_message);
+
+	if (!vm->parking && vm->state == VM_STATE_RUNNING)
+		serve_kept_requests(vm);
+}
+
+void vm_dispatch(struct vm *vm)
+{
+	mailbox_drain(&vm->mailbox);
+}
+
+/* --- construction --- */
+
+static int create_vcpus(struct vm *vm, struct err *err)
+{
+	const struct cpus_config *cpus = &vm->config->cpus;
+	int r;
+
+	if (cpus->max_vcpus > vm->hv->caps.max_vcpus)
+		return err_fault(err, FAULT_BAD_CONFIG, EINVAL,
+				 "/cpus/max_vcpus: %u is more than this host can run, at most %u",
+				 cpus->max_vcpus, vm->hv->caps.max_vcpus);
+	r = vcpu_set_init(&vm->vcpus, cpus->boot_vcpus, &vm->pio, &vm->mmio, &vm->mailbox, err);
+	if (r < 0)
+		return r;
+	vm->vcpus.on_exit = on_vcpu_exit;
+	vm->vcpus.data = vm;
+	for (uint32_t i = 0; i < vm->vcpus.n; i++) {
+		_cleanup_free_ struct x86_cpuid_entry *cpuid = NULL;
+		struct hv_vcpu *hv = NULL;
+		size_t n = 0;
+
+		r = vm->hv->ops->vcpu_create(vm->hv, i, x86_apic_id(cpus, i), &hv, err);
+		if (r < 0)
+			return err_prefix(err, r, "vCPU %u", i);
+		vm->vcpus.vcpus[i].hv = hv;
+		r = x86_cpuid_make(vm->hv, cpus, i, &cpuid, &n, err);
+		if (r >= 0)
+			r = hv->ops->cpuid_set(hv, cpuid, n, err);
+		if (r < 0)
+			return err_prefix(err, r, "vCPU %u", i);
+	}
+	return 0;
+}
+
+static int create_memory(struct vm *vm, struct err *err)
+{
+	const struct memory_config *mc = &vm->config->memory;
+	const struct guest_mem_params params = {
+		.size = mc->size,
+		.hole_start = LAYOUT_HOLE_START,
+		.hole_end = LAYOUT_HOLE_END,
+		.shared = mc->shared,
+		.hugepages = mc->hugepages,
+		.prefault = mc->prefault,
+		.reserve = mc->reserve,
+		.thp = mc->thp,
+		.mergeable = mc->mergeable,
+		.hugepage_size = mc->hugepage_size,
+	};
+	uint8_t bits = x86_phys_bits(&vm->hv->caps, &vm->config->cpus);
+	int r;
+
+	r = x86_windows_init(&vm->windows, mc->size, bits, err);
+	if (r < 0)
+		return r;
+	return guest_mem_init(&vm->mem, vm->hv, &params, err);
+}
+
+static int create_pci(struct vm *vm, struct err *err)
+{
+	struct pci_window mmio32 = { vm->windows.mmio32_start, vm->windows.mmio32_size };
+	struct pci_window mmio64 = { vm->windows.mmio64_start, vm->windows.mmio64_size };
+
+	return pci_segment_init(&vm->segment, 0, &vm->mmio, &vm->pio, &vm->mailbox,
+				LAYOUT_ECAM_START, mmio32, mmio64, err);
+}
+
+static int build(struct vm *vm, struct err *err)
+{
+	struct platform_params platform = {
+		.pio = &vm->pio,
+		.mmio = &vm->mmio,
+		.irqs = &vm->irqs,
+		.loop = &vm->shared_loop,
+		.config = vm->config,
+		.resources = &vm->resources,
+		.windows = &vm->windows,
+		.request = on_machine_request,
+		.debug_code = on_debug_code,
+		.data = vm,
+	};
+	struct hv_vm_params params = {
+		.ioapic_pins = LAYOUT_IOAPIC_PINS,
+		.max_apic_id = x86_max_apic_id(&vm->config->cpus),
+	};
+	int r;
+
+	r = resources_get(&vm->resources, PROTOCOL_RESOURCE_KVM, err);
+	if (r < 0)
+		return r;
+	r = hypervisor_kvm.vm_create(r, &params, &vm->hv, err);
+	if (r < 0)
+		return r;
+	r = create_memory(vm, err);
+	if (r < 0)
+		return r;
+	r = loop_start(&vm->shared_loop, "io-shared", sandbox_enter, err);
+	if (r < 0)
+		return r;
+	r = irq_table_init(&vm->irqs, vm->hv, LAYOUT_IOAPIC_PINS, err);
+	if (r < 0)
+		return r;
+	r = platform_init(&vm->platform, &platform, err);
+	if (r < 0)
+		return r;
+	r = create_pci(vm, err);
+	if (r < 0)
+		return r;
+	r = vm_devices_create(vm, err);
+	if (r < 0)
+		return r;
+	r = create_vcpus(vm, err);
+	if (r < 0)
+		return r;
+	return vcpu_set_start(&vm->vcpus, sandbox_enter, vm->config->cpus.affinity,
+			      vm->config->cpus.n_affinity, err);
+}
+
+int vm_new(struct vm_config *config, struct resources *resources, const struct vm_listener *listener,
+	   struct vm **ret, struct err *err)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+	int r;
+
+	assert_on_control();
+	if (!vm) {
+		vm_config_free(config);
+		resources_deinit(resources);
+		return err_set(err, ENOMEM, "out of memory for the machine");
+	}
+	vm->config = config;
+	vm->resources = *resources;
+	*resources = (struct resources){ 0 };
+	vm->listener = *listener;
+	vm->request_message.fn = serve_requests;
+	vm->debug_message.fn = serve_debug_codes;
+	vm->failing = (atomic_flag)ATOMIC_FLAG_INIT;
+	bus_init(&vm->pio, 0x10000);
+	bus_init(&vm->mmio, 0);
+	r = mailbox_init(&vm->mailbox, err);
+	if (r >= 0)
+		r = build(vm, err);
+	if (r < 0) {
+		vm_free(vm);
+		return r;
+	}
+	*ret = vm;
+	return 0;
+}
+
+void vm_free(struct vm *vm)
+{
+	if (!vm)
+		return;
+	/* A vCPU that waits in the mailbox must come out of it before it can end. */
+	mailbox_close(&vm->mailbox);
+	vcpu_set_deinit(&vm->vcpus);
+	loop_unpark(&vm->shared_loop);
+	vm_devices_free(vm);
+	pci_segment_deinit(&vm->segment);
+	platform_deinit(&vm->platform);
+	loop_stop(&vm->shared_loop);
+	irq_table_deinit(&vm->irqs);
+	guest_mem_deinit(&vm->mem);
+	hv_vm_free(vm->hv);
+	bus_deinit(&vm->pio);
+	bus_deinit(&vm->mmio);
+	mailbox_deinit(&vm->mailbox);
+	resources_deinit(&vm->resources);
+	vm_config_free(vm->config);
+	free(vm);
+}
+
+/* --- what the daemon asks for --- */
+
+int vm_boot(struct vm *vm, bool paused, struct err *err)
+{
+	int r;
+
+	assert_on_control();
+	if (vm->state != VM_STATE_CREATED)
+		return wrong_state(vm, "boot", err);
+	r = vm_load(vm, err);
+	if (r < 0)
+		return r;
+	vm->boots = 1;
+	if (paused) {
+		loop_park(&vm->shared_loop);
+		vm_set_state(vm, VM_STATE_PAUSED, WORKER_REASON_REQUEST);
+		return 0;
+	}
+	platform_resume(&vm->platform);
+	vm_set_state(vm, VM_STATE_RUNNING, WORKER_REASON_REQUEST);
+	vcpu_set_release(&vm->vcpus);
+	return 0;
+}
+
+int vm_pause(struct vm *vm, struct err *err)
+{
+	assert_on_control();
+	if (vm->state == VM_STATE_PAUSED)
+		return 0;
+	if (vm->state != VM_STATE_RUNNING)
+		return wrong_state(vm, "pause", err);
+	quiesce(vm);
+	vm_set_state(vm, VM_STATE_PAUSED, WORKER_REASON_REQUEST);
+	return 0;
+}
+
+int vm_resume(struct vm *vm, struct err *err)
+{
+	assert_on_control();
+	if (vm->state == VM_STATE_RUNNING)
+		return 0;
+	if (vm->state != VM_STATE_PAUSED)
+		return wrong_state(vm, "resume", err);
+	for (uint32_t i = 0; i < vm->vcpus.n; i++)
+		vm->vcpus.vcpus[i].hv->ops->was_paused(vm->vcpus.vcpus[i].hv);
+	vm_set_state(vm, VM_STATE_RUNNING, WORKER_REASON_REQUEST);
+	/* What the guest asked for as it was being paused comes first: it may be its end. */
+	if (!serve_kept_requests(vm))
+		unquiesce(vm);
+	return 0;
+}
+
+int vm_reset(struct vm *vm, struct err *err)
+{
+	assert_on_control();
+	if (!is_alive(vm))
+		return wrong_state(vm, "reset", err);
+	return restart(vm, WORKER_REASON_RESET, err);
+}
+
+int vm_power_button(struct vm *vm, struct err *err)
+{
+	assert_on_control();
+	if (vm->state != VM_STATE_RUNNING)
+		return wrong_state(vm, "press the power button", err);
+	platform_power_button(&vm->platform);
+	return 0;
+}
+
+int vm_reboot(struct vm *vm, struct err *err)
+{
+	int r = vm_power_button(vm, err);
+
+	if (r >= 0)
+		vm->reboot_wanted = true;
+	return r;
+}
+
+int vm_inject_nmi(struct vm *vm, struct err *err)
+{
+	int r = 0;
+
+	assert_on_control();
+	if (!is_alive(vm))
+		return wrong_state(vm, "inject an NMI", err);
+	/* KVM takes the vCPU's own lock for this, which KVM_RUN holds: out of the guest first. */
+	park_vcpus(vm);
+	for (uint32_t i = 0; r >= 0 && i < vm->vcpus.n; i++) {
+		r = vm->vcpus.vcpus[i].hv->ops->nmi(vm->vcpus.vcpus[i].hv);
+		if (r < 0)
+			err_errno(err, -r, "cannot inject an NMI into vCPU %u", i);
+	}
+	if (vm->state == VM_STATE_RUNNING && !serve_kept_requests(vm))
+		vcpu_set_release(&vm->vcpus);
+	return r;
+}
+
+int vm_open_console(struct vm *vm, const char *name, bool force, bool readonly, int *ret_fd,
+		    struct err *err)
+{
+	assert_on_control();
+	return platform_open_console(&vm->platform, name, force, readonly, ret_fd, err);
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The virtual machine: what it is made of and the states it goes through
+ *
+ *   CREATED -> RUNNING <-> PAUSED, and from each -> SHUTDOWN or FAILED
+ *
+ * A reboot stays in RUNNING: devices are reset, RAM is emptied, the payload is
+ * loaded again, and only the boot count tells.  Everything here runs on the
+ * control thread; vCPUs reach it through the mailbox.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "vmm/base/loop.h"
+#include "vmm/base/mailbox.h"
+#include "vmm/bus/bus.h"
+#include "vmm/bus/irq.h"
+#include "vmm/config/vm-config.h"
+#include "vmm/memory/guest-memory.h"
+#include "vmm/arch/x86/memory-map.h"
+#include "vmm/pci/segment.h"
+#include "vmm/vm/platform.h"
+#include "vmm/vm/resources.h"
+#include "vmm/vm/vcpu.h"
+
+struct err;
+struct virtio_pci;
+
+enum vm_state {
+	VM_STATE_CREATED,
+	VM_STATE_RUNNING,
+	VM_STATE_PAUSED,
+	VM_STATE_SHUTDOWN,
+	VM_STATE_FAILED,
+	VM_STATE_N_,
+};
+
+/* The words of vmm/api/protocol.h. */
+const char *vm_state_to_string(enum vm_state state);
+
+/* Why the state changed: the words of protocol.h, WORKER_REASON_*. */
+struct vm_listener {
+	void (*state_changed)(enum vm_state from, enum vm_state to, const char *reason, void *data);
+	/* A code the guest wrote to port 0x80; usec since the worker started. */
+	void (*debug_code)(uint8_t code, uint64_t usec, void *data);
+	/* A virtio driver took its device (active) or let it go. */
+	void (*device_changed)(const char *id, bool active, void *data);
+	void *data;
+};
+
+struct vm {
+	struct vm_config *config;
+	struct resources resources;
+	struct vm_listener listener;
+	enum vm_state state;
+	uint32_t boots;
+	bool reboot_wanted;      /* the next guest shutdown is a reboot */
+
+	struct hv_vm *hv;
+	struct guest_mem mem;
+	struct bus pio, mmio;
+	struct mailbox mailbox;
+	struct irq_table irqs;
+	struct x86_windows windows;
+	struct loop shared_loop; /* the I/O thread of all low-rate devices */
+	struct platform platform;
+	struct pci_segment segment;
+	struct virtio_pci **devices;
+	size_t n_devices;
+	struct vcpu_set vcpus;
+
+	/* What vCPUs ask of the control thread; bits of 1 << enum vm_request. */
+	struct message request_message, debug_message;
+	_Atomic uint32_t requests;
+	bool parking;            /* control is waiting for vCPUs: requests are kept */
+	char failure[160];       /* written once by the vCPU that fails first */
+	atomic_flag failing;
+};
+
+/*
+ * Builds the machine; takes config and resources over, also when it fails
+ * (*resources is emptied).  The mailbox fd of the result must be watched and
+ * vm_dispatch() called.
+ */
+int vm_new(struct vm_config *config, struct resources *resources, const struct vm_listener *listener,
+	   struct vm **ret, struct err *err);
+void vm_free(struct vm *vm);
+DEFINE_CLEANUP(struct vm, vm_free);
+
+/* Runs what vCPUs asked for. */
+void vm_dispatch(struct vm *vm);
+
+/* CREATED only: loads the payload and lets the vCPUs run, or stand if paused. */
+int vm_boot(struct vm *vm, bool paused, struct err *err);
+/* Each: 0, or FAULT_WRONG_STATE. Pausing what is paused (and the like) is 0. */
+int vm_pause(struct vm *vm, struct err *err);
+int vm_resume(struct vm *vm, struct err *err);
+int vm_reset(struct vm *vm, struct err *err);
+int vm_power_button(struct vm *vm, struct err *err);
+/* Like the power button, but the machine starts again when the guest is down. */
+int vm_reboot(struct vm *vm, struct err *err);
+int vm_inject_nmi(struct vm *vm, struct err *err);
+/* RUNNING or PAUSED -> SHUTDOWN, at once. */
+void vm_stop(struct vm *vm, const char *reason);
+/* name "" = the first one. The client's end of a socket pair. */
+int vm_open_console(struct vm *vm, const char *name, bool force, bool readonly, int *ret_fd,
+		    struct err *err);
