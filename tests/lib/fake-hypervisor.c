@@ -377,6 +377,15 @@ static int fake_state_set(struct hv_vcpu *hv, const struct x86_vcpu_state *state
 	return r;
 }
 
+static void fake_forget(struct hv_vcpu *hv)
+{
+	struct fake_hv *fake = to_fake_vcpu(hv)->fake;
+
+	pthread_mutex_lock(&fake->lock);
+	record(fake, "vcpu %u forget", hv->index);
+	pthread_mutex_unlock(&fake->lock);
+}
+
 static void fake_was_paused(struct hv_vcpu *hv)
 {
 	struct fake_hv *fake = to_fake_vcpu(hv)->fake;
@@ -405,6 +414,7 @@ static const struct hv_vcpu_ops fake_vcpu_ops = {
 	.state_get = fake_state_get,
 	.state_set = fake_state_set,
 	.was_paused = fake_was_paused,
+	.forget = fake_forget,
 	.free = fake_vcpu_free,
 };
 

@@ -107,6 +107,12 @@ struct hv_vcpu_ops {
 	int (*state_set)(struct hv_vcpu *vcpu, const struct x86_vcpu_state *state, struct err *err);
 	/* The guest was stopped on purpose: no soft-lockup warning (KVM_KVMCLOCK_CTRL). */
 	void (*was_paused)(struct hv_vcpu *vcpu);
+	/*
+	 * Takes back what the guest asked of the hypervisor itself (KVM clock, steal
+	 * time, asynchronous page faults): the next guest's memory is not to be
+	 * written for the last one.  Part of a machine reset, before state_set.
+	 */
+	void (*forget)(struct hv_vcpu *vcpu);
 	void (*free)(struct hv_vcpu *vcpu);
 };
 

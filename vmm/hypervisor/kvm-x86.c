@@ -41,6 +41,7 @@
 #define MSR_HV_FIRST        0x40000000 /* Hyper-V's, which no guest of ours is offered */
 #define MSR_HV_LAST         0x400001ff
 #define MSR_KVM_WALL_CLOCK2 0x4b564d00
+#define MSR_KVM_SYSTEM_TIME 0x12
 
 #define CPUID_ADDRESS_BITS 0x80000008
 
@@ -350,6 +351,25 @@ static void kvm_kick(struct hv_vcpu *hv)
 static int kvm_nmi(struct hv_vcpu *vcpu)
 {
 	return kvm_ioctl(to_kvm(vcpu)->fd, KVM_NMI, 0);
+}
+
+/* Documentation/virt/kvm/x86/msr.rst: each holds an address in guest memory that KVM writes to. */
+static void kvm_forget(struct hv_vcpu *hv)
+{
+	static const uint32_t enabled_by_guest[] = {
+		MSR_KVM_SYSTEM_TIME,
+		0x4b564d01, /* MSR_KVM_SYSTEM_TIME_NEW */
+		0x4b564d02, /* MSR_KVM_ASYNC_PF_EN */
+		0x4b564d03, /* MSR_KVM_STEAL_TIME */
+		0x4b564d04, /* MSR_KVM_EOI_EN */
+	};
+	struct msr_buffer list = { .nmsrs = 1 };
+
+	/* One by one: a KVM that does not have one of them says so, and has nothing to forget. */
+	for (size_t i = 0; i < ARRAY_SIZE(enabled_by_guest); i++) {
+		list.entries[0] = (struct kvm_msr_entry){ .index = enabled_by_guest[i] };
+		ioctl(to_kvm(hv)->fd, KVM_SET_MSRS, &list);
+	}
 }
 
 static void kvm_was_paused(struct hv_vcpu *vcpu)
@@ -794,6 +814,7 @@ static const struct hv_vcpu_ops kvm_vcpu_ops = {
 	.state_get = kvm_state_get,
 	.state_set = kvm_state_set,
 	.was_paused = kvm_was_paused,
+	.forget = kvm_forget,
 	.free = kvm_vcpu_free,
 };
 
