@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Finding the workers of a former daemon again (DBUS.md 3.14)
+ *
+ * Each state file in the runtime directory is a worker that ran, or was getting
+ * started, when the last daemon ended.  Its VM gets the configuration it was
+ * booted with, the spawner says whether the process is still there, and the
+ * worker itself says what its guest does.  Only then is the bus name taken, so
+ * clients see every VM as it is.
+ *
+ *   process there, guest runs      -> running or paused, as the worker says
+ *   process there, nothing booted  -> the start was cut short: killed, failed
+ *   unit failed                    -> crashed, with systemd's Result
+ *   nothing there                  -> it ended while nobody looked: stopped
+ *
+ * A worker that does not answer counts as running; it is asked again when its
+ * connection comes back.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include "daemon/machine.h"
+#include "daemon/manager.h"
+#include "daemon/runtime.h"
+#include "daemon/store.h"
+#include "daemon/worker.h"
+#include "dbus/variant.h"
+#include "vmm/api/protocol.h"
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
+#include "vmm/config/vm-config.h"
+
+#define ADOPT_QUERY_USEC (5 * 1000000ULL)
+
+static bool is_known(const char *name, void *data)
+{
+	struct machine *vm = manager_find(data, name);
+
+	return vm && vm->spawn.active;
+}
+
+static void adoption_answered(struct manager *manager)
+{
+	void (*done)(void *data) = manager->adopted;
+
+	if (--manager->n_adopting > 0 || !done)
+		return;
+	manager->adopted = NULL;
+	if (manager->spawner->ops->report_unknown)
+		manager->spawner->ops->report_unknown(manager->spawner, is_known, manager);
+	done(manager->adopted_data);
+}
+
+static void adopted_as(struct machine *vm, enum machine_state state, const char *reason)
+{
+	struct manager *manager = vm->manager;
+
+	if (state != vm->state)
+		machine_set_state(vm, state, reason);
+	vm->adopting = false;
+	machine_register(vm);
+	if (vm->stop_to_resume.present && state == MACHINE_STATE_RUNNING)
+		machine_resume_stop(vm);
+	log_info("VM '%s' is %s, worker %u", vm->def.name, machine_state_to_string(vm->state),
+		 vm->spawn.pid);
+	adoption_answered(manager);
+}
+
+/* A worker whose start was cut short has no guest; its resources are lost with the daemon. */
+static void abandon_start(struct machine *vm)
+{
+	snprintf(vm->worker_reason, sizeof(vm->worker_reason), "daemon-restarted");
+	machine_kill(vm);
+}
+
+static void on_query(void *data, sd_bus_message *reply, const struct err *err)
+{
+	struct machine *vm = data;
+	g_autoptr(GVariant) answer = NULL;
+	struct err parse = { 0 };
+	g_autofree char *state = NULL;
+	guint32 boots = 1;
+
+	if (!vm->adopting)
+		return;
+	if (err && err->code == ECONNRESET && !vm->spawn.active)
+		return;
+	if (err || variant_from_message(reply, "a{sv}", &answer, &parse) < 0) {
+		log_warning("VM '%s': its worker does not say what it does: %s", vm->def.name,
+			    err ? err->msg : parse.msg);
+		adopted_as(vm, MACHINE_STATE_RUNNING, "worker-silent");
+		return;
+	}
+	g_variant_lookup(answer, "state", "s", &state);
+	if (g_variant_lookup(answer, "boots", "u", &boots))
+		vm->n_boots = boots;
+	if (g_strcmp0(state, WORKER_STATE_IDLE) == 0) {
+		abandon_start(vm);
+		return;
+	}
+	if (g_strcmp0(state, WORKER_STATE_PAUSED) == 0)
+		adopted_as(vm, MACHINE_STATE_PAUSED, "daemon-restarted");
+	else
+		adopted_as(vm, MACHINE_STATE_RUNNING, "daemon-restarted");
+}
+
+void machine_adopt_started(struct machine *vm, const struct err *err)
+{
+	struct spawn_exit gone = { 0 };
+	struct err cause = { 0 };
+	int r;
+
+	if (err) {
+		machine_adopt_exited(vm, &gone);
+		return;
+	}
+	r = machine_connect(vm, &cause);
+	if (r == 0)
+		r = worker_call(vm->worker, "Query", ADOPT_QUERY_USEC, on_query, vm, &cause, NULL);
+	if (r < 0) {
+		log_warning("VM '%s': %s", vm->def.name, cause.msg);
+		adopted_as(vm, MACHINE_STATE_RUNNING, "worker-silent");
+	}
+}
+
+void machine_adopt_exited(struct machine *vm, const struct spawn_exit *how)
+{
+	struct manager *manager = vm->manager;
+	struct worker *worker = TAKE_PTR(vm->worker);
+	const char *reason = WORKER_REASON_GUEST_SHUTDOWN;
+	enum machine_state state = MACHINE_STATE_STOPPED;
+
+	vm->reconnect = sd_event_source_disable_unref(vm->reconnect);
+	if (strcmp(vm->worker_reason, "daemon-restarted") == 0) {
+		state = MACHINE_STATE_FAILED;
+		reason = vm->worker_reason;
+	} else if (vm->terminating) {
+		reason = "terminated";
+	} else if (how->known && strcmp(how->result, "success") != 0) {
+		state = MACHINE_STATE_CRASHED;
+		reason = strcmp(how->result, "exit-code") == 0 ? "failed" : how->result;
+	}
+	snprintf(vm->last_exit_reason, sizeof(vm->last_exit_reason), "%s", reason);
+	vm->last_exit_status = how->status;
+	worker_free(worker);
+	runtime_remove(manager->runtime_dir, vm->def.name);
+	g_clear_pointer(&vm->taps, g_strfreev);
+	machine_set_boot(vm, NULL, NULL);
+	if (state != vm->state)
+		machine_set_state(vm, state, vm->last_exit_reason);
+	vm->terminating = false;
+	vm->worker_reason[0] = '\0';
+	vm->adopting = false;
+	log_info("VM '%s' ended while no daemon ran: %s", vm->def.name, vm->last_exit_reason);
+	machine_ended(vm);
+	adoption_answered(manager);
+}
+
+static struct machine *find_or_make(struct manager *manager, struct runtime_state *state,
+				    struct err *err)
+{
+	struct machine *vm = manager_find(manager, state->def.name);
+	int r;
+
+	if (vm && strcmp(vm->def.uuid, state->def.uuid) == 0)
+		return vm;
+	if (vm) {
+		err_set(err, EBADMSG, "it describes a VM of another UUID than the defined one");
+		return NULL;
+	}
+	/* A transient one, or one whose definition was damaged: its worker is what there is. */
+	r = manager_check_new(manager, state->def.name, state->def.uuid, err);
+	if (r == 0)
+		r = machine_new(manager, &state->def, &vm, err);
+	if (r < 0)
+		return NULL;
+	manager_add(manager, vm);
+	return vm;
+}
+
+static void adopt_one(struct runtime_state *state, void *data)
+{
+	_cleanup_(vm_config_free_cleanup) struct vm_config *boot = NULL;
+	g_autofree char *name = g_strdup(state->def.name);
+	struct spawn_exit gone = { 0 };
+	struct manager *manager = data;
+	struct machine *vm = NULL;
+	struct err err = { 0 };
+	int r;
+
+	r = machine_parse_config(state->boot_config, &boot, NULL, &err);
+	if (r == 0)
+		vm = find_or_make(manager, state, &err);
+	if (!vm) {
+		g_autofree char *path = g_strdup_printf("%s/vm/%s/state", manager->runtime_dir,
+							name);
+
+		/* The worker itself is left alone: never kill what is not understood. */
+		log_error("the worker of VM '%s' cannot be adopted", name);
+		store_set_aside(path, &err);
+		runtime_state_deinit(state);
+		return;
+	}
+	vm->adopting = true;
+	manager->n_adopting++;
+	machine_set_boot(vm, TAKE_PTR(boot), TAKE_PTR(state->boot_config));
+	vm->taps = TAKE_PTR(state->taps);
+	vm->terminating = state->exit_reason != NULL;
+	vm->stop_to_resume = state->stop;
+	vm->spawn.pid = state->pid;
+	vm->spawn.pid_start = state->pid_start;
+	snprintf(vm->spawn.invocation_id, sizeof(vm->spawn.invocation_id), "%s",
+		 state->invocation_id ? state->invocation_id : "");
+	runtime_state_deinit(state);
+	r = manager->spawner->ops->adopt(&vm->spawn, vm->def.name, &err);
+	if (r < 0) {
+		log_debug("VM '%s': %s", vm->def.name, err.msg);
+		machine_adopt_exited(vm, &gone);
+	}
+}
+
+int manager_adopt(struct manager *manager, void (*done)(void *data), void *data, struct err *err)
+{
+	int r;
+
+	manager->adopted = done;
+	manager->adopted_data = data;
+	manager->n_adopting = 1; /* ourselves, so that it cannot be over before the last file */
+	r = runtime_load(manager->runtime_dir, adopt_one, manager, err);
+	if (r < 0) {
+		manager->adopted = NULL;
+		return r;
+	}
+	adoption_answered(manager);
+	return 0;
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One virtual machine, as the daemon sees it
+ *
+ * Definition, state, the worker it has while it runs, and at most one exclusive
+ * job.  States and their edges are one table (machine.c), changed by one
+ * function, which tells the observer.  The life of a worker is split over
+ * start.c (from Start to running), stop.c (everything that ends it) and
+ * adopt.c (found again after a restart of the daemon).
+ *
+ * Main loop.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
+#include "daemon/definition.h"
+#include "daemon/job.h"
+#include "daemon/runtime.h"
+#include "daemon/spawner.h"
+#include "vmm/base/list.h"
+
+struct manager;
+struct start;
+struct stop;
+struct vm_config;
+struct worker;
+
+enum machine_state {
+	MACHINE_STATE_STOPPED,
+	MACHINE_STATE_STARTING,
+	MACHINE_STATE_RUNNING,
+	MACHINE_STATE_PAUSED,
+	MACHINE_STATE_SHUTTING_DOWN,
+	MACHINE_STATE_REBOOTING,
+	MACHINE_STATE_CRASHED, /* the worker died, or its guest did */
+	MACHINE_STATE_FAILED,  /* it never ran */
+	MACHINE_STATE_N_,
+};
+
+enum machine_property {
+	MACHINE_PROPERTY_DESCRIPTION = 1 << 0,
+	MACHINE_PROPERTY_PERSISTENT = 1 << 1,
+	MACHINE_PROPERTY_AUTOSTART = 1 << 2,
+	MACHINE_PROPERTY_STATE = 1 << 3, /* with reason and timestamp */
+	MACHINE_PROPERTY_CURRENT_JOB = 1 << 4,
+	MACHINE_PROPERTY_RESTART_REQUIRED = 1 << 5,
+	MACHINE_PROPERTY_CONFIG = 1 << 6, /* what follows from it: CPUs, memory, consoles */
+	MACHINE_PROPERTY_PROCESS = 1 << 7, /* unit, pid, invocation */
+	MACHINE_PROPERTY_MACHINE_NAME = 1 << 8,
+	MACHINE_PROPERTY_LAST_EXIT = 1 << 9,
+};
+
+/* err NULL: done. reply: what the worker answered, when there is something in it. */
+typedef void (*machine_done_fn)(void *data, sd_bus_message *reply, const struct err *err);
+
+struct machine {
+	struct manager *manager;
+	struct definition def;
+	struct vm_config *next;       /* def.config parsed */
+	struct vm_config *boot;       /* what the worker runs; NULL without one */
+	char *boot_config;            /* the same as text */
+	bool restart_required;
+	char **taps;                  /* host interfaces in use; NULL-terminated or NULL */
+	uint32_t n_boots;             /* of the guest in this worker */
+
+	enum machine_state state;
+	char state_reason[32];
+	uint64_t state_usec;          /* CLOCK_REALTIME */
+	char last_exit_reason[32];
+	int last_exit_status;
+	char *machine_name;           /* as machined knows it; NULL = it does not */
+
+	struct job *job;              /* the exclusive one, or NULL */
+	uint32_t changed;             /* to be announced */
+	struct list dirty;
+
+	struct spawn spawn;
+	struct worker *worker;        /* connection, may come and go */
+	sd_event_source *reconnect;
+	struct start *start;          /* while starting */
+	struct stop *stop;            /* while a shutdown or reboot job runs */
+	struct runtime_stop stop_to_resume; /* while adopting */
+	char worker_reason[32];       /* why the worker said it is going to end */
+	uint64_t events_since;        /* rate limit of its events */
+	unsigned int n_events;
+	bool terminating;             /* somebody asked for the end */
+	bool adopting;
+	sd_event_source *quit_timer;
+	struct list end_waiters;      /* replies due when the worker is gone */
+};
+
+const char *machine_state_to_string(enum machine_state state);
+int machine_state_from_string(const char *s, enum machine_state *ret);
+
+/* Takes over def's contents on success; config errors are FAULT_BAD_CONFIG. */
+int machine_new(struct manager *manager, struct definition *def, struct machine **ret,
+		struct err *err);
+/* Only manager_remove(). A worker that runs goes on running. */
+void machine_free(struct machine *vm);
+
+/* JSON text to a checked configuration. */
+int machine_parse_config(const char *text, struct vm_config **ret, char **ret_normalised,
+			 struct err *err);
+
+/* A worker exists or is on its way. */
+static inline bool machine_is_active(const struct machine *vm)
+{
+	return vm->state >= MACHINE_STATE_STARTING && vm->state <= MACHINE_STATE_REBOOTING;
+}
+
+/* The configuration in force: of the running worker, else of the next boot. */
+const struct vm_config *machine_config(const struct machine *vm);
+/* NULL-terminated static names; g_free() the array. */
+char **machine_consoles(const struct machine *vm);
+
+/* For start.c, stop.c and adopt.c. */
+void machine_set_state(struct machine *vm, enum machine_state state, const char *reason);
+void machine_changed(struct machine *vm, uint32_t properties);
+void machine_set_boot(struct machine *vm, struct vm_config *boot, char *boot_config);
+int machine_save_runtime(struct machine *vm, struct err *err);
+int machine_connect(struct machine *vm, struct err *err);
+void machine_register(struct machine *vm);
+/* New exclusive job. */
+int machine_begin_job(struct machine *vm, enum job_kind kind, uid_t owner, struct err *err);
+/* Announces everything, then ends vm->job, if there is one. */
+void machine_end_job(struct machine *vm, const struct err *err);
+
+/* Checks without effect: state and exclusive job. Each action does the same again. */
+int machine_check_idle(const struct machine *vm, struct err *err);
+int machine_check_state(const struct machine *vm, uint32_t states, const char *verb,
+			struct err *err);
+#define MACHINE_STATES(a)     (1U << MACHINE_STATE_##a)
+#define MACHINE_STATES_ENDED \
+	(MACHINE_STATES(STOPPED) | MACHINE_STATES(CRASHED) | MACHINE_STATES(FAILED))
+
+/* start.c */
+int machine_check_start(const struct machine *vm, struct err *err);
+int machine_start(struct machine *vm, uid_t owner, bool paused, struct err *err);
+void machine_start_abort(struct machine *vm, const struct err *err);
+void machine_start_exited(struct machine *vm, const struct spawn_exit *how);
+void machine_start_lost(struct machine *vm);
+void machine_start_unit_ready(struct machine *vm, const struct err *err);
+void start_free(struct start *start);
+
+/* stop.c */
+struct stop_options {
+	uint64_t timeout_usec; /* 0 = never */
+	bool force;
+};
+
+int machine_check_shutdown(const struct machine *vm, const char *verb, struct err *err);
+int machine_shutdown(struct machine *vm, uid_t owner, const struct stop_options *options,
+		     struct err *err);
+int machine_reboot(struct machine *vm, uid_t owner, const struct stop_options *options,
+		   struct err *err);
+/* For the state file, and from it: what a former daemon had begun goes on under its number. */
+void machine_describe_stop(const struct machine *vm, struct runtime_stop *ret);
+void machine_resume_stop(struct machine *vm);
+/* Ends the worker at once; fn is called when it is gone. */
+int machine_check_terminate(const struct machine *vm, struct err *err);
+int machine_terminate(struct machine *vm, machine_done_fn fn, void *data, struct err *err);
+/* Kills an unanswering worker at once; its exit follows. */
+void machine_kill(struct machine *vm);
+void machine_on_exited(struct machine *vm, const struct spawn_exit *how);
+/* The last step of every end: replies, and a transient VM vanishes (it is freed). */
+void machine_ended(struct machine *vm);
+/* Tells those who wait for an end that this daemon will not see it. */
+void machine_drop_waiters(struct machine *vm);
+/* The guest has booted again: what a reboot job waits for. */
+void machine_on_rebooted(struct machine *vm, const char *reason);
+void stop_free(struct stop *stop);
+
+/* adopt.c */
+void machine_adopt_started(struct machine *vm, const struct err *err);
+void machine_adopt_exited(struct machine *vm, const struct spawn_exit *how);
+
+/* machine.c: requests to a running worker; fn is called once unless an error is returned. */
+enum machine_request {
+	MACHINE_REQUEST_PAUSE,
+	MACHINE_REQUEST_RESUME,
+	MACHINE_REQUEST_RESET,
+	MACHINE_REQUEST_POWER_BUTTON,
+	MACHINE_REQUEST_INJECT_NMI,
+	MACHINE_REQUEST_N_,
+};
+
+int machine_check_request(const struct machine *vm, enum machine_request request,
+			  struct err *err);
+int machine_request(struct machine *vm, enum machine_request request, machine_done_fn fn,
+		    void *data, struct err *err);
+int machine_check_console(const struct machine *vm, const char *console, struct err *err);
+int machine_open_console(struct machine *vm, const char *console, bool force, bool read_only,
+			 machine_done_fn fn, void *data, struct err *err);
+/* Reply of the worker: a{sa{st}} and a{sv}. */
+int machine_get_counters(struct machine *vm, machine_done_fn fn, void *data, struct err *err);
+int machine_query(struct machine *vm, machine_done_fn fn, void *data, struct err *err);
+
+int machine_check_config(const struct machine *vm, const char *config, struct err *err);
+int machine_set_config(struct machine *vm, const char *config, struct err *err);
+int machine_set_autostart(struct machine *vm, bool enable, struct err *err);
+int machine_set_description(struct machine *vm, const char *description, struct err *err);
+int machine_check_delete(const struct machine *vm, struct err *err);
+/* Frees the machine. */
+int machine_delete(struct machine *vm, bool remove_state, struct err *err);

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of machines and jobs
+ *
+ * Owns every struct machine and struct job and finds them by name, UUID, pid
+ * and number.  It knows nothing of D-Bus: whoever presents it to the world is
+ * its observer.  Property changes are collected and announced once per turn of
+ * the event loop, or earlier when a job ends (DBUS.md 3.1, "settled").
+ *
+ * Main loop.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <systemd/sd-event.h>
+#include "daemon/host.h"
+#include "vmm/base/list.h"
+
+struct definition;
+struct err;
+struct job;
+struct machine;
+struct manager;
+struct spawner;
+
+enum manager_property {
+	MANAGER_PROPERTY_KVM_AVAILABLE = 1 << 0,
+	MANAGER_PROPERTY_N_VMS = 1 << 1,
+	MANAGER_PROPERTY_N_RUNNING = 1 << 2,
+};
+
+/* What the outside is told. All of it is set. */
+struct manager_observer {
+	void (*vm_added)(void *data, struct machine *vm);
+	void (*vm_removed)(void *data, struct machine *vm); /* still complete */
+	void (*vm_changed)(void *data, struct machine *vm, uint32_t properties);
+	void (*vm_state_changed)(void *data, struct machine *vm, const char *from, const char *to,
+				 const char *reason);
+	void (*vm_event)(void *data, struct machine *vm, const char *source, const char *name,
+			 GVariant *details);
+	void (*job_added)(void *data, struct job *job);
+	void (*job_changed)(void *data, struct job *job, uint32_t properties);
+	void (*job_ended)(void *data, struct job *job);
+	void (*job_removed)(void *data, struct job *job); /* still complete */
+	void (*manager_changed)(void *data, uint32_t properties);
+};
+
+struct manager_options {
+	bool user;                 /* scope of the service */
+	const char *state_dir, *runtime_dir;
+	const char *kvm_device;
+	const char *default_slice;
+};
+
+struct manager {
+	sd_event *event;
+	bool user;
+	char *state_dir, *runtime_dir, *kvm_device, *default_slice;
+	struct spawner *spawner;   /* owned */
+	struct host host;
+	const struct manager_observer *observer;
+	void *observer_data;
+	GHashTable *machines;      /* name -> struct machine, owned */
+	GHashTable *uuids;         /* uuid -> struct machine */
+	GHashTable *jobs;          /* id -> struct job, owned */
+	uint32_t last_job_id;
+	struct list dirty;         /* machines with changes to announce */
+	uint32_t changed;          /* our own */
+	sd_event_source *flush;
+	unsigned int n_running;
+	/* In microseconds; tests make them short. */
+	uint64_t job_retention_usec, button_interval_usec, quit_grace_usec, reconnect_usec;
+	/* Adoption: how many answers are still to come. */
+	unsigned int n_adopting;
+	void (*adopted)(void *data);
+	void *adopted_data;
+};
+
+/* Takes over the spawner, also on failure. */
+int manager_new(sd_event *event, const struct manager_options *options, struct spawner *spawner,
+		struct manager **ret, struct err *err);
+void manager_free(struct manager *manager);
+void manager_set_observer(struct manager *manager, const struct manager_observer *observer,
+			  void *data);
+
+/* Reads all definitions. */
+int manager_load(struct manager *manager, struct err *err);
+/* Finds the workers of a former daemon again (adopt.c), then calls done once. */
+int manager_adopt(struct manager *manager, void (*done)(void *data), void *data, struct err *err);
+/* Starts what is to be started with the host; once after each boot of the host. */
+void manager_autostart(struct manager *manager);
+
+struct machine *manager_find(struct manager *manager, const char *name);
+struct machine *manager_find_uuid(struct manager *manager, const char *uuid);
+struct machine *manager_find_pid(struct manager *manager, uint32_t pid);
+struct job *manager_find_job(struct manager *manager, uint32_t id);
+
+/* May a VM of this name and UUID be made? */
+int manager_check_new(struct manager *manager, const char *name, const char *uuid,
+		      struct err *err);
+/* Takes over def's contents on success; a persistent one is on disk then. */
+int manager_create(struct manager *manager, struct definition *def, struct machine **ret,
+		   struct err *err);
+/* Frees the machine. */
+void manager_remove(struct manager *manager, struct machine *vm);
+
+/* KVM may have come or gone (a module) since the last look. */
+void manager_probe_host(struct manager *manager);
+
+/* For machines. */
+void manager_add(struct manager *manager, struct machine *vm);
+void manager_vm_changed(struct manager *manager, struct machine *vm, uint32_t properties);
+void manager_flush(struct manager *manager);
+void manager_count_running(struct manager *manager, int delta);
+
+/* For jobs. */
+int manager_add_job(struct manager *manager, struct job *job, struct err *err);
+void manager_remove_job(struct manager *manager, struct job *job);
+void manager_job_changed(struct manager *manager, struct job *job, uint32_t properties);
+void manager_job_ended(struct manager *manager, struct job *job);
+
+/* Describe(): host and daemon as JSON text, free with g_free(). */
+char *manager_describe(struct manager *manager);

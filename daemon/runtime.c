@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/runtime.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <glib.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include "daemon/store.h"
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
+#include "vmm/config/json.h"
+
+#define CONTROL_BACKLOG 8
+
+void runtime_state_deinit(struct runtime_state *state)
+{
+	definition_deinit(&state->def);
+	g_free(state->boot_config);
+	g_free(state->invocation_id);
+	g_strfreev(state->taps);
+	g_free(state->exit_reason);
+	*state = (struct runtime_state){ 0 };
+}
+
+/*
+ * The workers' root: empty but for the links of a merged /usr, which the loader's
+ * path in every executable needs; systemd mounts the rest (unit-properties.c).
+ */
+static int make_root(const char *root)
+{
+	static const char *const links[] = { "lib", "lib64" };
+
+	if (mkdir(root, 0755) < 0 && errno != EEXIST)
+		return -errno;
+	/* Workers come as other users; our umask is for everything else here. */
+	if (chmod(root, 0755) < 0)
+		return -errno;
+	for (size_t i = 0; i < ARRAY_SIZE(links); i++) {
+		g_autofree char *link = g_strdup_printf("%s/%s", root, links[i]);
+		g_autofree char *target = g_strdup_printf("usr/%s", links[i]);
+
+		if (symlink(target, link) < 0 && errno != EEXIST)
+			return -errno;
+	}
+	return 0;
+}
+
+int runtime_init(const char *runtime_dir, struct err *err)
+{
+	g_autofree char *vms = g_strdup_printf("%s/vm", runtime_dir);
+	g_autofree char *root = g_strdup_printf("%s/root", runtime_dir);
+	int r;
+
+	if (g_mkdir_with_parents(vms, 0700) < 0)
+		return err_errno(err, errno, "cannot make the runtime directory '%s'", vms);
+	r = make_root(root);
+	if (r < 0)
+		return err_errno(err, -r, "cannot make the workers' root '%s'", root);
+	return 0;
+}
+
+static char *vm_dir(const char *runtime_dir, const char *name)
+{
+	return g_strdup_printf("%s/vm/%s", runtime_dir, name);
+}
+
+char *runtime_control_path(const char *runtime_dir, const char *name)
+{
+	return g_strdup_printf("%s/vm/%s/control", runtime_dir, name);
+}
+
+static int bind_control(const char *path, struct err *err)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	_cleanup_close_ int fd = -EBADF;
+
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return err_set(err, ENAMETOOLONG,
+			       "control socket path '%s' is too long, at most %zu characters", path,
+			       sizeof(addr.sun_path) - 1);
+	strcpy(addr.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
+	    listen(fd, CONTROL_BACKLOG) < 0)
+		return err_errno(err, errno, "cannot make the control socket '%s'", path);
+	return TAKE_FD(fd);
+}
+
+int runtime_create(const char *runtime_dir, const char *name, struct err *err)
+{
+	g_autofree char *dir = vm_dir(runtime_dir, name);
+	g_autofree char *control = runtime_control_path(runtime_dir, name);
+	int fd;
+
+	runtime_remove(runtime_dir, name);
+	if (mkdir(dir, 0700) < 0)
+		return err_errno(err, errno, "cannot make '%s'", dir);
+	fd = bind_control(control, err);
+	if (fd < 0)
+		runtime_remove(runtime_dir, name);
+	return fd;
+}
+
+void runtime_remove(const char *runtime_dir, const char *name)
+{
+	g_autofree char *dir = vm_dir(runtime_dir, name);
+	g_autofree char *control = runtime_control_path(runtime_dir, name);
+	g_autofree char *state = g_strdup_printf("%s/state", dir);
+	g_autofree char *temporary = g_strdup_printf("%s/state.new", dir);
+
+	unlink(control);
+	unlink(state);
+	unlink(temporary);
+	if (rmdir(dir) < 0 && errno != ENOENT)
+		log_warning("cannot remove '%s': %s", dir, g_strerror(errno));
+}
+
+static void save_stop(const struct runtime_stop *stop, GVariantBuilder *dict)
+{
+	GVariantBuilder inner;
+
+	g_variant_builder_init(&inner, G_VARIANT_TYPE_VARDICT);
+	dict_add(&inner, "reboot", "b", stop->reboot);
+	dict_add(&inner, "force", "b", stop->force);
+	dict_add(&inner, "deadline", "t", (guint64)stop->deadline_usec);
+	dict_add(&inner, "job", "t", (guint64)stop->job);
+	dict_add(&inner, "owner", "t", (guint64)stop->owner);
+	dict_add_value(dict, "stop", g_variant_builder_end(&inner));
+}
+
+static void load_stop(GVariant *dict, struct runtime_stop *stop)
+{
+	g_autoptr(GVariant) inner = g_variant_lookup_value(dict, "stop", G_VARIANT_TYPE_VARDICT);
+
+	if (!inner)
+		return;
+	stop->reboot = dict_get_bool(inner, "reboot", false);
+	stop->force = dict_get_bool(inner, "force", false);
+	stop->deadline_usec = dict_get_uint(inner, "deadline", 0);
+	stop->job = (uint32_t)dict_get_uint(inner, "job", 0);
+	stop->owner = (uid_t)dict_get_uint(inner, "owner", 0);
+	stop->present = stop->job != 0;
+}
+
+int runtime_save(const char *runtime_dir, const struct runtime_state *state, struct err *err)
+{
+	g_autofree char *path = g_strdup_printf("%s/vm/%s/state", runtime_dir, state->def.name);
+	g_auto(GVariantBuilder) dict = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE_VARDICT);
+	g_autoptr(GVariant) value = NULL, boot = NULL;
+	g_autofree char *text = NULL;
+	int r;
+
+	r = definition_save(&state->def, &dict, err);
+	if (r == 0)
+		r = json_object_parse(state->boot_config, &boot, err);
+	if (r < 0)
+		return r;
+	dict_add_value(&dict, "boot-config", boot);
+	if (state->invocation_id)
+		dict_add(&dict, "invocation-id", "s", state->invocation_id);
+	dict_add(&dict, "pid", "t", (guint64)state->pid);
+	dict_add(&dict, "pid-start", "t", (guint64)state->pid_start);
+	if (state->taps)
+		dict_add(&dict, "taps", "^as", state->taps);
+	if (state->exit_reason)
+		dict_add(&dict, "exit-reason", "s", state->exit_reason);
+	if (state->stop.present)
+		save_stop(&state->stop, &dict);
+	value = g_variant_ref_sink(g_variant_builder_end(&dict));
+	text = config_json_print(value, CONFIG_JSON_PRETTY);
+	/* A reboot empties the file system: it needs to be whole, not durable. */
+	return file_replace(path, text, false, err);
+}
+
+/* JSON arrays come back as av or as, depending on who converts. */
+static char **load_taps(GVariant *dict)
+{
+	g_autoptr(GVariant) list = g_variant_lookup_value(dict, "taps", NULL);
+	g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+
+	if (!list || !g_variant_is_of_type(list, G_VARIANT_TYPE_ARRAY))
+		return NULL;
+	for (gsize i = 0; i < g_variant_n_children(list); i++) {
+		g_autoptr(GVariant) item = g_variant_get_child_value(list, i);
+
+		if (g_variant_is_of_type(item, G_VARIANT_TYPE_VARIANT)) {
+			GVariant *inner = g_variant_get_variant(item);
+
+			g_variant_unref(item);
+			item = inner;
+		}
+		if (g_variant_is_of_type(item, G_VARIANT_TYPE_STRING))
+			g_ptr_array_add(names, g_variant_dup_string(item, NULL));
+	}
+	g_ptr_array_add(names, NULL);
+	return (char **)g_ptr_array_free(g_steal_pointer(&names), FALSE);
+}
+
+static int load_one(const char *path, struct runtime_state *ret, struct err *err)
+{
+	_cleanup_(runtime_state_deinit) struct runtime_state state = { 0 };
+	g_autoptr(GVariant) dict = NULL, boot = NULL;
+	_cleanup_free_ char *text = NULL;
+	int r;
+
+	r = file_read(path, &text, err);
+	if (r == 0)
+		r = json_object_parse(text, &dict, err);
+	if (r == 0)
+		r = definition_load(dict, &state.def, err);
+	if (r < 0)
+		return r;
+	boot = g_variant_lookup_value(dict, "boot-config", G_VARIANT_TYPE_VARDICT);
+	if (!boot)
+		return err_set(err, EBADMSG, "'boot-config' is missing or not an object");
+	state.boot_config = config_json_print(boot, CONFIG_JSON_COMPACT);
+	state.invocation_id = dict_dup_string(dict, "invocation-id");
+	state.pid = (uint32_t)dict_get_uint(dict, "pid", 0);
+	state.pid_start = dict_get_uint(dict, "pid-start", 0);
+	state.taps = load_taps(dict);
+	state.exit_reason = dict_dup_string(dict, "exit-reason");
+	load_stop(dict, &state.stop);
+	*ret = state;
+	state = (struct runtime_state){ 0 };
+	return 0;
+}
+
+int runtime_load(const char *runtime_dir, void (*fn)(struct runtime_state *state, void *data),
+		 void *data, struct err *err)
+{
+	g_autofree char *vms = g_strdup_printf("%s/vm", runtime_dir);
+	struct dirent *entry;
+	DIR *dir;
+
+	dir = opendir(vms);
+	if (!dir)
+		return err_errno(err, errno, "cannot read the runtime directory '%s'", vms);
+	while ((entry = readdir(dir))) {
+		g_autofree char *path = NULL;
+		struct runtime_state state = { 0 };
+		struct err reason = { 0 };
+
+		if (entry->d_name[0] == '.')
+			continue;
+		path = g_strdup_printf("%s/%s/state", vms, entry->d_name);
+		if (access(path, F_OK) < 0) {
+			/* A start that got no further than making its directory. */
+			runtime_remove(runtime_dir, entry->d_name);
+			continue;
+		}
+		if (load_one(path, &state, &reason) == 0 &&
+		    strcmp(state.def.name, entry->d_name) != 0)
+			err_set(&reason, EBADMSG, "it describes VM '%s'", state.def.name);
+		if (reason.code) {
+			runtime_state_deinit(&state);
+			store_set_aside(path, &reason);
+		} else {
+			fn(&state, data);
+		}
+	}
+	closedir(dir);
+	return 0;
+}
+
+uint64_t pid_start_time(uint32_t pid)
+{
+	g_autofree char *path = g_strdup_printf("/proc/%u/stat", pid);
+	g_autofree char *text = NULL;
+	uint64_t start;
+	const char *p;
+
+	if (pid == 0 || !g_file_get_contents(path, &text, NULL, NULL))
+		return 0;
+	/* Field 22; the command in field 2 may hold anything but ends at the last ')'. */
+	p = strrchr(text, ')');
+	if (!p || sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
+				"%*d %*d %*d %" SCNu64, &start) != 1)
+		return 0;
+	return start;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a restarted daemon must find again: <runtime>/vm/<name>/
+ *
+ *   control   the listening socket that the worker has as standard input
+ *   state     JSON: the definition, the configuration that the VM was booted
+ *             with, and how to recognise its process or unit
+ *
+ * The directory exists exactly while a VM has, or is getting, a worker.  It is
+ * mode 0700 in a file system that a reboot empties.  Main loop.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include "daemon/definition.h"
+#include "vmm/base/cleanup.h"
+
+struct err;
+
+/* A shutdown or reboot under way: the next daemon goes on with it. */
+struct runtime_stop {
+	bool present, reboot, force;
+	uint64_t deadline_usec; /* CLOCK_REALTIME; 0 = never */
+	uint32_t job;
+	uid_t owner;
+};
+
+struct runtime_state {
+	struct definition def;
+	char *boot_config;      /* compact JSON; def.config is for the next boot */
+	char *invocation_id;    /* of the unit; NULL without systemd */
+	uint32_t pid;
+	uint64_t pid_start;     /* start time of that process, in clock ticks: pids are reused */
+	char **taps;            /* NULL-terminated or NULL: host interfaces in use */
+	struct runtime_stop stop;
+	char *exit_reason;      /* intent: "terminated" when somebody asked for the end */
+};
+
+void runtime_state_deinit(struct runtime_state *state);
+
+int runtime_init(const char *runtime_dir, struct err *err);
+char *runtime_control_path(const char *runtime_dir, const char *name);
+/* Makes the directory and the socket in it; returns the listening descriptor. */
+int runtime_create(const char *runtime_dir, const char *name, struct err *err);
+void runtime_remove(const char *runtime_dir, const char *name);
+
+int runtime_save(const char *runtime_dir, const struct runtime_state *state, struct err *err);
+/* Calls fn for each readable state file; damaged ones are set aside. */
+int runtime_load(const char *runtime_dir, void (*fn)(struct runtime_state *state, void *data),
+		 void *data, struct err *err);
+
+/* Start time of a process, 0 when there is none. */
+uint64_t pid_start_time(uint32_t pid);

@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From Start to a running guest
+ *
+ * Three things go on at the same time, because none needs another: the unit is
+ * started, the host's resources are opened on a helper thread, and Hello waits
+ * in the control socket for the worker.  When resources and Hello are there,
+ * the worker gets descriptors and configuration; when it has answered and the
+ * unit is up, the job is done.
+ *
+ * Any failure goes through start_fail(): first error wins, everything is undone
+ * (thread abandoned, worker killed, descriptors closed), and the job ends when
+ * the process is really gone.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include "daemon/machine.h"
+#include "daemon/manager.h"
+#include "daemon/resources.h"
+#include "daemon/runtime.h"
+#include "daemon/task.h"
+#include "daemon/worker.h"
+#include "vmm/api/protocol.h"
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
+#include "vmm/config/vm-config.h"
+
+/* For unit, resources and Hello; the worker's own Start has its own limit. */
+#define PREPARE_USEC (90 * 1000000ULL)
+/* Longer than what systemd takes to kill something unkillable. */
+#define HELLO_USEC   PREPARE_USEC
+
+struct start {
+	struct machine *vm;
+	bool paused;
+	struct task *task;            /* opening resources */
+	struct resource_set resources;
+	bool opened, greeted, unit_up, booted;
+	bool failing;
+	struct err err;
+	sd_event_source *timeout, *finish;
+};
+
+/* What the helper thread works on; shared with nobody. */
+struct open_job {
+	struct vm_config *config;
+	char *kvm_device;
+	struct resource_set set;
+};
+
+void start_free(struct start *start)
+{
+	if (!start)
+		return;
+	task_abandon(start->task);
+	resource_set_deinit(&start->resources);
+	sd_event_source_disable_unref(start->timeout);
+	sd_event_source_disable_unref(start->finish);
+	g_free(start);
+}
+
+/* The start is over, nothing of it is left but its result. */
+static void start_finish(struct machine *vm)
+{
+	struct start *start = TAKE_PTR(vm->start);
+	struct manager *manager = vm->manager;
+	struct worker *worker = TAKE_PTR(vm->worker);
+	bool cancelled = start->err.fault == FAULT_CANCELLED;
+	struct err err = start->err;
+
+	worker_free(worker);
+	start_free(start);
+	vm->reconnect = sd_event_source_disable_unref(vm->reconnect);
+	runtime_remove(manager->runtime_dir, vm->def.name);
+	g_clear_pointer(&vm->taps, g_strfreev);
+	machine_set_boot(vm, NULL, NULL);
+	machine_changed(vm, MACHINE_PROPERTY_PROCESS);
+	if (!cancelled)
+		log_error("VM '%s' could not be started: %s", vm->def.name, err.msg);
+	machine_set_state(vm, cancelled ? MACHINE_STATE_STOPPED : MACHINE_STATE_FAILED,
+			  cancelled ? "canceled" : "start-failed");
+	machine_end_job(vm, &err);
+	machine_ended(vm);
+}
+
+static int on_finish(sd_event_source *source, void *userdata)
+{
+	(void)source;
+	start_finish(userdata);
+	return 0;
+}
+
+static void start_fail(struct start *start, const struct err *cause)
+{
+	struct machine *vm = start->vm;
+	struct err err = { 0 };
+
+	if (start->failing)
+		return;
+	start->failing = true;
+	start->err = *cause;
+	if (vm->job) {
+		vm->job->cancelable = false;
+		job_set_phase(vm->job, "undoing");
+	}
+	task_abandon(TAKE_PTR(start->task));
+	resource_set_deinit(&start->resources);
+	start->timeout = sd_event_source_disable_unref(start->timeout);
+	if (vm->spawn.active) {
+		if (vm->spawn.spawner->ops->kill(&vm->spawn, SIGKILL, &err) == 0)
+			return; /* machine_start_exited() goes on */
+		log_error("VM '%s': %s", vm->def.name, err.msg);
+		vm->spawn.spawner->ops->release(&vm->spawn);
+	}
+	/* Not from here: the method that called us has not answered yet. */
+	if (sd_event_add_defer(vm->manager->event, &start->finish, on_finish, vm) < 0)
+		start_finish(vm);
+}
+
+static void fail_worker(struct start *start, const struct err *cause, const char *doing)
+{
+	struct err err = *cause;
+
+	/* The process has ended, or will: then its exit tells more than a broken connection. */
+	if (err.code == ECONNRESET && start->vm->spawn.active)
+		return;
+	err_prefix(&err, -1, "VM '%s': %s", start->vm->def.name, doing);
+	start_fail(start, &err);
+}
+
+static void start_check_done(struct start *start)
+{
+	struct machine *vm = start->vm;
+	bool paused = start->paused;
+
+	if (!start->booted || !start->unit_up || start->failing)
+		return;
+	vm->start = NULL;
+	start_free(start);
+	vm->n_boots = 1;
+	machine_set_state(vm, paused ? MACHINE_STATE_PAUSED : MACHINE_STATE_RUNNING, "started");
+	machine_changed(vm, MACHINE_PROPERTY_PROCESS);
+	machine_register(vm);
+	machine_end_job(vm, NULL);
+}
+
+/*
+ * Replies come with the machine, not with its start: a worker in hostile hands
+ * may answer whenever it likes, also when the start is long over.
+ */
+static struct start *start_get(void *data)
+{
+	struct machine *vm = data;
+
+	return vm->start && !vm->start->failing ? vm->start : NULL;
+}
+
+static void on_booted(void *data, sd_bus_message *reply, const struct err *err)
+{
+	struct start *start = start_get(data);
+
+	(void)reply;
+	if (!start)
+		return;
+	if (err) {
+		fail_worker(start, err, "booting");
+		return;
+	}
+	start->booted = true;
+	start_check_done(start);
+}
+
+static void on_resources_added(void *data, sd_bus_message *reply, const struct err *err)
+{
+	struct start *start = start_get(data);
+
+	(void)reply;
+	if (err && start)
+		fail_worker(start, err, "handing over resources");
+}
+
+/* The worker's SMBIOS needs the UUID, also when the definition leaves it to us. */
+static GVariant *worker_config(const struct machine *vm, struct err *err)
+{
+	_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
+
+	if (machine_parse_config(vm->boot_config, &config, NULL, err) < 0)
+		return NULL;
+	if (!config->platform.uuid)
+		config->platform.uuid = g_strdup(vm->def.uuid);
+	vm_config_strip_resources(config);
+	return g_variant_ref_sink(vm_config_serialise(config));
+}
+
+static void start_boot(struct start *start)
+{
+	struct machine *vm = start->vm;
+	g_autoptr(GVariant) config = NULL;
+	struct err err = { 0 };
+	int r = -EINVAL;
+
+	if (!start->opened || !start->greeted || start->failing)
+		return;
+	job_set_phase(vm->job, "booting");
+	config = worker_config(vm, &err);
+	if (config)
+		r = worker_add_resources(vm->worker, &start->resources, on_resources_added, vm,
+					 &err);
+	if (r == 0)
+		r = worker_start(vm->worker, config, start->paused, on_booted, vm, &err);
+	/* The messages hold duplicates. */
+	resource_set_deinit(&start->resources);
+	start->timeout = sd_event_source_disable_unref(start->timeout);
+	if (r < 0)
+		start_fail(start, &err);
+}
+
+static void on_hello(void *data, sd_bus_message *reply, const struct err *err)
+{
+	struct start *start = start_get(data);
+	struct err mismatch = { 0 };
+	uint32_t version, pid;
+	int r;
+
+	if (!start)
+		return;
+	if (err) {
+		fail_worker(start, err, "greeting the worker");
+		return;
+	}
+	r = sd_bus_message_read(reply, "uu", &version, &pid);
+	if (r < 0)
+		err_errno(&mismatch, -r, "cannot read the worker's greeting");
+	else if (version != PROTOCOL_VERSION)
+		err_fault(&mismatch, FAULT_WORKER_FAILED, EPROTO,
+			  "the worker speaks version %u of the control protocol, not %d: is the "
+			  "daemon older or newer than what is installed?",
+			  version, PROTOCOL_VERSION);
+	if (mismatch.code) {
+		start_fail(start, &mismatch);
+		return;
+	}
+	start->greeted = true;
+	start_boot(start);
+}
+
+static int open_job_work(void *data, struct err *err)
+{
+	struct open_job *job = data;
+
+	return resources_open(job->config, job->kvm_device, &job->set, err);
+}
+
+static void open_job_free(void *data)
+{
+	struct open_job *job = data;
+
+	resource_set_deinit(&job->set);
+	vm_config_free(job->config);
+	g_free(job->kvm_device);
+	g_free(job);
+}
+
+static char **dup_taps(const struct resource_set *set)
+{
+	char **taps;
+
+	if (set->n_taps == 0)
+		return NULL;
+	taps = g_new0(char *, set->n_taps + 1);
+	for (size_t i = 0; i < set->n_taps; i++)
+		taps[i] = g_strdup(set->taps[i]);
+	return taps;
+}
+
+static void open_job_done(void *data, int r, const struct err *err, void *owner)
+{
+	struct open_job *job = data;
+	struct start *start = owner;
+	struct machine *vm = start->vm;
+	struct err save = { 0 };
+
+	start->task = NULL;
+	if (r < 0 || !vm->manager->host.kvm_available)
+		manager_probe_host(vm->manager);
+	if (r < 0) {
+		start_fail(start, err);
+		return;
+	}
+	start->resources = job->set;
+	job->set = (struct resource_set){ 0 };
+	start->opened = true;
+	vm->taps = dup_taps(&start->resources);
+	if (vm->taps && machine_save_runtime(vm, &save) < 0)
+		log_warning("VM '%s': %s", vm->def.name, save.msg);
+	start_boot(start);
+}
+
+static const struct task_ops open_job_ops = {
+	.work = open_job_work,
+	.done = open_job_done,
+	.free_data = open_job_free,
+};
+
+static int start_open(struct start *start, struct err *err)
+{
+	struct machine *vm = start->vm;
+	struct open_job *job = g_new0(struct open_job, 1);
+	int r;
+
+	job->kvm_device = g_strdup(vm->manager->kvm_device);
+	r = machine_parse_config(vm->boot_config, &job->config, NULL, err);
+	if (r == 0)
+		r = task_start(vm->manager->event, &open_job_ops, job, start, &start->task, err);
+	if (r < 0)
+		open_job_free(job);
+	return r;
+}
+
+static int start_spawn(struct start *start, struct err *err)
+{
+	struct machine *vm = start->vm;
+	struct manager *manager = vm->manager;
+	_cleanup_close_ int control = -EBADF;
+	struct spawn_params params = {
+		.name = vm->def.name,
+		.uuid = vm->def.uuid,
+		.slice = vm->def.slice ? vm->def.slice : manager->default_slice,
+		.vcpus = vm->boot->cpus.max_vcpus,
+		.memory = vm->boot->memory.size,
+	};
+	int r;
+
+	control = runtime_create(manager->runtime_dir, vm->def.name, err);
+	if (control < 0)
+		return control;
+	r = machine_save_runtime(vm, err);
+	if (r < 0)
+		return r;
+	params.control_fd = control;
+	r = manager->spawner->ops->start(&vm->spawn, &params, err);
+	if (r < 0)
+		return r;
+	return machine_connect(vm, err);
+}
+
+static int on_timeout(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct start *start = userdata;
+	struct err err = { 0 };
+
+	(void)source;
+	(void)usec;
+	err_set(&err, ETIMEDOUT, "VM '%s' was not ready to boot after %llu s: %s", start->vm->def.name,
+		PREPARE_USEC / 1000000ULL,
+		start->opened ? "the worker does not answer" : "opening its resources hangs");
+	start_fail(start, &err);
+	return 0;
+}
+
+static void on_cancel(struct job *job, void *data)
+{
+	struct err err = { 0 };
+
+	(void)job;
+	err_fault(&err, FAULT_CANCELLED, ECANCELED, "the start was canceled");
+	machine_start_abort(data, &err);
+}
+
+int machine_check_start(const struct machine *vm, struct err *err)
+{
+	int r = machine_check_state(vm, MACHINE_STATES_ENDED, "start", err);
+
+	return r < 0 ? r : machine_check_idle(vm, err);
+}
+
+int machine_start(struct machine *vm, uid_t owner, bool paused, struct err *err)
+{
+	_cleanup_(vm_config_free_cleanup) struct vm_config *boot = NULL;
+	struct err cause = { 0 };
+	struct start *start;
+	int r;
+
+	r = machine_check_start(vm, err);
+	if (r == 0)
+		r = machine_parse_config(vm->def.config, &boot, NULL, err);
+	if (r == 0)
+		r = machine_begin_job(vm, JOB_KIND_START, owner, err);
+	if (r < 0)
+		return r;
+	start = g_new0(struct start, 1);
+	start->vm = vm;
+	start->paused = paused;
+	vm->start = start;
+	vm->terminating = false;
+	vm->worker_reason[0] = '\0';
+	vm->job->cancel = on_cancel;
+	vm->job->cancel_data = vm;
+	vm->job->cancelable = true;
+	job_set_phase(vm->job, "preparing");
+	machine_set_boot(vm, TAKE_PTR(boot), g_strdup(vm->def.config));
+	machine_set_state(vm, MACHINE_STATE_STARTING, "request");
+
+	/* From here on the job tells what goes wrong. */
+	r = start_spawn(start, &cause);
+	if (r == 0)
+		r = start_open(start, &cause);
+	if (r == 0)
+		r = worker_call(vm->worker, "Hello", HELLO_USEC, on_hello, vm, &cause, NULL);
+	if (r == 0) {
+		r = sd_event_add_time_relative(vm->manager->event, &start->timeout,
+					       CLOCK_MONOTONIC, PREPARE_USEC, 0, on_timeout, start);
+		if (r < 0)
+			err_errno(&cause, -r, "cannot set a timer");
+	}
+	if (r < 0)
+		start_fail(start, &cause);
+	return 0;
+}
+
+void machine_start_abort(struct machine *vm, const struct err *err)
+{
+	start_fail(vm->start, err);
+}
+
+void machine_start_unit_ready(struct machine *vm, const struct err *err)
+{
+	struct start *start = vm->start;
+
+	if (err) {
+		start_fail(start, err);
+		/* There is no process whose end could be waited for. */
+		if (!vm->spawn.active && !start->finish)
+			start_finish(vm);
+		return;
+	}
+	start->unit_up = true;
+	start_check_done(start);
+}
+
+void machine_start_lost(struct machine *vm)
+{
+	struct start *start = vm->start;
+	struct err err = { 0 };
+
+	if (start->failing || vm->spawn.active)
+		return; /* the exit is about to be seen, or the timeout ends it */
+	err_fault(&err, FAULT_WORKER_FAILED, ECONNRESET, "the worker closed its control channel");
+	start_fail(start, &err);
+}
+
+void machine_start_exited(struct machine *vm, const struct spawn_exit *how)
+{
+	struct start *start = vm->start;
+	struct err err = { 0 };
+
+	if (!start->failing) {
+		if (how->known)
+			err_fault(&err, FAULT_WORKER_FAILED, ECHILD,
+				  "the worker of VM '%s' ended while starting: result '%s', %s %d",
+				  vm->def.name, how->result, how->signaled ? "signal" : "status",
+				  how->status);
+		else
+			err_fault(&err, FAULT_WORKER_FAILED, ECHILD,
+				  "the worker of VM '%s' ended while starting", vm->def.name);
+		start_fail(start, &err);
+	}
+	if (!start->finish)
+		start_finish(vm);
+}

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/tap.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <linux/ipv6.h>
+#include <netinet/in.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include "vmm/base/err.h"
+#include "vmm/config/vm-config.h"
+
+#define TUN_DEVICE   "/dev/net/tun"
+#define TAP_TEMPLATE "brume%d" /* the kernel fills in the first free number */
+
+static int host_errno(struct err *err, int code, const char *what, const char *name)
+{
+	err_errno(err, code, "cannot %s of interface '%s'", what, name);
+	if (err)
+		err->fault = FAULT_HOST_RESOURCE;
+	return -code;
+}
+
+/* One queue. */
+static int tap_attach(const char *name, short flags, char ret_name[static IFNAMSIZ])
+{
+	_cleanup_close_ int fd = -EBADF;
+	struct ifreq ifr = { 0 };
+
+	fd = open(TUN_DEVICE, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	memcpy(ifr.ifr_name, name, strnlen(name, IFNAMSIZ - 1));
+	ifr.ifr_flags = flags;
+	if (ioctl(fd, TUNSETIFF, &ifr) < 0)
+		return -errno;
+	memcpy(ret_name, ifr.ifr_name, IFNAMSIZ);
+	return TAKE_FD(fd);
+}
+
+static int tap_attach_error(const char *name, int code, struct err *err)
+{
+	switch (code) {
+	case EBUSY:
+		return err_fault(err, FAULT_HOST_RESOURCE, EBUSY,
+				 "interface '%s' is in use by another process", name);
+	case EINVAL:
+		return err_fault(err, FAULT_HOST_RESOURCE, EINVAL,
+				 "interface '%s' is not a tap, or not one with this number of "
+				 "queues",
+				 name);
+	case EPERM:
+		return err_fault(err, FAULT_HOST_RESOURCE, EPERM,
+				 "cannot use the tap '%s': that needs CAP_NET_ADMIN or a tap that "
+				 "belongs to this user",
+				 name);
+	case ENOENT:
+	case ENODEV:
+		return err_fault(err, FAULT_HOST_RESOURCE, code,
+				 "cannot use the tap '%s': the host has no " TUN_DEVICE, name);
+	default:
+		return host_errno(err, code, "open a queue", name);
+	}
+}
+
+static int ifreq_call(int sock, unsigned long request, struct ifreq *ifr, const char *what,
+		      struct err *err)
+{
+	if (ioctl(sock, request, ifr) < 0)
+		return host_errno(err, errno, what, ifr->ifr_name);
+	return 0;
+}
+
+static void ifreq_make(struct ifreq *ifr, const char *name)
+{
+	memset(ifr, 0, sizeof(*ifr));
+	memcpy(ifr->ifr_name, name, strnlen(name, IFNAMSIZ - 1));
+}
+
+static int set_mtu(int sock, const char *name, uint16_t mtu, struct err *err)
+{
+	struct ifreq ifr;
+	int r;
+
+	if (mtu == 0)
+		return 0;
+	ifreq_make(&ifr, name);
+	r = ifreq_call(sock, SIOCGIFMTU, &ifr, "read the MTU", err);
+	if (r < 0 || ifr.ifr_mtu == mtu)
+		return r;
+	ifr.ifr_mtu = mtu;
+	return ifreq_call(sock, SIOCSIFMTU, &ifr, "set the MTU", err);
+}
+
+/* An address or mask in dotted form; get and set are the ioctls that read and write it. */
+static int set_inet(int sock, const char *name, unsigned long get, unsigned long set,
+		    const char *value, const char *what, struct err *err)
+{
+	struct sockaddr_in want = { .sin_family = AF_INET }, have;
+	struct ifreq ifr;
+
+	if (inet_pton(AF_INET, value, &want.sin_addr) != 1)
+		return err_fault(err, FAULT_HOST_RESOURCE, EINVAL,
+				 "cannot %s of interface '%s': '%s' is not an IPv4 address", what,
+				 name, value);
+	ifreq_make(&ifr, name);
+	if (ioctl(sock, get, &ifr) == 0) {
+		memcpy(&have, &ifr.ifr_addr, sizeof(have));
+		if (have.sin_addr.s_addr == want.sin_addr.s_addr)
+			return 0;
+	}
+	ifreq_make(&ifr, name);
+	memcpy(&ifr.ifr_addr, &want, sizeof(want));
+	return ifreq_call(sock, set, &ifr, what, err);
+}
+
+static unsigned int prefix_length(const struct in6_addr *mask)
+{
+	unsigned int n = 0;
+
+	while (n < 128 && mask->s6_addr[n / 8] & (0x80U >> (n % 8)))
+		n++;
+	return n;
+}
+
+static int set_inet6(const char *name, const char *ip, const char *mask, struct err *err)
+{
+	_cleanup_close_ int sock = -EBADF;
+	struct in6_ifreq req = { 0 };
+	struct in6_addr mask6;
+
+	if (inet_pton(AF_INET6, ip, &req.ifr6_addr) != 1 || inet_pton(AF_INET6, mask, &mask6) != 1)
+		return err_fault(err, FAULT_HOST_RESOURCE, EINVAL,
+				 "cannot set the address of interface '%s': '%s' with mask '%s' is "
+				 "not an address of one family",
+				 name, ip, mask);
+	req.ifr6_prefixlen = prefix_length(&mask6);
+	req.ifr6_ifindex = (int)if_nametoindex(name);
+	sock = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	/* EEXIST: it has that address already. */
+	if (sock < 0 || (ioctl(sock, SIOCSIFADDR, &req) < 0 && errno != EEXIST))
+		return host_errno(err, errno, "set the address", name);
+	return 0;
+}
+
+static int set_up(int sock, const char *name, struct err *err)
+{
+	struct ifreq ifr;
+	int r;
+
+	ifreq_make(&ifr, name);
+	r = ifreq_call(sock, SIOCGIFFLAGS, &ifr, "read the flags", err);
+	if (r < 0 || ifr.ifr_flags & IFF_UP)
+		return r;
+	ifr.ifr_flags |= IFF_UP;
+	return ifreq_call(sock, SIOCSIFFLAGS, &ifr, "set the flags", err);
+}
+
+static int set_address(int sock, const char *name, const struct net_config *net, struct err *err)
+{
+	int r;
+
+	if (!net->ip)
+		return 0;
+	if (strchr(net->ip, ':'))
+		return set_inet6(name, net->ip, net->mask ? net->mask : "ffff:ffff:ffff:ffff::",
+				 err);
+	r = set_inet(sock, name, SIOCGIFADDR, SIOCSIFADDR, net->ip, "set the address", err);
+	if (r < 0 || !net->mask)
+		return r;
+	return set_inet(sock, name, SIOCGIFNETMASK, SIOCSIFNETMASK, net->mask, "set the netmask",
+			err);
+}
+
+static int tap_configure(const char *name, const struct net_config *net, struct err *err)
+{
+	_cleanup_close_ int sock = -EBADF;
+	int r;
+
+	sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (sock < 0)
+		return host_errno(err, errno, "read the state", name);
+	r = set_mtu(sock, name, net->mtu, err);
+	if (r < 0)
+		return r;
+	r = set_address(sock, name, net, err);
+	if (r < 0)
+		return r;
+	return set_up(sock, name, err);
+}
+
+void tap_close(struct tap *tap)
+{
+	for (size_t i = 0; i < tap->n_fds; i++)
+		if (tap->fds[i] >= 0)
+			close(tap->fds[i]);
+	free(tap->fds);
+	*tap = (struct tap){ 0 };
+}
+
+int tap_open(const struct net_config *net, struct tap *ret, struct err *err)
+{
+	const char *wanted = net->tap ? net->tap : TAP_TEMPLATE;
+	size_t pairs = net->num_queues / 2 ? net->num_queues / 2 : 1;
+	short flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+	_cleanup_(tap_close) struct tap tap = { 0 };
+	int fd, r;
+
+	if (strlen(wanted) >= IFNAMSIZ)
+		return err_fault(err, FAULT_HOST_RESOURCE, EINVAL,
+				 "interface name '%s' is too long, at most %d characters", wanted,
+				 IFNAMSIZ - 1);
+	if (pairs > 1)
+		flags |= IFF_MULTI_QUEUE;
+	tap.fds = calloc(pairs, sizeof(*tap.fds));
+	if (!tap.fds)
+		return err_errno(err, ENOMEM, "cannot open a tap");
+	snprintf(tap.name, sizeof(tap.name), "%s", wanted);
+	for (size_t i = 0; i < pairs; i++) {
+		fd = tap_attach(tap.name, flags, tap.name);
+		if (fd < 0)
+			return tap_attach_error(wanted, -fd, err);
+		tap.fds[tap.n_fds++] = fd;
+	}
+	r = tap_configure(tap.name, net, err);
+	if (r < 0)
+		return r;
+	*ret = tap;
+	tap = (struct tap){ 0 };
+	return 0;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The daemon's end of the control channel (vmm/api/protocol.h)
+ *
+ * The daemon made the socket that the worker listens on, so connecting works
+ * before the worker runs: the kernel queues the connection and calls wait in it
+ * until the worker serves them.  Every call is asynchronous and is answered
+ * exactly once: by the worker, by the end of the connection, or by
+ * worker_free().
+ *
+ * Main loop.  Handlers and reply functions may free the worker.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-bus.h>
+#include "vmm/base/cleanup.h"
+
+struct err;
+struct resource_set;
+struct worker;
+
+struct worker_handlers {
+	void (*state_changed)(void *data, const char *from, const char *to, const char *reason);
+	void (*event)(void *data, const char *source, const char *name, GVariant *details);
+	/* The connection ended; the process may be dead or have a newer connection. */
+	void (*lost)(void *data);
+};
+
+/* reply: the method return, NULL when err is set. */
+typedef void (*worker_reply_fn)(void *data, sd_bus_message *reply, const struct err *err);
+
+int worker_connect(sd_event *event, const char *socket_path, const struct worker_handlers *handlers,
+		   void *data, struct worker **ret, struct err *err);
+/* Fails what is still pending with -ECONNRESET first. NULL is allowed. */
+void worker_free(struct worker *worker);
+
+/* A call; arguments as of sd_bus_message_append().  usec 0 = no time limit. */
+int worker_call(struct worker *worker, const char *method, uint64_t usec, worker_reply_fn fn,
+		void *data, struct err *err, const char *types, ...);
+/* AddResources as often as needed. The replies matter only when they are errors: see Start. */
+int worker_add_resources(struct worker *worker, const struct resource_set *set, worker_reply_fn fn,
+			 void *data, struct err *err);
+/* Start with a configuration that names no host resources any more. */
+int worker_start(struct worker *worker, GVariant *config, bool paused, worker_reply_fn fn,
+		 void *data, struct err *err);
+/* Handles what has arrived already, now. */
+void worker_drain(struct worker *worker);

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The `a{sv} options` at the end of every method, DBUS.md 3.1
+ *
+ * A method lists its keys in a table; an unknown key, a key given twice or a
+ * value of another type is InvalidArgs, with a sentence that names the key and
+ * what the method knows.  Strings point into the message.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <systemd/sd-bus.h>
+#include "vmm/base/cleanup.h"
+
+struct err;
+
+struct bus_option {
+	const char *key;
+	char type;        /* SD_BUS_TYPE_BOOLEAN (bool), _STRING (const char *), _UINT64 */
+	size_t offset;    /* in the method's struct of options */
+};
+
+/* Reads the dictionary at the cursor into *ret, which holds the defaults. */
+_must_check_ int bus_options_read(sd_bus_message *m, const struct bus_option *options, size_t n,
+				  void *ret, struct err *err);

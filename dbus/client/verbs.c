@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "dbus/client/verbs.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/config/help.h"
+
+const struct verb verbs[] = {
+	{ "list", "", "List the virtual machines", 0, 0, 0, verb_list },
+	{ "show", "NAME", "Show everything about a virtual machine", 1, 1, 0, verb_show },
+	{ "create", "NAME [FILE.json|-]", "Define a virtual machine", 1, 2, GROUP_VM | GROUP_CREATE,
+	  verb_create },
+	{ "validate", "[FILE.json|-]", "Check a definition without using it", 0, 1, GROUP_VM,
+	  verb_validate },
+	{ "run", "[FILE.json|-]", "Create, start and attach to a machine that is gone when it ends",
+	  0, 1, GROUP_VM | GROUP_RUN, verb_run },
+	{ "start", "NAME", "Start a virtual machine and wait until it runs", 1, 1, GROUP_START,
+	  verb_start },
+	{ "console", "NAME", "Use its console; Ctrl-] leaves", 1, 1, GROUP_CONSOLE, verb_console },
+	{ "shutdown", "NAME", "Ask the guest to shut down", 1, 1, GROUP_STOP, verb_shutdown },
+	{ "reboot", "NAME", "Ask the guest to reboot", 1, 1, GROUP_STOP, verb_reboot },
+	{ "reset", "NAME", "Reset the machine without asking the guest", 1, 1, 0, verb_reset },
+	{ "terminate", "NAME", "End the machine without asking the guest", 1, 1, 0,
+	  verb_terminate },
+	{ "pause", "NAME", "Stop its processors", 1, 1, 0, verb_pause },
+	{ "resume", "NAME", "Let them go on", 1, 1, 0, verb_resume },
+	{ "power-button", "NAME", "Press the power button once", 1, 1, 0, verb_power_button },
+	{ "nmi", "NAME", "Inject a non-maskable interrupt", 1, 1, 0, verb_nmi },
+	{ "delete", "NAME", "Delete the definition of a stopped machine", 1, 1, 0, verb_delete },
+	{ "config", "NAME", "Print the definition as JSON", 1, 1, GROUP_CONFIG, verb_config },
+	{ "set-config", "NAME [FILE.json|-]", "Replace the definition for the next start", 1, 2,
+	  GROUP_VM, verb_set_config },
+	{ "autostart", "NAME on|off", "Start it with the host, or not", 2, 2, 0, verb_autostart },
+	{ "counters", "NAME", "Show what its devices have counted", 1, 1, 0, verb_counters },
+	{ "events", "[NAME]", "Print signals as they come", 0, 1, GROUP_EVENTS, verb_events },
+	{ "jobs", "", "List what is going on", 0, 0, 0, verb_jobs },
+	{ "cancel", "JOB", "Cancel a job", 1, 1, 0, verb_cancel },
+};
+const size_t n_verbs = ARRAY_SIZE(verbs);
+
+/* What the help of a verb says about its options; those of GROUP_VM come from the tables. */
+static const struct {
+	unsigned int group;
+	const char *text;
+} group_help[] = {
+	{ GROUP_START, "      --console       attach to the console before the first instruction\n"
+		       "      --paused        leave the processors stopped\n"
+		       "      --no-wait       return when the start is under way\n" },
+	{ GROUP_STOP,
+	  "      --wait          return when it has happened\n"
+	  "      --force         terminate or reset when the guest does not react in time\n"
+	  "      --timeout=TIME  how long the guest may take (default 90 s)\n" },
+	{ GROUP_CREATE, "      --transient     gone when it stops\n"
+			"      --autostart     start with the host\n" },
+	{ GROUP_CREATE | GROUP_RUN, "      --description=TEXT\n"
+				    "      --slice=SLICE   the systemd slice of its unit\n" },
+	{ GROUP_RUN, "      --name=NAME     instead of run- and a random number\n" },
+	{ GROUP_CONSOLE,
+	  "      --console=NAME  serial or console (default: the first the machine has)\n"
+	  "      --force         take it over from who has it\n"
+	  "      --read-only     only listen\n"
+	  "      --timeout=TIME  without a terminal: listen that long after the end of input\n"
+	  "                      (default: until 2 s of silence)\n" },
+	{ GROUP_CONFIG,
+	  "      --next          what the next start will use, even if it runs with another\n" },
+	{ GROUP_EVENTS, "      --timeout=TIME  end after that long\n" },
+	{ GROUP_VM, "      --cpus --memory --kernel --initramfs --cmdline --firmware --disk --net\n"
+		    "      --rng --serial --console --debug-console --platform\n"
+		    "                      the definition, see 'brumectl help disk' and so on\n" },
+};
+
+static const char global_help[] =
+	"      --json          machine-readable output\n"
+	"      --user          the machines of this session instead of the system's\n"
+	"  -H, --host=[USER@]HOST  another host, through ssh\n"
+	"      --no-ask-password   fail instead of asking for a password\n"
+	"  -h, --help\n"
+	"      --version\n";
+
+const struct verb *verb_find(const char *name)
+{
+	for (size_t i = 0; i < n_verbs; i++)
+		if (strcmp(verbs[i].name, name) == 0)
+			return &verbs[i];
+	return NULL;
+}
+
+void help_print(void)
+{
+	printf("brumectl [OPTION...] COMMAND ...\n\nControl virtual machines.\n\nCommands:\n");
+	for (size_t i = 0; i < n_verbs; i++)
+		printf("  %-13s %s\n", verbs[i].name, verbs[i].summary);
+	printf("  %-13s %s\n", "help [TOPIC]",
+	       "A command, or an option of a definition: disk, net, cpus, ...");
+	printf("\nOptions:\n%s\nSee brumectl(1).\n", global_help);
+}
+
+static void print_verb(const struct verb *verb)
+{
+	printf("brumectl %s%s%s%s\n\n%s.\n\nOptions:\n", verb->name,
+	       verb->groups ? " [OPTION...]" : "", verb->synopsis[0] ? " " : "", verb->synopsis,
+	       verb->summary);
+	for (size_t i = 0; i < ARRAY_SIZE(group_help); i++)
+		if (group_help[i].group & verb->groups)
+			fputs(group_help[i].text, stdout);
+	fputs(global_help, stdout);
+}
+
+int help_print_topic(const char *topic)
+{
+	const struct verb *verb = verb_find(topic);
+	g_autofree char *text = NULL;
+
+	if (verb) {
+		print_verb(verb);
+		return EXIT_OK;
+	}
+	text = config_help(topic[0] == '-' ? topic + strspn(topic, "-") : topic);
+	if (!text) {
+		client_complain("there is no command and no option of a definition called '%s'",
+				topic);
+		return EXIT_USAGE;
+	}
+	fputs(text, stdout);
+	return EXIT_OK;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "dbus/host-resources.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include "vmm/base/err.h"
+#include "vmm/config/vm-config.h"
+
+/* An incomplete list would let a rule that looks at it say yes to the rest: say so instead. */
+static void add_value(char *list, size_t size, const char *value)
+{
+	size_t used = strlen(list);
+
+	if (used + strlen(value) + 2 > size)
+		snprintf(list, size, "(too many to list)");
+	else
+		snprintf(list + used, size - used, "%s%s", used ? ":" : "", value);
+}
+
+static int add_resource(const struct resource *res, void *data, struct err *err)
+{
+	struct host_resource_details *details = data;
+
+	(void)err;
+	if (res->kind == RESOURCE_TAP)
+		add_value(details->interfaces, sizeof(details->interfaces),
+			  res->value ? res->value : "(new)");
+	else
+		add_value(details->paths, sizeof(details->paths), res->value);
+	return 0;
+}
+
+bool host_resource_details(const struct vm_config *config, const char *slice,
+			   struct host_resource_details *ret)
+{
+	size_t n = 0;
+
+	*ret = (struct host_resource_details){ 0 };
+	snprintf(ret->memory, sizeof(ret->memory), "%" PRIu64, config->memory.size);
+	snprintf(ret->vcpus, sizeof(ret->vcpus), "%u", config->cpus.max_vcpus);
+	(void)vm_config_foreach_resource(config, add_resource, ret, NULL);
+	ret->list[n++] = "memory";
+	ret->list[n++] = ret->memory;
+	ret->list[n++] = "vcpus";
+	ret->list[n++] = ret->vcpus;
+	if (ret->paths[0]) {
+		ret->list[n++] = "path";
+		ret->list[n++] = ret->paths;
+	}
+	if (ret->interfaces[0]) {
+		ret->list[n++] = "interface";
+		ret->list[n++] = ret->interfaces;
+	}
+	if (slice) {
+		ret->list[n++] = "slice";
+		ret->list[n++] = slice;
+	}
+	return ret->paths[0] || ret->interfaces[0] || slice;
+}

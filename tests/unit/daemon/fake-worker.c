@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A worker without a VM: speaks vmm/api/protocol.h, for tests of the daemon
+ *
+ * How it behaves is chosen by words in the kernel command line of the VM's
+ * configuration ("fake-start-fails"), and, for what happens before that is
+ * known, by the environment variable FAKE_WORKER.
+ */
+#include <errno.h>
+#include <glib.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
+#include <unistd.h>
+#include "dbus/variant.h"
+#include "dbus/worker-error.h"
+#include "vmm/api/protocol.h"
+#include "vmm/base/err.h"
+
+struct fake {
+	sd_event *event;
+	sd_bus *bus;
+	const char *state;
+	char *words;       /* the command line */
+	uint32_t boots, n_resources, n_buttons;
+	bool rebooting;
+};
+
+static bool has_word(const struct fake *fake, const char *word)
+{
+	return fake->words && strstr(fake->words, word);
+}
+
+static void set_state(struct fake *fake, const char *to, const char *reason)
+{
+	const char *from = fake->state;
+
+	fake->state = to;
+	if (fake->bus)
+		sd_bus_emit_signal(fake->bus, PROTOCOL_OBJECT, PROTOCOL_INTERFACE, "StateChanged",
+				   "sss", from, to, reason);
+}
+
+static void quit(struct fake *fake, const char *reason, int status)
+{
+	set_state(fake, strcmp(reason, WORKER_REASON_INTERNAL_ERROR) ? WORKER_STATE_SHUTDOWN :
+								       WORKER_STATE_FAILED,
+		  reason);
+	if (fake->bus)
+		sd_bus_flush(fake->bus);
+	exit(status);
+}
+
+static int method_hello(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	struct fake *fake = userdata;
+	const char *mode = getenv("FAKE_WORKER");
+	int pidfd, r;
+
+	(void)error;
+	if (mode && strcmp(mode, "silent") == 0)
+		return 1;
+	pidfd = pidfd_open(getpid(), 0);
+	r = sd_bus_reply_method_return(m, "uush",
+				       mode && strcmp(mode, "old") == 0 ? 0U : PROTOCOL_VERSION,
+				       (uint32_t)getpid(), fake->state, pidfd);
+	close(pidfd);
+	return r;
+}
+
+static int method_add_resources(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	struct fake *fake = userdata;
+	const char *pointer, *mode = getenv("FAKE_WORKER");
+	struct err err = { 0 };
+	int fd, r;
+
+	if (mode && strcmp(mode, "no-resources") == 0) {
+		err_fault(&err, FAULT_HOST_RESOURCE, EBADF, "the fake takes no resources");
+		return worker_error_from_err(error, &err);
+	}
+	r = sd_bus_message_enter_container(m, 'a', "{sh}");
+	while (r >= 0 && (r = sd_bus_message_read(m, "{sh}", &pointer, &fd)) > 0)
+		fake->n_resources++;
+	return r < 0 ? r : sd_bus_reply_method_return(m, NULL);
+}
+
+static int method_start(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	g_autoptr(GVariant) config = NULL, payload = NULL, options = NULL;
+	struct fake *fake = userdata;
+	struct err err = { 0 };
+	gboolean paused = FALSE;
+
+	if (variant_from_message(m, "a{sv}", &config, &err) < 0 ||
+	    variant_from_message(m, "a{sv}", &options, &err) < 0)
+		return worker_error_from_err(error, &err);
+	payload = g_variant_lookup_value(config, "payload", G_VARIANT_TYPE_VARDICT);
+	if (payload)
+		g_variant_lookup(payload, "cmdline", "s", &fake->words);
+	g_variant_lookup(options, "paused", "b", &paused);
+	if (has_word(fake, "fake-start-fails")) {
+		err_fault(&err, FAULT_HOST_RESOURCE, ENOMEM, "no memory for the fake's guest");
+		return worker_error_from_err(error, &err);
+	}
+	if (has_word(fake, "fake-start-dies"))
+		_exit(WORKER_EXIT_VM);
+	if (has_word(fake, "fake-start-hangs"))
+		return 1;
+	fake->boots = 1;
+	set_state(fake, paused ? WORKER_STATE_PAUSED : WORKER_STATE_RUNNING,
+		  WORKER_REASON_REQUEST);
+	return sd_bus_reply_method_return(m, NULL);
+}
+
+static int method_pause(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	(void)error;
+	set_state(userdata, WORKER_STATE_PAUSED, WORKER_REASON_REQUEST);
+	return sd_bus_reply_method_return(m, NULL);
+}
+
+static int method_resume(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	(void)error;
+	set_state(userdata, WORKER_STATE_RUNNING, WORKER_REASON_REQUEST);
+	return sd_bus_reply_method_return(m, NULL);
+}
+
+static int method_reset(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	struct fake *fake = userdata;
+
+	(void)error;
+	fake->boots++;
+	set_state(fake, WORKER_STATE_RUNNING, WORKER_REASON_RESET);
+	return sd_bus_reply_method_return(m, NULL);
+}
+
+/* "fake-deaf": the guest ignores the button; "fake-second-button": it reacts to the second. */
+static int press(sd_bus_message *m, struct fake *fake, bool reboot)
+{
+	int r = sd_bus_reply_method_return(m, NULL);
+
+	fake->n_buttons++;
+	if (has_word(fake, "fake-deaf") ||
+	    (has_word(fake, "fake-second-button") && fake->n_buttons < 2))
+		return r;
+	if (!reboot)
+		quit(fake, WORKER_REASON_GUEST_SHUTDOWN, WORKER_EXIT_OK);
+	fake->boots++;
+	set_state(fake, WORKER_STATE_RUNNING, WORKER_REASON_GUEST_REBOOT);
+	return r;
+}
+
+static int method_power_button(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	(void)error;
+	return press(m, userdata, false);
+}
+
+static int method_reboot(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	(void)error;
+	return press(m, userdata, true);
+}
+
+/* Stands for what a guest does of its own accord. */
+static int method_inject_nmi(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	struct fake *fake = userdata;
+	int r = sd_bus_reply_method_return(m, NULL);
+
+	(void)error;
+	if (has_word(fake, "fake-nmi-event"))
+		sd_bus_emit_signal(fake->bus, PROTOCOL_OBJECT, PROTOCOL_INTERFACE, "Event",
+				   "ssa{sv}", "guest", "nmi", 1, "count", "u", 1U);
+	else if (has_word(fake, "fake-nmi-triple-fault"))
+		quit(fake, WORKER_REASON_TRIPLE_FAULT, WORKER_EXIT_TRIPLE_FAULT);
+	else if (has_word(fake, "fake-nmi-kills"))
+		raise(SIGKILL);
+	else if (has_word(fake, "fake-nmi-shutdown"))
+		quit(fake, WORKER_REASON_GUEST_SHUTDOWN, WORKER_EXIT_OK);
+	return r;
+}
+
+static int method_quit(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	struct fake *fake = userdata;
+
+	(void)error;
+	if (has_word(fake, "fake-no-quit"))
+		return 1;
+	sd_bus_reply_method_return(m, NULL);
+	quit(fake, WORKER_REASON_REQUEST, WORKER_EXIT_OK);
+	return 1;
+}
+
+static int method_open_console(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	static int peer = -1;
+	const char *name;
+	int force, read_only, fds[2], r;
+	struct err err = { 0 };
+
+	(void)userdata;
+	r = sd_bus_message_read(m, "sbb", &name, &force, &read_only);
+	if (r < 0)
+		return r;
+	if (peer >= 0 && !force) {
+		err_fault(&err, FAULT_CONSOLE_IN_USE, EBUSY, "the console is in use");
+		return worker_error_from_err(error, &err);
+	}
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+		return -errno;
+	if (write(fds[0], "login: ", 7) != 7)
+		return -EIO;
+	peer = fds[0];
+	r = sd_bus_reply_method_return(m, "h", fds[1]);
+	close(fds[1]);
+	return r;
+}
+
+static int method_get_counters(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	struct fake *fake = userdata;
+
+	(void)error;
+	return sd_bus_reply_method_return(m, "a{sa{st}}", 1, "fake", 2, "resources",
+					  (uint64_t)fake->n_resources, "buttons",
+					  (uint64_t)fake->n_buttons);
+}
+
+static int method_query(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	struct fake *fake = userdata;
+
+	(void)error;
+	return sd_bus_reply_method_return(m, "a{sv}", 3, "state", "s", fake->state, "boots", "u",
+					  fake->boots, "devices", "a(ssss)", 1, "_disk0", "disk",
+					  "0000:00:01.0", "ok");
+}
+
+static const sd_bus_vtable worker_vtable[] = {
+	SD_BUS_VTABLE_START(0),
+	SD_BUS_METHOD("Hello", "", "uush", method_hello, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("AddResources", "a{sh}", "", method_add_resources,
+		      SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("Start", "a{sv}a{sv}", "", method_start, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("Pause", "", "", method_pause, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("Resume", "", "", method_resume, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("Reset", "", "", method_reset, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("PowerButton", "", "", method_power_button, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("Reboot", "", "", method_reboot, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("InjectNMI", "", "", method_inject_nmi, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("Quit", "", "", method_quit, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("OpenConsole", "sbb", "h", method_open_console, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("GetCounters", "", "a{sa{st}}", method_get_counters,
+		      SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("Query", "", "a{sv}", method_query, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_SIGNAL("StateChanged", "sss", 0),
+	SD_BUS_SIGNAL("Event", "ssa{sv}", 0),
+	SD_BUS_VTABLE_END,
+};
+
+static int on_connection(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	struct fake *fake = userdata;
+	sd_id128_t id;
+	int peer, r;
+
+	(void)source;
+	(void)revents;
+	peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (peer < 0)
+		return 0;
+	if (fake->bus) {
+		sd_bus_detach_event(fake->bus);
+		fake->bus = sd_bus_close_unref(fake->bus);
+	}
+	r = sd_bus_new(&fake->bus);
+	if (r >= 0)
+		r = sd_bus_set_fd(fake->bus, peer, peer);
+	if (r >= 0)
+		r = sd_id128_randomize(&id);
+	if (r >= 0)
+		r = sd_bus_set_server(fake->bus, true, id);
+	if (r >= 0)
+		r = sd_bus_negotiate_fds(fake->bus, true);
+	if (r >= 0)
+		r = sd_bus_add_object_vtable(fake->bus, NULL, PROTOCOL_OBJECT, PROTOCOL_INTERFACE,
+					     worker_vtable, fake);
+	if (r >= 0)
+		r = sd_bus_start(fake->bus);
+	if (r >= 0)
+		r = sd_bus_attach_event(fake->bus, fake->event, 0);
+	if (r < 0)
+		exit(WORKER_EXIT_CONTROL);
+	return 0;
+}
+
+int main(void)
+{
+	struct fake fake = { .state = WORKER_STATE_IDLE };
+	const char *mode = getenv("FAKE_WORKER");
+
+	if (mode && strcmp(mode, "exit") == 0)
+		return WORKER_EXIT_USAGE;
+	/* Nothing of a test run outlives it by much, whatever goes wrong. */
+	alarm(60);
+	if (sd_event_new(&fake.event) < 0 ||
+	    sd_event_add_io(fake.event, NULL, STDIN_FILENO, EPOLLIN, on_connection, &fake) < 0)
+		return WORKER_EXIT_CONTROL;
+	return sd_event_loop(fake.event);
+}

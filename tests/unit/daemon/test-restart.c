@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A daemon that dies and comes back: every VM is what it was (DBUS.md 3.14),
+ * and files that cannot be understood are kept
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "daemon/machine.h"
+#include "daemon/manager.h"
+#include "dbus/bus-path.h"
+#include "tests/unit/daemon/fixture.h"
+#include "vmm/base/cleanup.h"
+#include "vmm/base/log.h"
+
+#define WAIT "a{sv}", 1, "Wait", "b", 1
+#define NONE "a{sv}", 0
+
+static void restart(struct fixture *f)
+{
+	fixture_stop_daemon(f);
+	g_ptr_array_set_size(f->log, 0);
+	fixture_start_daemon(f);
+}
+
+static void start(struct fixture *f, const char *name, const char *words, bool persistent)
+{
+	fixture_create(f, name, words, persistent);
+	fixture_vm_ok(f, name, "Start", WAIT);
+}
+
+static uint32_t worker_pid(struct fixture *f, const char *name)
+{
+	return manager_find(f->manager, name)->spawn.pid;
+}
+
+static void test_running(void)
+{
+	struct fixture *f = fixture_new();
+	g_autofree char *uuid = NULL;
+	uint32_t pid;
+
+	start(f, "run", "", true);
+	start(f, "paused", "", true);
+	start(f, "guest", "", false);
+	fixture_create(f, "idle", "", true);
+	fixture_vm_ok(f, "paused", "Pause", NONE);
+	fixture_vm_ok(f, "run", "Reset", NONE);
+	fixture_vm_ok(f, "guest", "SetDescription", "sa{sv}", "a transient one", 0);
+	uuid = fixture_get_string(f, "run", "UUID");
+	pid = worker_pid(f, "run");
+
+	restart(f);
+	fixture_assert_property(f, "run", "State", "running");
+	fixture_assert_property(f, "run", "UUID", uuid);
+	fixture_assert_property(f, "paused", "State", "paused");
+	fixture_assert_property(f, "guest", "State", "running");
+	fixture_assert_property(f, "guest", "Persistent", "0");
+	fixture_assert_property(f, "guest", "Description", "a transient one");
+	fixture_assert_property(f, "idle", "State", "stopped");
+	g_assert_cmpuint(worker_pid(f, "run"), ==, pid);
+	g_assert_cmpuint(manager_find(f->manager, "run")->n_boots, ==, 2);
+	g_assert_cmpuint(f->manager->n_running, ==, 3);
+
+	/* And they are ours again in every way. */
+	fixture_vm_ok(f, "paused", "Resume", NONE);
+	fixture_assert_property(f, "paused", "State", "running");
+	fixture_vm_ok(f, "run", "Shutdown", WAIT);
+	fixture_assert_property(f, "run", "State", "stopped");
+	fixture_assert_property(f, "run", "LastExitReason", "guest-shutdown");
+	fixture_assert_nothing_left(f, "run");
+	fixture_vm_ok(f, "guest", "Terminate", NONE);
+	g_assert_null(manager_find(f->manager, "guest"));
+	fixture_vm_ok(f, "run", "Start", WAIT);
+	fixture_free(f);
+}
+
+static void kill_worker(uint32_t pid)
+{
+	g_assert_cmpint(kill((pid_t)pid, SIGKILL), ==, 0);
+	/* In these tests the worker is the test's child; elsewhere it is not the new daemon's. */
+	g_assert_cmpint(waitpid((pid_t)pid, NULL, 0), ==, (pid_t)pid);
+}
+
+static void test_worker_gone(void)
+{
+	struct fixture *f = fixture_new();
+	uint32_t pid, transient;
+
+	start(f, "gone", "", true);
+	start(f, "tgone", "", false);
+	pid = worker_pid(f, "gone");
+	transient = worker_pid(f, "tgone");
+	fixture_stop_daemon(f);
+	kill_worker(pid);
+	kill_worker(transient);
+	fixture_start_daemon(f);
+	fixture_assert_property(f, "gone", "State", "stopped");
+	g_assert_null(manager_find(f->manager, "tgone"));
+	fixture_assert_nothing_left(f, "gone");
+	fixture_assert_nothing_left(f, "tgone");
+	g_assert_cmpuint(f->manager->n_running, ==, 0);
+	fixture_vm_ok(f, "gone", "Start", WAIT);
+	fixture_free(f);
+}
+
+static void test_start_cut_short(void)
+{
+	struct fixture *f = fixture_new();
+
+	g_setenv("FAKE_WORKER", "silent", true);
+	fixture_create(f, "cut", "", true);
+	fixture_vm_ok(f, "cut", "Start", NONE);
+	fixture_assert_property(f, "cut", "State", "starting");
+	g_unsetenv("FAKE_WORKER");
+	restart(f);
+	fixture_assert_property(f, "cut", "State", "failed");
+	fixture_assert_property(f, "cut", "StateReason", "daemon-restarted");
+	fixture_assert_nothing_left(f, "cut");
+	fixture_vm_ok(f, "cut", "Start", WAIT);
+	fixture_assert_property(f, "cut", "State", "running");
+	fixture_free(f);
+}
+
+/* A daemon that dies between Terminate and the end of the worker. */
+static void test_terminating(void)
+{
+	struct fixture *f = fixture_new();
+	sd_bus_message *m = NULL;
+	uint32_t pid;
+
+	start(f, "t", "fake-no-quit", true);
+	f->manager->quit_grace_usec = 60 * G_USEC_PER_SEC;
+	pid = worker_pid(f, "t");
+	g_assert_cmpint(sd_bus_message_new_method_call(f->client, &m, NULL,
+						       "/org/brume/vm1/vm/t", BRUME_VM_INTERFACE,
+						       "Terminate"),
+			>=, 0);
+	g_assert_cmpint(sd_bus_message_append(m, "a{sv}", 0), >=, 0);
+	g_assert_cmpint(sd_bus_send(f->client, m, NULL), >=, 0);
+	sd_bus_message_unref(m);
+	while (!manager_find(f->manager, "t")->terminating)
+		fixture_turn(f, 100000);
+	fixture_stop_daemon(f);
+	kill_worker(pid);
+	fixture_start_daemon(f);
+	fixture_assert_property(f, "t", "State", "stopped");
+	fixture_assert_property(f, "t", "LastExitReason", "terminated");
+	fixture_free(f);
+}
+
+/* Jobs keep their numbers, deadlines and orders. */
+static void test_jobs(void)
+{
+	struct fixture *f = fixture_new();
+
+	start(f, "s", "fake-deaf", true);
+	start(f, "r", "fake-second-button", true);
+	fixture_vm_ok(f, "s", "Shutdown", "a{sv}", 2, "TimeoutUSec", "t", (uint64_t)300000, "Force",
+		      "b", 1);
+	f->manager->button_interval_usec = 60 * G_USEC_PER_SEC;
+	fixture_vm_ok(f, "r", "Reboot", NONE);
+	restart(f);
+	fixture_assert_property(f, "s", "CurrentJob", "/org/brume/vm1/job/3");
+	fixture_assert_property(f, "s", "State", "shutting-down");
+	fixture_wait_log(f, "JobRemoved:/org/brume/vm1/job/4,/org/brume/vm1/vm/r,done,,");
+	fixture_assert_property(f, "r", "State", "running");
+	fixture_wait_log(f, "JobRemoved:/org/brume/vm1/job/3,/org/brume/vm1/vm/s,done,,");
+	fixture_assert_property(f, "s", "State", "stopped");
+	fixture_assert_nothing_left(f, "s");
+	fixture_vm_ok(f, "s", "Start", WAIT);
+	g_assert_cmpuint(f->manager->last_job_id, ==, 5);
+	fixture_free(f);
+}
+
+static void test_reconnect(void)
+{
+	struct fixture *f = fixture_new();
+	g_autofree char *control = NULL;
+	g_autofree char *address = NULL;
+	sd_bus *debugger = NULL;
+
+	start(f, "c", "", true);
+	control = g_build_filename(f->dir, "run", "vm", "c", "control", NULL);
+	address = g_strdup_printf("unix:path=%s", control);
+	/* Somebody debugs with busctl: the worker drops our connection for theirs. */
+	g_assert_cmpint(sd_bus_new(&debugger), >=, 0);
+	g_assert_cmpint(sd_bus_set_address(debugger, address), >=, 0);
+	g_assert_cmpint(sd_bus_start(debugger), >=, 0);
+	while (manager_find(f->manager, "c")->worker)
+		fixture_turn(f, 100000);
+	fixture_assert_property(f, "c", "State", "running");
+	fixture_vm_fails(f, "c", "WorkerFailed", "there is no connection to the worker", "Pause",
+			 NONE);
+	sd_bus_close_unref(debugger);
+	while (!manager_find(f->manager, "c")->worker)
+		fixture_turn(f, 100000);
+	fixture_vm_ok(f, "c", "Pause", NONE);
+	fixture_free(f);
+}
+
+static void put(struct fixture *f, const char *name, const char *text)
+{
+	g_autofree char *path = g_build_filename(f->dir, name, NULL);
+	g_autofree char *dir = g_path_get_dirname(path);
+
+	g_assert_cmpint(g_mkdir_with_parents(dir, 0700), ==, 0);
+	g_assert_true(g_file_set_contents(path, text, -1, NULL));
+}
+
+static const struct {
+	const char *name, *text;
+} damaged[] = {
+	{ "empty", "" },
+	{ "cut", "{\"name\":\"cut\",\"uuid\"" },
+	{ "list", "[]" },
+	{ "number", "7" },
+	{ "nouuid", "{\"name\":\"nouuid\",\"owner\":0,\"config\":{}}" },
+	{ "other", "{\"name\":\"another\",\"uuid\":\"ba5b7c4093494 41db98b8c060ac12f7e\",\"owner\":0,"
+		   "\"config\":{}}" },
+	{ "badconfig", "{\"name\":\"badconfig\",\"uuid\":\"ba5b7c40-9349-441d-b98b-8c060ac12f7e\","
+		       "\"owner\":0,\"config\":{\"cpus\":{\"boot_vcpus\":0}}}" },
+};
+
+static void test_damaged(void)
+{
+	struct fixture *f = fixture_new();
+
+	fixture_create(f, "good", "", true);
+	fixture_stop_daemon(f);
+	for (size_t i = 0; i < ARRAY_SIZE(damaged); i++) {
+		g_autofree char *name = g_strdup_printf("state/%s.json", damaged[i].name);
+
+		put(f, name, damaged[i].text);
+	}
+	put(f, "state/good.json.new", "{");
+	put(f, "run/vm/broken/state", "{\"name\":");
+	put(f, "run/vm/other/state", "{}");
+	log_set_level(0);
+	fixture_start_daemon(f);
+	log_set_level(LOG_LEVEL_ERROR);
+	g_assert_cmpuint(g_hash_table_size(f->manager->machines), ==, 1);
+	fixture_assert_property(f, "good", "State", "stopped");
+	for (size_t i = 0; i < ARRAY_SIZE(damaged); i++) {
+		g_autofree char *path = g_strdup_printf("%s/state/%s.json.damaged", f->dir,
+							damaged[i].name);
+		g_autofree char *text = NULL;
+
+		g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+		g_assert_cmpstr(text, ==, damaged[i].text);
+	}
+	/* The same name again: the first damaged file is not overwritten. */
+	fixture_stop_daemon(f);
+	put(f, "state/empty.json", "x");
+	log_set_level(0);
+	fixture_start_daemon(f);
+	log_set_level(LOG_LEVEL_ERROR);
+	{
+		g_autofree char *path = g_build_filename(f->dir, "state", "empty.json.damaged-1",
+							 NULL);
+
+		g_assert_cmpint(access(path, F_OK), ==, 0);
+	}
+	fixture_free(f);
+}
+
+static void test_autostart(void)
+{
+	struct fixture *f = fixture_new();
+
+	fixture_create(f, "auto", "", true);
+	fixture_create(f, "manual", "", true);
+	fixture_vm_ok(f, "auto", "SetAutostart", "ba{sv}", 1, 0);
+	restart(f);
+	fixture_assert_property(f, "auto", "Autostart", "1");
+	manager_autostart(f->manager);
+	fixture_wait_log(f, "StateChanged:starting,running,started");
+	fixture_assert_property(f, "auto", "State", "running");
+	fixture_assert_property(f, "manual", "State", "stopped");
+	/* Only once after a boot of the host. */
+	fixture_vm_ok(f, "auto", "Terminate", NONE);
+	restart(f);
+	manager_autostart(f->manager);
+	fixture_assert_property(f, "auto", "State", "stopped");
+	fixture_free(f);
+}
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+	g_test_add_func("/daemon/restart/running", test_running);
+	g_test_add_func("/daemon/restart/worker-gone", test_worker_gone);
+	g_test_add_func("/daemon/restart/start-cut-short", test_start_cut_short);
+	g_test_add_func("/daemon/restart/terminating", test_terminating);
+	g_test_add_func("/daemon/restart/jobs", test_jobs);
+	g_test_add_func("/daemon/restart/reconnect", test_reconnect);
+	g_test_add_func("/daemon/restart/damaged-files", test_damaged);
+	g_test_add_func("/daemon/restart/autostart", test_autostart);
+	return g_test_run();
+}
