@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <glib.h>
+
+#include "dbus/client/arguments.h"
+#include "dbus/client/verbs.h"
+
+static const struct {
+	const char *text;
+	bool good;
+	uint64_t usec;
+} durations[] = {
+	{ "90", true, 90000000 },
+	{ "1.5", true, 1500000 },
+	{ "500ms", true, 500000 },
+	{ "2min", true, 120000000 },
+	{ "1h", true, 3600000000u },
+	{ "3s", true, 3000000 },
+	{ "0", true, 0 },
+	{ "7us", true, 7 },
+	{ "infinity", true, UINT64_MAX },
+	{ "", false, 0 },
+	{ "-1", false, 0 },
+	{ "abc", false, 0 },
+	{ "5 parsec", false, 0 },
+	{ "nan", false, 0 },
+	{ "1e300", false, 0 },
+};
+
+static void test_duration(void)
+{
+	for (size_t i = 0; i < G_N_ELEMENTS(durations); i++) {
+		uint64_t usec = 0;
+
+		g_test_message("%s", durations[i].text);
+		g_assert_cmpint(parse_duration(durations[i].text, &usec), ==, durations[i].good);
+		g_assert_cmpuint(usec, ==, durations[i].usec);
+	}
+}
+
+/* The words of a line as argv; g_strfreev() it. */
+static char **words(const char *line, int *ret_argc)
+{
+	char **argv = g_strsplit(line, " ", -1);
+
+	*ret_argc = (int)g_strv_length(argv);
+	return argv;
+}
+
+static void test_followers(void)
+{
+	static const char *const expected[][2] = {
+		{ "disk", "path=a" }, { "disk", "path=b,readonly=on" },
+		{ "disk", "path=c" }, { "net", "tap=t0" },
+		{ "net", "tap=t1" },  { "cpus", "boot=4" },
+	};
+	struct arguments a;
+	g_autofree char **argv = NULL;
+	g_auto(GStrv) owner = NULL;
+	int argc;
+
+	owner = words("x web1 --disk path=a path=b,readonly=on --disk path=c --net tap=t0 tap=t1 "
+		      "--cpus boot=4",
+		      &argc);
+	argv = g_memdup2(owner, sizeof(char *) * (size_t)(argc + 1));
+	arguments_init(&a);
+	g_assert_cmpint(arguments_parse(&a, argc, argv, GROUP_VM, false), >, 0);
+	g_assert_cmpint(a.n_positional, ==, 1);
+	g_assert_cmpstr(a.positional[0], ==, "web1");
+	g_assert_cmpuint(a.vm_options->len, ==, G_N_ELEMENTS(expected));
+	for (unsigned int i = 0; i < a.vm_options->len; i++) {
+		struct vm_option *option = &g_array_index(a.vm_options, struct vm_option, i);
+
+		g_assert_cmpstr(option->section, ==, expected[i][0]);
+		g_assert_cmpstr(option->text, ==, expected[i][1]);
+	}
+	arguments_deinit(&a);
+}
+
+static void test_stops_at_verb(void)
+{
+	g_autofree char **argv = NULL;
+	g_auto(GStrv) owner = NULL;
+	struct arguments a;
+	int argc;
+
+	owner = words("brumectl --json -H host start --paused web1", &argc);
+	argv = g_memdup2(owner, sizeof(char *) * (size_t)(argc + 1));
+	arguments_init(&a);
+	g_assert_cmpint(arguments_parse(&a, argc, argv, GROUP_GLOBAL, true), ==, 4);
+	g_assert_true(a.json);
+	g_assert_cmpstr(a.host, ==, "host");
+	g_assert_cmpint(arguments_parse(&a, argc - 4, argv + 4, GROUP_GLOBAL | GROUP_START, false),
+			>, 0);
+	g_assert_true(a.paused);
+	g_assert_true(a.json);
+	g_assert_cmpstr(a.positional[0], ==, "web1");
+	arguments_deinit(&a);
+}
+
+/* --console has three meanings; each verb knows one. */
+static void test_groups(void)
+{
+	static const struct {
+		unsigned int groups;
+		const char *line;
+	} cases[] = {
+		{ GROUP_START, "x --console web1" },
+		{ GROUP_CONSOLE, "x --console serial web1" },
+		{ GROUP_VM, "x --console off web1" },
+	};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+		g_autofree char **argv = NULL;
+		g_auto(GStrv) owner = NULL;
+		struct arguments a;
+		int argc;
+
+		owner = words(cases[i].line, &argc);
+		argv = g_memdup2(owner, sizeof(char *) * (size_t)(argc + 1));
+		arguments_init(&a);
+		g_assert_cmpint(arguments_parse(&a, argc, argv, cases[i].groups, false), >, 0);
+		g_assert_cmpint(a.attach, ==, i == 0);
+		g_assert_cmpstr(a.console_name, ==, i == 1 ? "serial" : NULL);
+		g_assert_cmpuint(a.vm_options->len, ==, i == 2 ? 1 : 0);
+		g_assert_cmpint(a.n_positional, ==, 1);
+		arguments_deinit(&a);
+	}
+}
+
+/* No verb may take two groups that give one name two meanings. */
+static void test_verbs(void)
+{
+	for (size_t i = 0; i < n_verbs; i++) {
+		unsigned int consoles = verbs[i].groups & (GROUP_START | GROUP_CONSOLE | GROUP_VM);
+
+		g_assert_true((consoles & (consoles - 1)) == 0);
+		g_assert_true(verb_find(verbs[i].name) == &verbs[i]);
+		g_assert_cmpint(verbs[i].min, <=, verbs[i].max);
+		g_assert_nonnull(verbs[i].run);
+	}
+	g_assert_null(verb_find("frobnicate"));
+}
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+	g_test_add_func("/client/arguments/duration", test_duration);
+	g_test_add_func("/client/arguments/followers", test_followers);
+	g_test_add_func("/client/arguments/stops-at-verb", test_stops_at_verb);
+	g_test_add_func("/client/arguments/groups", test_groups);
+	g_test_add_func("/client/verbs/table", test_verbs);
+	return g_test_run();
+}

@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The real brumectl against a stand-in for the service
+ *
+ * BRUMECTL in the environment is the program.  Each case is a command line with
+ * the exit status, the output and the calls that it must lead to.
+ */
+#include <fcntl.h>
+#include <glib.h>
+#include <poll.h>
+#include <pty.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/unit/client/mock-service.h"
+
+struct fixture {
+	struct private_bus bus;
+	struct mock *mock;
+};
+
+static void fixture_init(struct fixture *f, bool with_service)
+{
+	*f = (struct fixture){ 0 };
+	private_bus_start(&f->bus);
+	setenv("DBUS_SYSTEM_BUS_ADDRESS", f->bus.address, 1);
+	if (with_service)
+		f->mock = mock_start(&f->bus);
+}
+
+static void fixture_deinit(struct fixture *f)
+{
+	if (f->mock)
+		mock_stop(f->mock);
+	private_bus_stop(&f->bus);
+}
+
+struct outcome {
+	int status;
+	char *out, *err;
+};
+
+static void outcome_deinit(struct outcome *o)
+{
+	g_free(o->out);
+	g_free(o->err);
+}
+
+/* `line` goes through the shell, so that a case can have pipes. */
+static struct outcome run(const char *line)
+{
+	g_autofree char *command =
+		g_strdup_printf("brumectl() { \"$BRUMECTL\" \"$@\"; }; %s", line);
+	const char *argv[] = { "sh", "-c", command, NULL };
+	struct outcome o = { 0 };
+	int status = 0;
+
+	g_assert_true(g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL,
+				   &o.out, &o.err, &status, NULL));
+	g_assert_true(WIFEXITED(status));
+	o.status = WEXITSTATUS(status);
+	return o;
+}
+
+static const struct {
+	const char *line;
+	int status;
+	const char *out, *err, *calls; /* NULL: not looked at; err and out: glob */
+} cases[] = {
+	/* looking */
+	{ "brumectl list", 0,
+	  "NAME    STATE    VCPUS  MEMORY  OWNER  PID  DESCRIPTION\n"
+	  "ask     running  4      1G      root   -    with ?[31mcolour\n*",
+	  "", "" },
+	{ "brumectl list --json", 0, "[{\"Name\":\"ask\",*}]\n", "", "" },
+	{ "brumectl show web1", 0,
+	  "            Name: web1\n*          Memory: 1G\n*Consoles: serial console\n", "", NULL },
+	{ "brumectl --json show db-1", 0,
+	  "{\"Name\":\"db-1\",*\"Consoles\":[\"serial\",\"console\"]}\n", "", NULL },
+	{ "brumectl show nothing", 3, "",
+	  "brumectl: no virtual machine 'nothing'\nhint: 'brumectl list' shows the virtual machines\n",
+	  "" },
+	{ "brumectl jobs", 0,
+	  "JOB  MACHINE  KIND   STATE    PROGRESS  PHASE\n"
+	  "7    db-1     start  running  25%       building\n",
+	  "", "" },
+	{ "brumectl jobs --json", 0,
+	  "[{\"id\":7,\"vm\":\"db-1\",\"kind\":\"start\",\"state\":\"running\","
+	  "\"phase\":\"building\",\"progress\":0.25}]\n",
+	  "", "" },
+	{ "brumectl counters web1", 0, "DEVICE  COUNTER     VALUE\n_disk0  read_bytes  4096\n", "",
+	  "" },
+	{ "brumectl config web1 --json", 0, "{\"cpus\":{\"boot_vcpus\":1}}\n", "",
+	  "GetConfig(web1)" },
+	{ "brumectl config --next web1", 0, "{\n  \"cpus\": {\n    \"boot_vcpus\": 2\n  }\n}\n", "",
+	  NULL },
+
+	{ "brumectl config db-1 --json", 0, "{\"cpus\":{\"boot_vcpus\":2}}\n", "",
+	  "GetConfig(db-1) GetConfig(db-1)" },
+
+	/* plain calls */
+	{ "brumectl reset web1", 0, "", "", "Reset(web1)" },
+	{ "brumectl terminate web1", 0, "", "", "Terminate(web1)" },
+	{ "brumectl pause web1", 0, "", "", "Pause(web1)" },
+	{ "brumectl resume db-1", 0, "", "", "Resume(db-1)" },
+	{ "brumectl power-button web1", 0, "", "", "PowerButton(web1)" },
+	{ "brumectl nmi web1", 0, "", "", "InjectNMI(web1)" },
+	{ "brumectl delete web1", 0, "", "", "Delete(web1)" },
+	{ "brumectl autostart web1 on", 0, "", "", "SetAutostart(on)" },
+	{ "brumectl autostart web1 off", 0, "", "", "SetAutostart(off)" },
+	{ "brumectl autostart web1 yes", 2, "", "brumectl: 'yes' is neither 'on' nor 'off'\n", "" },
+	{ "brumectl cancel 7", 0, "", "", "" },
+	{ "brumectl cancel 8", 3, "",
+	  "brumectl: no job 8\nhint: 'brumectl jobs' shows what is going on\n", "" },
+	{ "brumectl cancel seven", 2, "", "brumectl: 'seven' is not the number of a job*", "" },
+
+	/* jobs */
+	{ "brumectl start web1", 0, "", "", "Start(web1)" },
+	{ "brumectl start --paused web1 --json", 0,
+	  "{\"vm\":\"web1\",\"job\":*,\"result\":\"done\"}\n", "", "Start(web1 Paused=true)" },
+	{ "brumectl start --no-wait slow --json", 0,
+	  "{\"vm\":\"slow\",\"job\":*,\"result\":\"running\"}\n", "", "Start(slow)" },
+	{ "brumectl start slow", 0, "", "slow: starting: building 50%\n", "Start(slow)" },
+	{ "brumectl start broken", 1, "",
+	  "brumectl: the worker of 'broken' ended: signal, SEGV\n"
+	  "hint: 'journalctl BRUME_VM=broken' has its messages\n",
+	  NULL },
+	{ "brumectl shutdown --force --timeout=2min --wait web1", 0, "", "",
+	  "Shutdown(web1 Force=true TimeoutUSec=120000000)" },
+	{ "brumectl shutdown --wait deaf", 6, "",
+	  "brumectl: the guest of 'deaf' did not react within 90 s\n"
+	  "hint: 'brumectl terminate deaf' ends it without asking\n",
+	  NULL },
+	{ "brumectl shutdown deaf", 0, "", "", NULL },
+	{ "brumectl reboot web1", 0, "", "", "Reboot(web1)" },
+	{ "brumectl shutdown --timeout=soon web1", 2, "", "brumectl: 'soon' is not a duration*",
+	  "" },
+
+	/* refusals */
+	{ "brumectl pause denied", 4, "", "brumectl: access denied\nhint: polkit decides*", NULL },
+	{ "brumectl start ask", 4, "",
+	  "brumectl: interactive authentication required\nhint: there is nobody*", NULL },
+	{ "brumectl --json start busy", 1, "",
+	  "brumectl: virtual machine 'busy' has a job already: start (7)\n", NULL },
+	{ "brumectl start nothing", 3, "", "brumectl: no virtual machine 'nothing'\n*", "" },
+
+	/* definitions */
+	{ "brumectl create new --cpus boot=2 --memory size=512M --kernel /k --cmdline 'a b' "
+	  "--disk path=/a path=/b,readonly=on --net tap=t0 --description hey --autostart --json",
+	  0, "{\"vm\":\"new\",\"path\":\"/org/brume/vm1/vm/new\"}\n", "",
+	  "CreateVM(new Autostart=true Description='hey')" },
+	{ "echo '{\"cpus\": {}}' | brumectl create new --transient -", 0, "", "",
+	  "CreateVM(new Persistent=false)" },
+	{ "brumectl create new", 2, "", "brumectl: no definition: *", "" },
+	{ "brumectl create new - --kernel /k", 2, "",
+	  "brumectl: a definition comes from a file or from options, not from both\n", "" },
+	{ "brumectl create new /does/not/exist.json", 1, "",
+	  "brumectl: cannot open '/does/not/exist.json': No such file or directory\n", "" },
+	{ "brumectl create new /", 1, "", "brumectl: cannot read '/': Is a directory\n", "" },
+	{ "head -c 5 /dev/zero | brumectl create new -", 1, "",
+	  "brumectl: '-' is not a text file in UTF-8\n", "" },
+	{ "brumectl create new --disk path=/a,readonly=maybe", 2, "",
+	  "brumectl: --disk: readonly: 'maybe' is not a toggle*"
+	  "hint: 'brumectl help disk' lists the keys\n",
+	  "" },
+	{ "brumectl create taken --kernel /k", 1, "",
+	  "brumectl: virtual machine 'taken' exists already\nhint: *", NULL },
+	{ "echo '{\"wrong\": 1}' | brumectl create new -", 1, "",
+	  "brumectl: /wrong: unknown key\nhint: *", NULL },
+	{ "echo '{\"wrong\": 1}' | brumectl validate -", 1, "error: /wrong: unknown key\n", "",
+	  "" },
+	{ "echo '{\"wrong\": 1}' | brumectl validate --json -", 1,
+	  "[{\"severity\":\"error\",\"pointer\":\"/wrong\",\"text\":\"unknown key\"}]\n", "", "" },
+	{ "brumectl validate --kernel /k", 0, "", "", "" },
+	{ "brumectl set-config web1 --kernel /k", 0, "", "", "SetConfig(web1)" },
+
+	/* consoles */
+	{ "printf 'hello\\n' | brumectl console web1 --timeout=300ms", 0, "boot\r\nHELLO\n", "",
+	  "OpenConsole(web1)" },
+	{ "printf 'poweroff\\n' | brumectl console web1 --force --read-only", 0, "boot\r\n", "",
+	  "OpenConsole(web1 Force=true ReadOnly=true)" },
+	{ "brumectl console web1 --console nowhere </dev/null", 3, "",
+	  "brumectl: virtual machine 'web1' has no console 'nowhere'\nhint: 'brumectl show web1'*",
+	  NULL },
+	{ "brumectl start --console --timeout=1 web1", 2, "",
+	  "brumectl start: unrecognized option*", "" },
+	{ "printf 'poweroff\\n' | brumectl start --console web1", 0, "boot\r\n", "",
+	  "Start(web1 Paused=true) OpenConsole(web1) Resume(web1)" },
+	{ "brumectl -H elsewhere run --kernel /k", 2, "", "brumectl: 'run' needs the console*",
+	  "" },
+
+	/* run */
+	{ "printf 'hi\\npoweroff\\n' | brumectl run --name r1 --kernel /k", 0, NULL, "",
+	  "CreateVM(r1 Persistent=false) Start(r1 Paused=true) OpenConsole(r1) Resume(r1)" },
+	{ "printf 'crash\\n' | brumectl run --name r2 --kernel /k", 1, "boot\r\n",
+	  "'r2' has ended: crashed, signal\n", NULL },
+	{ "brumectl run --name broken --kernel /k </dev/null", 1, "",
+	  "brumectl: the worker of 'broken' ended*",
+	  "CreateVM(broken Persistent=false) Start(broken Paused=true) Delete(broken)" },
+
+	/* usage */
+	{ "brumectl", 2, "brumectl [OPTION...] COMMAND*", "", "" },
+	{ "brumectl --help", 0, "brumectl [OPTION...] COMMAND*", "", "" },
+	{ "brumectl help disk", 0, "--disk *readonly=on|off*", "", "" },
+	{ "brumectl help start", 0, "brumectl start [OPTION...] NAME\n*--paused*", "", "" },
+	{ "brumectl start --help", 0, "brumectl start *", "", "" },
+	{ "brumectl help nonsense", 2, "",
+	  "brumectl: there is no command and no option*'nonsense'\n", "" },
+	{ "brumectl frobnicate", 2, "",
+	  "brumectl: unknown command 'frobnicate', see 'brumectl help'\n", "" },
+	{ "brumectl start", 2, "", "brumectl: usage: brumectl start NAME\n", "" },
+	{ "brumectl list --wait", 2, "", "brumectl list: unrecognized option '--wait'\n", "" },
+	{ "brumectl --version", 0, "brumectl *\n", "", "" },
+	{ "brumectl list >/dev/full", 1, "", "brumectl: cannot write the output\n", "" },
+};
+
+static void test_command_lines(void)
+{
+	struct fixture f;
+
+	fixture_init(&f, true);
+	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+		struct outcome o = run(cases[i].line);
+		g_autofree char *calls = mock_take_log(f.mock);
+
+		g_test_message("%s\n%s%s", cases[i].line, o.out, o.err);
+		g_assert_cmpint(o.status, ==, cases[i].status);
+		if (cases[i].out && !g_pattern_match_simple(cases[i].out, o.out))
+			g_error("%s printed\n%s\ninstead of\n%s", cases[i].line, o.out,
+				cases[i].out);
+		if (!g_pattern_match_simple(cases[i].err, o.err))
+			g_error("%s complained\n%s\ninstead of\n%s", cases[i].line, o.err,
+				cases[i].err);
+		if (cases[i].calls)
+			g_assert_cmpstr(calls, ==, cases[i].calls);
+		outcome_deinit(&o);
+	}
+	fixture_deinit(&f);
+}
+
+/* What --cpus and the rest become, relative paths included. */
+static void test_definition(void)
+{
+	struct fixture f;
+	struct outcome o;
+	g_autofree char *config = NULL;
+
+	fixture_init(&f, true);
+	o = run("cd / && brumectl validate --cpus boot=2 --memory size=1G --kernel vmlinuz "
+		"--disk path=tmp/x.raw,readonly=on --serial tty");
+	g_assert_cmpstr(o.err, ==, "");
+	g_assert_cmpint(o.status, ==, 0);
+	config = mock_config(f.mock);
+	g_assert_nonnull(strstr(config, "\"boot_vcpus\":2"));
+	g_assert_nonnull(strstr(config, "\"size\":1073741824"));
+	g_assert_nonnull(strstr(config, "\"kernel\":\"/vmlinuz\""));
+	g_assert_nonnull(strstr(config, "\"path\":\"/tmp/x.raw\""));
+	outcome_deinit(&o);
+	fixture_deinit(&f);
+}
+
+static void test_no_service(void)
+{
+	struct fixture f;
+	struct outcome o;
+
+	fixture_init(&f, false);
+	o = run("brumectl list");
+	g_assert_cmpint(o.status, ==, 5);
+	g_assert_nonnull(
+		strstr(o.err, "hint: is the service installed? systemctl status brumed\n"));
+	outcome_deinit(&o);
+	fixture_deinit(&f);
+
+	o = run("brumectl list"); /* now the bus is gone, too */
+	g_assert_cmpint(o.status, ==, 5);
+	g_assert_true(g_str_has_prefix(o.err, "brumectl: cannot connect to the system bus: "));
+	outcome_deinit(&o);
+}
+
+static void test_events(void)
+{
+	struct fixture f;
+	struct outcome o;
+
+	fixture_init(&f, true);
+	o = run("brumectl events --timeout=1200ms web1 & "
+		"brumectl events --timeout=1200ms --json & sleep 0.5; "
+		"brumectl terminate db-1; brumectl terminate web1; wait");
+	g_assert_cmpstr(o.err, ==, "");
+	g_assert_nonnull(strstr(o.out, " web1 StateChanged running stopped request\n"));
+	g_assert_null(strstr(o.out, " db-1 StateChanged"));
+	g_assert_nonnull(strstr(o.out, "\"vm\":\"db-1\",\"path\":\"/org/brume/vm1/vm/db_2d1\","
+				       "\"interface\":\"org.brume.vm1.VirtualMachine\","
+				       "\"signal\":\"StateChanged\",\"arguments\":[\"running\","
+				       "\"stopped\",\"request\"]}\n"));
+	outcome_deinit(&o);
+	fixture_deinit(&f);
+}
+
+/* Reads from the terminal until `text` has come. */
+static void expect(int fd, GString *seen, const char *text)
+{
+	while (!strstr(seen->str, text)) {
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+		char buf[512];
+		ssize_t n;
+
+		if (poll(&p, 1, 5000) <= 0)
+			g_error("'%s' has not come, only '%s'", text, seen->str);
+		n = read(fd, buf, sizeof(buf));
+		if (n <= 0)
+			g_error("'%s' has not come, only '%s'", text, seen->str);
+		g_string_append_len(seen, buf, n);
+	}
+	g_string_erase(seen, 0, strstr(seen->str, text) + strlen(text) - seen->str);
+}
+
+static pid_t spawn_on_terminal(const char *const *arguments, int *ret_fd)
+{
+	pid_t pid = forkpty(ret_fd, NULL, NULL, NULL);
+
+	g_assert_cmpint(pid, >=, 0);
+	if (pid == 0) {
+		execv(getenv("BRUMECTL"), (char **)arguments);
+		_exit(127);
+	}
+	return pid;
+}
+
+static int wait_for(pid_t pid)
+{
+	int status = 0;
+
+	g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+	g_assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void type(int fd, const char *keys)
+{
+	g_assert_cmpint(write(fd, keys, strlen(keys)), ==, (ssize_t)strlen(keys));
+}
+
+static void test_terminal_console(void)
+{
+	static const char *const arguments[] = { "brumectl", "console", "web1", NULL };
+	g_autoptr(GString) seen = g_string_new(NULL);
+	struct fixture f;
+	pid_t pid;
+	int fd;
+
+	fixture_init(&f, true);
+	pid = spawn_on_terminal(arguments, &fd);
+	expect(fd, seen, "Press Ctrl-] to leave.");
+	expect(fd, seen, "boot");
+	type(fd, "abc\x03\x04"); /* Ctrl-C and Ctrl-D are the guest's */
+	expect(fd, seen, "ABC\x03\x04");
+	type(fd, "\x1d");
+	expect(fd, seen, "Left the console of 'web1'; the machine runs on.");
+	g_assert_cmpint(wait_for(pid), ==, 0);
+	close(fd);
+	fixture_deinit(&f);
+}
+
+static const struct {
+	const char *keys, *last_words, *call;
+	int status;
+} run_keys[] = {
+	{ "\x1d"
+	  "d",
+	  "Detached; 'brumectl console r3' comes back.", NULL, 0 },
+	{ "\x1d"
+	  "t",
+	  "'r3' has ended: stopped, request", "Terminate(r3)", 0 },
+	{ "\x1d"
+	  "s",
+	  "'r3' has ended: stopped, guest-shutdown", "PowerButton(r3)", 0 },
+	{ "\x1d"
+	  "x",
+	  "Ctrl-] d: detach, s: shut down, t: terminate", NULL, -1 },
+	{ "\x1d\x1d", "\x1d", NULL, -1 },
+};
+
+static void test_terminal_run(void)
+{
+	static const char *const arguments[] = { "brumectl", "run", "--name", "r3",
+						 "--kernel", "/k",  NULL };
+	struct fixture f;
+
+	fixture_init(&f, true);
+	for (size_t i = 0; i < G_N_ELEMENTS(run_keys); i++) {
+		g_autoptr(GString) seen = g_string_new(NULL);
+		g_autofree char *calls = NULL;
+		pid_t pid;
+		int fd;
+
+		g_test_message("keys %zu", i);
+		pid = spawn_on_terminal(arguments, &fd);
+		expect(fd, seen, "'r3' is running.");
+		expect(fd, seen, "boot");
+		type(fd, run_keys[i].keys);
+		expect(fd, seen, run_keys[i].last_words);
+		if (run_keys[i].status < 0)
+			type(fd, "\x1d"
+				 "d");
+		g_assert_cmpint(wait_for(pid), ==, 0);
+		close(fd);
+		calls = mock_take_log(f.mock);
+		if (run_keys[i].call)
+			g_assert_nonnull(strstr(calls, run_keys[i].call));
+		else
+			g_assert_null(strstr(calls, "Terminate"));
+	}
+	fixture_deinit(&f);
+}
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+	setenv("TZ", "UTC", 1);
+	g_assert_nonnull(getenv("BRUMECTL"));
+	g_test_add_func("/client/brumectl/command-lines", test_command_lines);
+	g_test_add_func("/client/brumectl/definition", test_definition);
+	g_test_add_func("/client/brumectl/no-service", test_no_service);
+	g_test_add_func("/client/brumectl/events", test_events);
+	g_test_add_func("/client/brumectl/terminal/console", test_terminal_console);
+	g_test_add_func("/client/brumectl/terminal/run", test_terminal_run);
+	return g_test_run();
+}
