@@ -64,6 +64,7 @@ static const struct {
 	{ "initramfs", required_argument, OPTION_VM, GROUP_VM },
 	{ "cmdline", required_argument, OPTION_VM, GROUP_VM },
 	{ "firmware", required_argument, OPTION_VM, GROUP_VM },
+	{ "boot-protocol", required_argument, OPTION_VM, GROUP_VM },
 	{ "disk", required_argument, OPTION_VM, GROUP_VM },
 	{ "net", required_argument, OPTION_VM, GROUP_VM },
 	{ "rng", required_argument, OPTION_VM, GROUP_VM },

@@ -65,8 +65,8 @@ static const struct {
 	{ GROUP_CONFIG,
 	  "      --next          what the next start will use, even if it runs with another\n" },
 	{ GROUP_EVENTS, "      --timeout=TIME  end after that long\n" },
-	{ GROUP_VM, "      --cpus --memory --kernel --initramfs --cmdline --firmware --disk --net\n"
-		    "      --rng --serial --console --debug-console --platform\n"
+	{ GROUP_VM, "      --cpus --memory --kernel --initramfs --cmdline --firmware --boot-protocol\n"
+		    "      --disk --net --rng --serial --console --debug-console --platform\n"
 		    "                      the definition, see 'brumectl help disk' and so on\n" },
 };
 

@@ -1,9 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <string.h>
 
 #include "vmm/base/err.h"
 #include "vmm/config/check.h"
 #include "vmm/config/tables.h"
+
+static const char *const protocol_names[BOOT_PROTOCOL_N_] = {
+	[BOOT_PROTOCOL_AUTO] = "Auto",
+	[BOOT_PROTOCOL_PVH] = "Pvh",
+	[BOOT_PROTOCOL_BZIMAGE] = "BzImage",
+};
+static const struct config_names protocols = { protocol_names, BOOT_PROTOCOL_N_, NULL };
+
+const char *boot_protocol_to_string(enum boot_protocol protocol)
+{
+	return protocol < BOOT_PROTOCOL_N_ ? protocol_names[protocol] : NULL;
+}
+
+int boot_protocol_from_string(const char *s, enum boot_protocol *ret)
+{
+	for (unsigned int i = 0; i < BOOT_PROTOCOL_N_; i++) {
+		if (strcmp(s, protocol_names[i]) == 0) {
+			*ret = (enum boot_protocol)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
 
 static const struct config_field payload_fields[] = {
 	{ .key = "firmware",
@@ -37,6 +61,15 @@ static const struct config_field payload_fields[] = {
 	  .check = check_cmdline,
 	  .arg = "TEXT",
 	  .doc = "command line of the kernel" },
+	{ .key = "boot_protocol",
+	  .option = "boot-protocol",
+	  .kind = CONFIG_ENUM,
+	  CONFIG_AT(struct payload_config, boot_protocol),
+	  .def = BOOT_PROTOCOL_AUTO,
+	  .names = &protocols,
+	  .doc = "how a kernel is entered; auto: by PVH where it can be, for which a bzImage is "
+		 "unpacked by the host (fast, but the kernel is not moved to a random address); "
+		 "bzimage: it unpacks itself in the guest, with KASLR" },
 	{ .key = "igvm", .kind = CONFIG_LATER },
 	{ .key = "host_data", .kind = CONFIG_LATER },
 	{ .key = "fw_cfg_config", .kind = CONFIG_LATER },
@@ -61,6 +94,9 @@ int check_payload(const struct vm_config *config, struct err *err)
 		return config_error(err,
 				    "/payload/firmware: cannot be had with /payload/kernel, must "
 				    "be one of them");
+	if (payload->firmware && payload->boot_protocol == BOOT_PROTOCOL_BZIMAGE)
+		return config_error(err, "/payload/boot_protocol: 'BzImage' is for a kernel, a "
+					 "firmware needs 'Auto' or 'Pvh'");
 	if (payload->firmware && payload->initramfs)
 		return config_error(err, "/payload/initramfs: has no effect with a firmware, needs "
 					 "/payload/kernel");

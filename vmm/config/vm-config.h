@@ -59,7 +59,18 @@ struct memory_config {
 	uint64_t hugepage_size; /* bytes; 0 = the host's default */
 };
 
+/* How a kernel is entered (vmm/loader/loader.h). */
+enum boot_protocol {
+	BOOT_PROTOCOL_AUTO,    /* PVH if it can be, unpacking a bzImage for it */
+	BOOT_PROTOCOL_PVH,     /* or an error */
+	BOOT_PROTOCOL_BZIMAGE, /* a bzImage unpacks itself in the guest: slower, with KASLR */
+	BOOT_PROTOCOL_N_,
+};
+const char *boot_protocol_to_string(enum boot_protocol protocol);          /* "Auto" */
+int boot_protocol_from_string(const char *s, enum boot_protocol *ret);     /* 0 or -EINVAL */
+
 struct payload_config {
+	enum boot_protocol boot_protocol;
 	char *firmware, *kernel, *initramfs; /* resources */
 	char *cmdline;
 };

@@ -14,6 +14,12 @@
 #include "vmm/loader/loader.h"
 #include "vmm/vm/vm.h"
 
+static const enum loader_mode modes[BOOT_PROTOCOL_N_] = {
+	[BOOT_PROTOCOL_AUTO] = LOADER_AUTO,
+	[BOOT_PROTOCOL_PVH] = LOADER_PVH,
+	[BOOT_PROTOCOL_BZIMAGE] = LOADER_BZIMAGE,
+};
+
 static int load_payload(struct vm *vm, uint64_t rsdp_gpa, struct loader_result *ret, struct err *err)
 {
 	const struct payload_config *pc = &vm->config->payload;
@@ -25,7 +31,7 @@ static int load_payload(struct vm *vm, uint64_t rsdp_gpa, struct loader_result *
 		.cmdline = pc->cmdline,
 		.memmap = &memmap,
 		.rsdp_gpa = rsdp_gpa,
-		.mode = LOADER_AUTO,
+		.mode = modes[pc->boot_protocol],
 		.fresh_ram = true, /* new mappings, or emptied by guest_mem_clear() */
 	};
 	int r;

@@ -57,6 +57,7 @@ static const struct {
 	{ "platform", "oem_strings=[a,\"b,c\",d]", "{'platform':{'oem_strings':['a','b,c','d']}}" },
 	{ "platform", "oem_strings=[]", "{'platform':{'oem_strings':[]}}" },
 	{ "kernel", "vmlinuz", "{'payload':{'kernel':'/home/me/vmlinuz'}}" },
+	{ "boot-protocol", "BzImage", "{'payload':{'boot_protocol':'BzImage'}}" },
 	{ "firmware", "/f", "{'payload':{'firmware':'/f'}}" },
 	{ "cmdline", "root=/dev/vda,\"x\" [", "{'payload':{'cmdline':'root=/dev/vda,#x# ['}}" },
 };
