@@ -16,9 +16,6 @@
  * A worker that does not answer counts as running; it is asked again when its
  * connection comes back.
  */
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
 #include "daemon/machine.h"
 #include "daemon/manager.h"
 #include "daemon/runtime.h"
@@ -29,6 +26,9 @@
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include "vmm/config/vm-config.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
 #define ADOPT_QUERY_USEC (5 * 1000000ULL)
 
@@ -192,8 +192,8 @@ static void adopt_one(struct runtime_state *state, void *data)
 	if (r == 0)
 		vm = find_or_make(manager, state, &err);
 	if (!vm) {
-		g_autofree char *path = g_strdup_printf("%s/vm/%s/state", manager->runtime_dir,
-							name);
+		g_autofree char *path =
+			g_strdup_printf("%s/vm/%s/state", manager->runtime_dir, name);
 
 		/* The worker itself is left alone: never kill what is not understood. */
 		log_error("the worker of VM '%s' cannot be adopted", name);

@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/child.h"
 
+#include "daemon/runtime.h"
+#include "daemon/spawner.h"
+#include "vmm/base/cleanup.h"
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
 #include <errno.h>
 #include <signal.h>
 #include <spawn.h>
@@ -11,11 +16,6 @@
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "daemon/runtime.h"
-#include "daemon/spawner.h"
-#include "vmm/base/cleanup.h"
-#include "vmm/base/err.h"
-#include "vmm/base/log.h"
 
 extern char **environ;
 
@@ -27,7 +27,7 @@ struct child_spawner {
 
 struct child {
 	int pidfd;
-	bool ours;                /* we are the parent */
+	bool ours; /* we are the parent */
 	sd_event_source *exit_source, *started_source;
 };
 

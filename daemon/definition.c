@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/definition.h"
 
-#include <string.h>
-#include <systemd/sd-id128.h>
 #include "vmm/base/err.h"
 #include "vmm/config/json.h"
+#include <string.h>
+#include <systemd/sd-id128.h>
 
 void definition_deinit(struct definition *def)
 {
@@ -24,11 +24,12 @@ int vm_name_check(const char *name, struct err *err)
 	if (len == 0)
 		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL, "the name of a VM is empty");
 	if (len > VM_NAME_MAX) {
-		g_autofree char *shown = g_utf8_substring(name, 0, MIN(g_utf8_strlen(name, -1), 40));
+		g_autofree char *shown =
+			g_utf8_substring(name, 0, MIN(g_utf8_strlen(name, -1), 40));
 
 		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
-				 "VM name '%s...' has %zu bytes, at most %d are allowed", shown, len,
-				 VM_NAME_MAX);
+				 "VM name '%s...' has %zu bytes, at most %d are allowed", shown,
+				 len, VM_NAME_MAX);
 	}
 	for (const char *p = name; *p; p++) {
 		bool edge = before == '.' || p[1] == '.' || p[1] == '\0';

@@ -11,11 +11,11 @@
  */
 #pragma once
 
+#include "vmm/base/cleanup.h"
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
-#include "vmm/base/cleanup.h"
 
 struct err;
 

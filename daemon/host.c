@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/host.h"
 
+#include "daemon/definition.h"
+#include "vmm/base/cleanup.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -10,8 +12,6 @@
 #include <sys/ioctl.h>
 #include <sys/utsname.h>
 #include <unistd.h>
-#include "daemon/definition.h"
-#include "vmm/base/cleanup.h"
 
 static const struct {
 	const char *name;
@@ -126,8 +126,7 @@ static GVariant *describe_kvm(const char *kvm_device)
 	for (size_t i = 0; kvm >= 0 && i < ARRAY_SIZE(kvm_extensions); i++) {
 		int value = ioctl(kvm, KVM_CHECK_EXTENSION, kvm_extensions[i].extension);
 
-		dict_add(&dict, kvm_extensions[i].name, "t",
-				      (guint64)(value > 0 ? value : 0));
+		dict_add(&dict, kvm_extensions[i].name, "t", (guint64)(value > 0 ? value : 0));
 	}
 	return g_variant_builder_end(&dict);
 }

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/job.h"
 
+#include "daemon/manager.h"
 #include <assert.h>
 #include <errno.h>
 #include <glib.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include "daemon/manager.h"
 
 struct job_waiter {
 	struct list link;

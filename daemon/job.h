@@ -12,12 +12,12 @@
  */
 #pragma once
 
+#include "vmm/base/err.h"
+#include "vmm/base/list.h"
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <systemd/sd-event.h>
-#include "vmm/base/err.h"
-#include "vmm/base/list.h"
 
 struct manager;
 
@@ -61,11 +61,11 @@ struct job {
 	enum job_state state;
 	char *vm_name;
 	uid_t owner;
-	uint64_t start_usec;   /* CLOCK_REALTIME */
-	const char *phase;     /* static text */
-	double progress;       /* 0..1, -1 unknown */
+	uint64_t start_usec; /* CLOCK_REALTIME */
+	const char *phase;   /* static text */
+	double progress;     /* 0..1, -1 unknown */
 	bool cancelable;
-	struct err err;        /* of a failed or canceled one */
+	struct err err; /* of a failed or canceled one */
 	void (*cancel)(struct job *job, void *data);
 	void *cancel_data;
 	struct list waiters;

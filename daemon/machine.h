@@ -5,23 +5,24 @@
  * Definition, state, the worker it has while it runs, and at most one exclusive
  * job.  States and their edges are one table (machine.c), changed by one
  * function, which tells the observer.  The life of a worker is split over
- * start.c (from Start to running), stop.c (everything that ends it) and
- * adopt.c (found again after a restart of the daemon).
+ * start.c (from Start to running), request.c (what is asked of it meanwhile),
+ * stop.c (everything that ends it) and adopt.c (found again after a restart of
+ * the daemon).
  *
  * Main loop.
  */
 #pragma once
 
-#include <glib.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <systemd/sd-bus.h>
-#include <systemd/sd-event.h>
 #include "daemon/definition.h"
 #include "daemon/job.h"
 #include "daemon/runtime.h"
 #include "daemon/spawner.h"
 #include "vmm/base/list.h"
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
 
 struct manager;
 struct start;
@@ -48,7 +49,7 @@ enum machine_property {
 	MACHINE_PROPERTY_STATE = 1 << 3, /* with reason and timestamp */
 	MACHINE_PROPERTY_CURRENT_JOB = 1 << 4,
 	MACHINE_PROPERTY_RESTART_REQUIRED = 1 << 5,
-	MACHINE_PROPERTY_CONFIG = 1 << 6, /* what follows from it: CPUs, memory, consoles */
+	MACHINE_PROPERTY_CONFIG = 1 << 6,  /* what follows from it: CPUs, memory, consoles */
 	MACHINE_PROPERTY_PROCESS = 1 << 7, /* unit, pid, invocation */
 	MACHINE_PROPERTY_MACHINE_NAME = 1 << 8,
 	MACHINE_PROPERTY_LAST_EXIT = 1 << 9,
@@ -60,37 +61,37 @@ typedef void (*machine_done_fn)(void *data, sd_bus_message *reply, const struct 
 struct machine {
 	struct manager *manager;
 	struct definition def;
-	struct vm_config *next;       /* def.config parsed */
-	struct vm_config *boot;       /* what the worker runs; NULL without one */
-	char *boot_config;            /* the same as text */
+	struct vm_config *next; /* def.config parsed */
+	struct vm_config *boot; /* what the worker runs; NULL without one */
+	char *boot_config;      /* the same as text */
 	bool restart_required;
-	char **taps;                  /* host interfaces in use; NULL-terminated or NULL */
-	uint32_t n_boots;             /* of the guest in this worker */
+	char **taps;      /* host interfaces in use; NULL-terminated or NULL */
+	uint32_t n_boots; /* of the guest in this worker */
 
 	enum machine_state state;
 	char state_reason[32];
-	uint64_t state_usec;          /* CLOCK_REALTIME */
+	uint64_t state_usec; /* CLOCK_REALTIME */
 	char last_exit_reason[32];
 	int last_exit_status;
-	char *machine_name;           /* as machined knows it; NULL = it does not */
+	char *machine_name; /* as machined knows it; NULL = it does not */
 
-	struct job *job;              /* the exclusive one, or NULL */
-	uint32_t changed;             /* to be announced */
+	struct job *job;  /* the exclusive one, or NULL */
+	uint32_t changed; /* to be announced */
 	struct list dirty;
 
 	struct spawn spawn;
-	struct worker *worker;        /* connection, may come and go */
+	struct worker *worker; /* connection, may come and go */
 	sd_event_source *reconnect;
-	struct start *start;          /* while starting */
-	struct stop *stop;            /* while a shutdown or reboot job runs */
+	struct start *start;                /* while starting */
+	struct stop *stop;                  /* while a shutdown or reboot job runs */
 	struct runtime_stop stop_to_resume; /* while adopting */
-	char worker_reason[32];       /* why the worker said it is going to end */
-	uint64_t events_since;        /* rate limit of its events */
+	char worker_reason[32];             /* why the worker said it is going to end */
+	uint64_t events_since;              /* rate limit of its events */
 	unsigned int n_events;
-	bool terminating;             /* somebody asked for the end */
+	bool terminating; /* somebody asked for the end */
 	bool adopting;
 	sd_event_source *quit_timer;
-	struct list end_waiters;      /* replies due when the worker is gone */
+	struct list end_waiters; /* replies due when the worker is gone */
 };
 
 const char *machine_state_to_string(enum machine_state state);
@@ -133,8 +134,8 @@ void machine_end_job(struct machine *vm, const struct err *err);
 int machine_check_idle(const struct machine *vm, struct err *err);
 int machine_check_state(const struct machine *vm, uint32_t states, const char *verb,
 			struct err *err);
-#define MACHINE_STATES(a)     (1U << MACHINE_STATE_##a)
-#define MACHINE_STATES_ENDED \
+#define MACHINE_STATES(a) (1U << MACHINE_STATE_##a)
+#define MACHINE_STATES_ENDED                                                                       \
 	(MACHINE_STATES(STOPPED) | MACHINE_STATES(CRASHED) | MACHINE_STATES(FAILED))
 
 /* start.c */
@@ -178,7 +179,7 @@ void stop_free(struct stop *stop);
 void machine_adopt_started(struct machine *vm, const struct err *err);
 void machine_adopt_exited(struct machine *vm, const struct spawn_exit *how);
 
-/* machine.c: requests to a running worker; fn is called once unless an error is returned. */
+/* request.c: to a running worker; fn is called once unless an error is returned. */
 enum machine_request {
 	MACHINE_REQUEST_PAUSE,
 	MACHINE_REQUEST_RESUME,
@@ -188,8 +189,7 @@ enum machine_request {
 	MACHINE_REQUEST_N_,
 };
 
-int machine_check_request(const struct machine *vm, enum machine_request request,
-			  struct err *err);
+int machine_check_request(const struct machine *vm, enum machine_request request, struct err *err);
 int machine_request(struct machine *vm, enum machine_request request, machine_done_fn fn,
 		    void *data, struct err *err);
 int machine_check_console(const struct machine *vm, const char *console, struct err *err);
@@ -198,6 +198,9 @@ int machine_open_console(struct machine *vm, const char *console, bool force, bo
 /* Reply of the worker: a{sa{st}} and a{sv}. */
 int machine_get_counters(struct machine *vm, machine_done_fn fn, void *data, struct err *err);
 int machine_query(struct machine *vm, machine_done_fn fn, void *data, struct err *err);
+
+/* describe.c: JSON text, g_free(). answer: a worker's Query (a{sv}), NULL without one. */
+char *machine_describe(const struct machine *vm, GVariant *answer);
 
 int machine_check_config(const struct machine *vm, const char *config, struct err *err);
 int machine_set_config(struct machine *vm, const char *config, struct err *err);

@@ -7,6 +7,15 @@
  * the first of them is started (DBUS.md 3.11).  SIGTERM and SIGINT end the
  * daemon; the VMs go on.
  */
+#include "build-config.h"
+#include "daemon/child.h"
+#include "daemon/manager.h"
+#include "daemon/unit.h"
+#include "dbus/bus-path.h"
+#include "dbus/service.h"
+#include "vmm/base/cleanup.h"
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
 #include <errno.h>
 #include <getopt.h>
 #include <glib.h>
@@ -20,15 +29,6 @@
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 #include <unistd.h>
-#include "build-config.h"
-#include "daemon/child.h"
-#include "daemon/manager.h"
-#include "daemon/unit.h"
-#include "dbus/bus-path.h"
-#include "dbus/service.h"
-#include "vmm/base/cleanup.h"
-#include "vmm/base/err.h"
-#include "vmm/base/log.h"
 
 struct options {
 	bool user, worker_direct;

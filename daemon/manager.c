@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/manager.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <unistd.h>
 #include "build-config.h"
 #include "daemon/definition.h"
 #include "daemon/job.h"
@@ -15,6 +12,9 @@
 #include "vmm/base/log.h"
 #include "vmm/config/json.h"
 #include "vmm/config/vm-config.h"
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
 
 #define BUTTON_INTERVAL_USEC (5 * 1000000ULL)
 #define QUIT_GRACE_USEC      (2 * 1000000ULL)
@@ -120,8 +120,8 @@ int manager_new(sd_event *event, const struct manager_options *options, struct s
 	manager->default_slice = g_strdup(options->default_slice);
 	manager->spawner = spawner;
 	manager->observer = &no_observer;
-	manager->machines = g_hash_table_new_full(g_str_hash, g_str_equal, NULL,
-						  table_free_machine);
+	manager->machines =
+		g_hash_table_new_full(g_str_hash, g_str_equal, NULL, table_free_machine);
 	manager->uuids = g_hash_table_new(g_str_hash, g_str_equal);
 	manager->jobs = g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, table_free_job);
 	list_init(&manager->dirty);
@@ -188,8 +188,8 @@ static void load_definition(struct definition *def, void *data)
 	if (r == 0)
 		r = machine_new(manager, def, &vm, &err);
 	if (r < 0) {
-		g_autofree char *path = g_strdup_printf("%s/%s.json", manager->state_dir,
-							def->name);
+		g_autofree char *path =
+			g_strdup_printf("%s/%s.json", manager->state_dir, def->name);
 
 		store_set_aside(path, &err);
 		definition_deinit(def);
@@ -260,8 +260,7 @@ struct job *manager_find_job(struct manager *manager, uint32_t id)
 	return g_hash_table_lookup(manager->jobs, GUINT_TO_POINTER(id));
 }
 
-int manager_check_new(struct manager *manager, const char *name, const char *uuid,
-		      struct err *err)
+int manager_check_new(struct manager *manager, const char *name, const char *uuid, struct err *err)
 {
 	struct machine *other;
 	int r;
@@ -273,8 +272,8 @@ int manager_check_new(struct manager *manager, const char *name, const char *uui
 		return err_fault(err, FAULT_VM_EXISTS, EEXIST, "VM '%s' exists already", name);
 	other = uuid ? manager_find_uuid(manager, uuid) : NULL;
 	if (other)
-		return err_fault(err, FAULT_VM_EXISTS, EEXIST,
-				 "UUID %s belongs to VM '%s' already", uuid, other->def.name);
+		return err_fault(err, FAULT_VM_EXISTS, EEXIST, "UUID %s belongs to VM '%s' already",
+				 uuid, other->def.name);
 	return 0;
 }
 
@@ -380,7 +379,8 @@ int manager_add_job(struct manager *manager, struct job *job, struct err *err)
 	}
 	/* Root is who would have to clean up: never locked out. */
 	if (job->owner != 0 && n_own >= JOBS_PER_USER_MAX)
-		return err_set(err, ENOBUFS, "user %u has %u jobs running already, which is the limit",
+		return err_set(err, ENOBUFS,
+			       "user %u has %u jobs running already, which is the limit",
 			       job->owner, n_own);
 	do
 		manager->last_job_id++;
@@ -417,16 +417,13 @@ char *manager_describe(struct manager *manager)
 	dict_add(&daemon, "version", "s", BRUME_VERSION);
 	dict_add(&daemon, "scope", "s", manager->user ? "user" : "system");
 	dict_add(&daemon, "workers", "s", manager->spawner->ops->name);
-	dict_add(&daemon, "vms", "t",
-			      (guint64)g_hash_table_size(manager->machines));
+	dict_add(&daemon, "vms", "t", (guint64)g_hash_table_size(manager->machines));
 	dict_add(&daemon, "running", "t", (guint64)manager->n_running);
-	dict_add(&daemon, "vcpus-max", "t",
-			      (guint64)MIN(manager->host.max_vcpus, VM_VCPUS_MAX));
+	dict_add(&daemon, "vcpus-max", "t", (guint64)MIN(manager->host.max_vcpus, VM_VCPUS_MAX));
 	dict_add(&daemon, "disks-max", "t", (guint64)VM_DISKS_MAX);
 	dict_add(&daemon, "nets-max", "t", (guint64)VM_NETS_MAX);
 	dict_add_value(&dict, "daemon", g_variant_builder_end(&daemon));
-	dict_add_value(&dict, "host",
-				    host_describe(&manager->host, manager->kvm_device));
+	dict_add_value(&dict, "host", host_describe(&manager->host, manager->kvm_device));
 	value = g_variant_ref_sink(g_variant_builder_end(&dict));
 	return config_json_print(value, CONFIG_JSON_PRETTY);
 }

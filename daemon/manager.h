@@ -11,13 +11,13 @@
  */
 #pragma once
 
+#include "daemon/host.h"
+#include "vmm/base/list.h"
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <systemd/sd-event.h>
-#include "daemon/host.h"
-#include "vmm/base/list.h"
 
 struct definition;
 struct err;
@@ -49,7 +49,7 @@ struct manager_observer {
 };
 
 struct manager_options {
-	bool user;                 /* scope of the service */
+	bool user; /* scope of the service */
 	const char *state_dir, *runtime_dir;
 	const char *kvm_device;
 	const char *default_slice;
@@ -59,16 +59,16 @@ struct manager {
 	sd_event *event;
 	bool user;
 	char *state_dir, *runtime_dir, *kvm_device, *default_slice;
-	struct spawner *spawner;   /* owned */
+	struct spawner *spawner; /* owned */
 	struct host host;
 	const struct manager_observer *observer;
 	void *observer_data;
-	GHashTable *machines;      /* name -> struct machine, owned */
-	GHashTable *uuids;         /* uuid -> struct machine */
-	GHashTable *jobs;          /* id -> struct job, owned */
+	GHashTable *machines; /* name -> struct machine, owned */
+	GHashTable *uuids;    /* uuid -> struct machine */
+	GHashTable *jobs;     /* id -> struct job, owned */
 	uint32_t last_job_id;
-	struct list dirty;         /* machines with changes to announce */
-	uint32_t changed;          /* our own */
+	struct list dirty; /* machines with changes to announce */
+	uint32_t changed;  /* our own */
 	sd_event_source *flush;
 	unsigned int n_running;
 	/* In microseconds; tests make them short. */
@@ -99,8 +99,7 @@ struct machine *manager_find_pid(struct manager *manager, uint32_t pid);
 struct job *manager_find_job(struct manager *manager, uint32_t id);
 
 /* May a VM of this name and UUID be made? */
-int manager_check_new(struct manager *manager, const char *name, const char *uuid,
-		      struct err *err);
+int manager_check_new(struct manager *manager, const char *name, const char *uuid, struct err *err);
 /* Takes over def's contents on success; a persistent one is on disk then. */
 int manager_create(struct manager *manager, struct definition *def, struct machine **ret,
 		   struct err *err);

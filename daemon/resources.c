@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/resources.h"
 
+#include "daemon/tap.h"
+#include "vmm/api/protocol.h"
+#include "vmm/base/err.h"
+#include "vmm/base/fd.h"
+#include "vmm/config/vm-config.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -8,11 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include "daemon/tap.h"
-#include "vmm/api/protocol.h"
-#include "vmm/base/err.h"
-#include "vmm/base/fd.h"
-#include "vmm/config/vm-config.h"
 
 struct open_run {
 	const struct vm_config *config;
@@ -20,9 +20,9 @@ struct open_run {
 };
 
 struct kind_rule {
-	int flags;               /* of open(2), besides O_CLOEXEC | O_NONBLOCK | O_NOCTTY */
+	int flags; /* of open(2), besides O_CLOEXEC | O_NONBLOCK | O_NOCTTY */
 	bool regular, block, character;
-	const char *wanted;      /* for the sentence */
+	const char *wanted; /* for the sentence */
 };
 
 static const struct kind_rule kind_rules[] = {
@@ -263,8 +263,8 @@ void resource_set_deinit(struct resource_set *set)
 	*set = (struct resource_set){ 0 };
 }
 
-int resources_open(const struct vm_config *config, const char *kvm_device,
-		   struct resource_set *ret, struct err *err)
+int resources_open(const struct vm_config *config, const char *kvm_device, struct resource_set *ret,
+		   struct err *err)
 {
 	_cleanup_(resource_set_deinit) struct resource_set set = { 0 };
 	struct open_run run = { config, &set };

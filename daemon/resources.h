@@ -13,8 +13,8 @@
  */
 #pragma once
 
-#include <stddef.h>
 #include "vmm/base/cleanup.h"
+#include <stddef.h>
 
 struct err;
 struct vm_config;
@@ -32,6 +32,6 @@ struct resource_set {
 };
 
 /* kvm_device: "/dev/kvm".  On failure everything opened so far is closed again. */
-int resources_open(const struct vm_config *config, const char *kvm_device,
-		   struct resource_set *ret, struct err *err);
+int resources_open(const struct vm_config *config, const char *kvm_device, struct resource_set *ret,
+		   struct err *err);
 void resource_set_deinit(struct resource_set *set);

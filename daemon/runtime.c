@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/runtime.h"
 
+#include "daemon/store.h"
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
+#include "vmm/config/json.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -12,10 +16,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include "daemon/store.h"
-#include "vmm/base/err.h"
-#include "vmm/base/log.h"
-#include "vmm/config/json.h"
 
 #define CONTROL_BACKLOG 8
 
@@ -280,8 +280,10 @@ uint64_t pid_start_time(uint32_t pid)
 		return 0;
 	/* Field 22; the command in field 2 may hold anything but ends at the last ')'. */
 	p = strrchr(text, ')');
-	if (!p || sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
-				"%*d %*d %*d %" SCNu64, &start) != 1)
+	if (!p || sscanf(p + 1,
+			 " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
+			 "%*d %*d %*d %" SCNu64,
+			 &start) != 1)
 		return 0;
 	return start;
 }

@@ -11,10 +11,10 @@
  */
 #pragma once
 
-#include <stddef.h>
-#include <stdint.h>
 #include "daemon/definition.h"
 #include "vmm/base/cleanup.h"
+#include <stddef.h>
+#include <stdint.h>
 
 struct err;
 
@@ -28,13 +28,13 @@ struct runtime_stop {
 
 struct runtime_state {
 	struct definition def;
-	char *boot_config;      /* compact JSON; def.config is for the next boot */
-	char *invocation_id;    /* of the unit; NULL without systemd */
+	char *boot_config;   /* compact JSON; def.config is for the next boot */
+	char *invocation_id; /* of the unit; NULL without systemd */
 	uint32_t pid;
-	uint64_t pid_start;     /* start time of that process, in clock ticks: pids are reused */
-	char **taps;            /* NULL-terminated or NULL: host interfaces in use */
+	uint64_t pid_start; /* start time of that process, in clock ticks: pids are reused */
+	char **taps;        /* NULL-terminated or NULL: host interfaces in use */
 	struct runtime_stop stop;
-	char *exit_reason;      /* intent: "terminated" when somebody asked for the end */
+	char *exit_reason; /* intent: "terminated" when somebody asked for the end */
 };
 
 void runtime_state_deinit(struct runtime_state *state);

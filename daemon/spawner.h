@@ -12,19 +12,19 @@
  */
 #pragma once
 
+#include "vmm/base/cleanup.h"
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
-#include "vmm/base/cleanup.h"
 
 struct err;
 struct spawner;
 
 /* How a worker ended.  result uses systemd's words for a service's Result. */
 struct spawn_exit {
-	bool known;         /* false: gone, nobody saw how */
-	char result[32];    /* success exit-code signal core-dump watchdog oom-kill timeout ... */
-	bool signaled;      /* status is a signal number */
+	bool known;      /* false: gone, nobody saw how */
+	char result[32]; /* success exit-code signal core-dump watchdog oom-kill timeout ... */
+	bool signaled;   /* status is a signal number */
 	int status;
 };
 
@@ -40,10 +40,10 @@ struct spawn_handlers {
 
 struct spawn_params {
 	const char *name, *uuid;
-	int control_fd;          /* listening; standard input of the worker */
-	const char *slice;       /* NULL = default */
+	int control_fd;    /* listening; standard input of the worker */
+	const char *slice; /* NULL = default */
 	uint32_t vcpus;
-	uint64_t memory;         /* guest RAM in bytes */
+	uint64_t memory; /* guest RAM in bytes */
 	bool core_dump;
 };
 
@@ -52,11 +52,11 @@ struct spawn {
 	struct spawner *spawner;
 	const struct spawn_handlers *handlers;
 	void *data;
-	char *unit;              /* "brume-vm-web1.service", NULL without systemd */
-	uint32_t pid;            /* 0 = not known (yet) */
+	char *unit;   /* "brume-vm-web1.service", NULL without systemd */
+	uint32_t pid; /* 0 = not known (yet) */
 	uint64_t pid_start;
-	char invocation_id[33];  /* "" = none */
-	bool active;             /* between start()/adopt() and exited() or release() */
+	char invocation_id[33]; /* "" = none */
+	bool active;            /* between start()/adopt() and exited() or release() */
 	void *impl;
 };
 

@@ -12,10 +12,6 @@
  * (thread abandoned, worker killed, descriptors closed), and the job ends when
  * the process is really gone.
  */
-#include <errno.h>
-#include <signal.h>
-#include <stdio.h>
-#include <string.h>
 #include "daemon/machine.h"
 #include "daemon/manager.h"
 #include "daemon/resources.h"
@@ -26,16 +22,20 @@
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include "vmm/config/vm-config.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
 
 /* For unit, resources and Hello; the worker's own Start has its own limit. */
 #define PREPARE_USEC (90 * 1000000ULL)
 /* Longer than what systemd takes to kill something unkillable. */
-#define HELLO_USEC   PREPARE_USEC
+#define HELLO_USEC PREPARE_USEC
 
 struct start {
 	struct machine *vm;
 	bool paused;
-	struct task *task;            /* opening resources */
+	struct task *task; /* opening resources */
 	struct resource_set resources;
 	bool opened, greeted, unit_up, booted;
 	bool failing;
@@ -353,8 +353,8 @@ static int on_timeout(sd_event_source *source, uint64_t usec, void *userdata)
 
 	(void)source;
 	(void)usec;
-	err_set(&err, ETIMEDOUT, "VM '%s' was not ready to boot after %llu s: %s", start->vm->def.name,
-		PREPARE_USEC / 1000000ULL,
+	err_set(&err, ETIMEDOUT, "VM '%s' was not ready to boot after %llu s: %s",
+		start->vm->def.name, PREPARE_USEC / 1000000ULL,
 		start->opened ? "the worker does not answer" : "opening its resources hangs");
 	start_fail(start, &err);
 	return 0;
@@ -410,8 +410,8 @@ int machine_start(struct machine *vm, uid_t owner, bool paused, struct err *err)
 	if (r == 0)
 		r = worker_call(vm->worker, "Hello", HELLO_USEC, on_hello, vm, &cause, NULL);
 	if (r == 0) {
-		r = sd_event_add_time_relative(vm->manager->event, &start->timeout,
-					       CLOCK_MONOTONIC, PREPARE_USEC, 0, on_timeout, start);
+		r = sd_event_add_time_relative(vm->manager->event, &start->timeout, CLOCK_MONOTONIC,
+					       PREPARE_USEC, 0, on_timeout, start);
 		if (r < 0)
 			err_errno(&cause, -r, "cannot set a timer");
 	}

@@ -7,11 +7,6 @@
  * Whatever the cause, the end of the process arrives in machine_on_exited(),
  * the one place that decides what it was and cleans up.
  */
-#include <errno.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include "daemon/machine.h"
 #include "daemon/manager.h"
 #include "daemon/runtime.h"
@@ -19,6 +14,11 @@
 #include "vmm/api/protocol.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define BUTTON_USEC (10 * 1000000ULL)
 
@@ -26,7 +26,7 @@ struct stop {
 	struct machine *vm;
 	bool reboot, force;
 	uint64_t deadline_usec; /* CLOCK_REALTIME: survives the daemon; 0 = never */
-	bool forced; /* the guest did not react: the machine ends it */
+	bool forced;            /* the guest did not react: the machine ends it */
 	sd_event_source *button, *timeout;
 };
 
@@ -38,11 +38,11 @@ struct end_waiter {
 
 /* What a worker's end means, from what it said last and how it went. */
 static const struct {
-	const char *result;     /* systemd's word */
-	const char *reason;     /* LastExitReason */
+	const char *result; /* systemd's word */
+	const char *reason; /* LastExitReason */
 } exit_reasons[] = {
 	{ "signal", "signal" },     { "core-dump", "core-dump" }, { "watchdog", "watchdog" },
-	{ "oom-kill", "oom-kill" }, { "timeout", "timeout" },	  { "exit-code", "failed" },
+	{ "oom-kill", "oom-kill" }, { "timeout", "timeout" },     { "exit-code", "failed" },
 };
 
 void stop_free(struct stop *stop)
@@ -284,15 +284,15 @@ void machine_resume_stop(struct machine *vm)
 
 	vm->stop_to_resume.present = false;
 	if (was.deadline_usec)
-		options.timeout_usec = was.deadline_usec > now_usec() ?
-					       was.deadline_usec - now_usec() :
-					       1;
+		options.timeout_usec =
+			was.deadline_usec > now_usec() ? was.deadline_usec - now_usec() : 1;
 	vm->manager->last_job_id = was.job - 1;
 	if (begin_stop(vm, was.owner, was.reboot, false, &options, &err) < 0)
 		log_error("VM '%s': what was begun is not continued: %s", vm->def.name, err.msg);
 	else
-		machine_set_state(vm, was.reboot ? MACHINE_STATE_REBOOTING :
-						   MACHINE_STATE_SHUTTING_DOWN,
+		machine_set_state(vm,
+				  was.reboot ? MACHINE_STATE_REBOOTING
+					     : MACHINE_STATE_SHUTTING_DOWN,
 				  "daemon-restarted");
 	vm->manager->last_job_id = MAX(last, vm->manager->last_job_id);
 }
@@ -306,8 +306,8 @@ static int start_stop(struct machine *vm, uid_t owner, bool reboot,
 	if (r == 0)
 		r = begin_stop(vm, owner, reboot, true, options, err);
 	if (r == 0)
-		machine_set_state(vm, reboot ? MACHINE_STATE_REBOOTING :
-					       MACHINE_STATE_SHUTTING_DOWN,
+		machine_set_state(vm,
+				  reboot ? MACHINE_STATE_REBOOTING : MACHINE_STATE_SHUTTING_DOWN,
 				  "request");
 	return r;
 }
@@ -379,8 +379,8 @@ static const char *exit_reason(const struct machine *vm, const struct spawn_exit
 	}
 	if (vm->worker_reason[0])
 		return vm->worker_reason;
-	return how->known && strcmp(how->result, "success") == 0 ? WORKER_REASON_GUEST_SHUTDOWN :
-								   "failed";
+	return how->known && strcmp(how->result, "success") == 0 ? WORKER_REASON_GUEST_SHUTDOWN
+								 : "failed";
 }
 
 /* How the job that was under way ends with its VM; NULL = as it was meant to. */
@@ -467,8 +467,8 @@ void machine_on_exited(struct machine *vm, const struct spawn_exit *how)
 				    MACHINE_PROPERTY_MACHINE_NAME);
 	if (!clean)
 		log_error("VM '%s' crashed: %s (result '%s', %s %d)", vm->def.name, reason,
-			  how->known ? how->result : "unknown",
-			  how->signaled ? "signal" : "status", how->status);
+			  how->known ? how->result : "unknown", how->signaled ? "signal" : "status",
+			  how->status);
 	machine_set_state(vm, clean ? MACHINE_STATE_STOPPED : MACHINE_STATE_CRASHED, reason);
 	vm->terminating = false;
 	vm->worker_reason[0] = '\0';

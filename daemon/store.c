@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/store.h"
 
+#include "daemon/definition.h"
+#include "vmm/base/err.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/log.h"
+#include "vmm/config/json.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -10,11 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include "daemon/definition.h"
-#include "vmm/base/err.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/log.h"
-#include "vmm/config/json.h"
 
 #define FILE_SIZE_MAX (1024 * 1024)
 #define SUFFIX        ".json"

@@ -11,8 +11,8 @@
  */
 #pragma once
 
-#include <stdbool.h>
 #include "vmm/base/cleanup.h"
+#include <stdbool.h>
 
 struct definition;
 struct err;

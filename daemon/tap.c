@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/tap.h"
 
+#include "vmm/base/err.h"
+#include "vmm/config/vm-config.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,8 +15,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include "vmm/base/err.h"
-#include "vmm/config/vm-config.h"
 
 #define TUN_DEVICE   "/dev/net/tun"
 #define TAP_TEMPLATE "brume%d" /* the kernel fills in the first free number */
@@ -169,8 +169,8 @@ static int set_address(int sock, const char *name, const struct net_config *net,
 	if (!net->ip)
 		return 0;
 	if (strchr(net->ip, ':'))
-		return set_inet6(name, net->ip, net->mask ? net->mask : "ffff:ffff:ffff:ffff::",
-				 err);
+		return set_inet6(name, net->ip,
+				 net->mask ? net->mask : "ffff:ffff:ffff:ffff::", err);
 	r = set_inet(sock, name, SIOCGIFADDR, SIOCSIFADDR, net->ip, "set the address", err);
 	if (r < 0 || !net->mask)
 		return r;

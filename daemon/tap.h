@@ -13,16 +13,16 @@
  */
 #pragma once
 
+#include "vmm/base/cleanup.h"
 #include <net/if.h>
 #include <stddef.h>
-#include "vmm/base/cleanup.h"
 
 struct err;
 struct net_config;
 
 struct tap {
 	char name[IFNAMSIZ];
-	int *fds;      /* one a queue pair */
+	int *fds; /* one a queue pair */
 	size_t n_fds;
 };
 

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/task.h"
 
+#include "vmm/base/err.h"
+#include "vmm/base/fd.h"
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include "vmm/base/err.h"
-#include "vmm/base/fd.h"
 
 #define TASK_STACK_SIZE (256 * 1024)
 
@@ -17,7 +17,7 @@ struct task {
 	void *data, *owner;
 	int done_fd;
 	sd_event_source *source;
-	int r;            /* written by the helper before done_fd, read by the loop after it */
+	int r; /* written by the helper before done_fd, read by the loop after it */
 	struct err err;
 	atomic_uint refs; /* the loop's and the helper's */
 };

@@ -13,8 +13,8 @@
  */
 #pragma once
 
-#include <systemd/sd-event.h>
 #include "vmm/base/cleanup.h"
+#include <systemd/sd-event.h>
 
 struct err;
 struct task;

@@ -1,30 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/unit.h"
 
-#include <errno.h>
-#include <glib.h>
-#include <net/if.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <systemd/sd-id128.h>
+#include "daemon/machined.h"
 #include "daemon/runtime.h"
 #include "daemon/spawner.h"
 #include "vmm/base/cleanup.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
+#include <errno.h>
+#include <glib.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
 
-#define SD_NAME       "org.freedesktop.systemd1"
-#define SD_PATH       "/org/freedesktop/systemd1"
-#define SD_MANAGER    SD_NAME ".Manager"
-#define SD_UNIT_PATH  SD_PATH "/unit"
-#define MACHINED_NAME "org.freedesktop.machine1"
-#define UNIT_PREFIX   "brume-vm-"
-#define UNIT_SUFFIX   ".service"
-#define START_USEC    (30 * 1000000ULL) /* systemd's answer that it has taken the job */
-#define RETRY_USEC    (300 * 1000ULL)   /* while systemd re-executes itself it does not answer */
+#define SD_NAME      "org.freedesktop.systemd1"
+#define SD_PATH      "/org/freedesktop/systemd1"
+#define SD_MANAGER   SD_NAME ".Manager"
+#define SD_UNIT_PATH SD_PATH "/unit"
+#define UNIT_PREFIX  "brume-vm-"
+#define UNIT_SUFFIX  ".service"
+#define START_USEC   (30 * 1000000ULL) /* systemd's answer that it has taken the job */
+#define RETRY_USEC   (300 * 1000ULL)   /* while systemd re-executes itself it does not answer */
 
 struct unit_spawner {
 	struct spawner base;
@@ -37,15 +35,15 @@ struct unit_spawner {
 
 struct unit {
 	char *path;
-	char *job;         /* start job of ours, until it is removed */
-	bool up;           /* started() has been told */
+	char *job; /* start job of ours, until it is removed */
+	bool up;   /* started() has been told */
 	bool adopting;
-	bool dead;         /* systemd may forget it */
+	bool dead; /* systemd may forget it */
 	sd_bus_slot *start, *check;
-	bool check_again;  /* something happened while a check was under way */
+	bool check_again; /* something happened while a check was under way */
 	sd_event_source *retry;
 	sd_bus_slot *registration;
-	char *machine;     /* name asked for */
+	char *machine; /* name asked for */
 };
 
 /* Of one GetAll: what we look at. */
@@ -426,30 +424,6 @@ static int on_registered(sd_bus_message *reply, void *userdata, sd_bus_error *er
 	return 1;
 }
 
-static int append_registration(sd_bus_message *m, const char *name, const char *uuid,
-			       uint32_t leader, char *const *taps)
-{
-	sd_id128_t id;
-	int r;
-
-	r = sd_id128_from_string(uuid, &id);
-	if (r >= 0)
-		r = sd_bus_message_append(m, "s", name);
-	if (r >= 0)
-		r = sd_bus_message_append_array(m, 'y', id.bytes, sizeof(id.bytes));
-	if (r >= 0)
-		r = sd_bus_message_append(m, "ssus", "brume", "vm", leader, "");
-	if (r >= 0)
-		r = sd_bus_message_open_container(m, 'a', "i");
-	for (size_t i = 0; r >= 0 && taps && taps[i]; i++) {
-		int32_t index = (int32_t)if_nametoindex(taps[i]);
-
-		if (index > 0)
-			r = sd_bus_message_append(m, "i", index);
-	}
-	return r < 0 ? r : sd_bus_message_close_container(m);
-}
-
 static void unit_register_machine(struct spawn *sp, const char *name, const char *uuid,
 				  char *const *taps)
 {
@@ -463,11 +437,7 @@ static void unit_register_machine(struct spawn *sp, const char *name, const char
 		return;
 	free(unit->machine);
 	unit->machine = strdup(name);
-	r = sd_bus_message_new_method_call(spawner->bus, &m, MACHINED_NAME,
-					   "/org/freedesktop/machine1", MACHINED_NAME ".Manager",
-					   "RegisterMachineWithNetwork");
-	if (r >= 0)
-		r = append_registration(m, name, uuid, sp->pid, taps);
+	r = machined_registration_new(spawner->bus, name, uuid, sp->pid, taps, &m);
 	if (r >= 0 && unit->machine)
 		r = sd_bus_call_async(spawner->bus, &unit->registration, m, on_registered, sp, 0);
 	if (r < 0)

@@ -1,13 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/worker.h"
 
-#include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include "daemon/resources.h"
 #include "dbus/variant.h"
 #include "dbus/worker-error.h"
@@ -15,6 +8,13 @@
 #include "vmm/base/err.h"
 #include "vmm/base/list.h"
 #include "vmm/base/log.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 /* Building a VM with prefaulted memory may take minutes; nothing else may. */
 #define START_USEC (600 * 1000000ULL)

@@ -12,11 +12,11 @@
  */
 #pragma once
 
+#include "vmm/base/cleanup.h"
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <systemd/sd-bus.h>
-#include "vmm/base/cleanup.h"
 
 struct err;
 struct resource_set;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dbus/bus-options.h"
 
+#include "vmm/base/err.h"
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include "vmm/base/err.h"
 
 #define OPTIONS_MAX 32 /* of one method: they are remembered in one word */
 

@@ -8,16 +8,16 @@
  */
 #pragma once
 
+#include "vmm/base/cleanup.h"
 #include <stddef.h>
 #include <systemd/sd-bus.h>
-#include "vmm/base/cleanup.h"
 
 struct err;
 
 struct bus_option {
 	const char *key;
-	char type;        /* SD_BUS_TYPE_BOOLEAN (bool), _STRING (const char *), _UINT64 */
-	size_t offset;    /* in the method's struct of options */
+	char type;     /* SD_BUS_TYPE_BOOLEAN (bool), _STRING (const char *), _UINT64 */
+	size_t offset; /* in the method's struct of options */
 };
 
 /* Reads the dictionary at the cursor into *ret, which holds the defaults. */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dbus/host-resources.h"
 
+#include "vmm/base/err.h"
+#include "vmm/config/vm-config.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include "vmm/base/err.h"
-#include "vmm/config/vm-config.h"
 
 /* An incomplete list would let a rule that looks at it say yes to the rest: say so instead. */
 static void add_value(char *list, size_t size, const char *value)

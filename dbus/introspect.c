@@ -5,17 +5,17 @@
  * sd-bus writes it only as the reply to Introspect, so the two ends of a socket
  * pair are served here in turn: one publishes the vtable, the other asks.
  */
+#include "dbus/bus-path.h"
+#include "dbus/service.h"
+#include "vmm/base/err.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <systemd/sd-id128.h>
-#include "dbus/bus-path.h"
-#include "dbus/service.h"
-#include "vmm/base/err.h"
 
-#define XML_HEAD \
-	"<!DOCTYPE node PUBLIC \"-//freedesktop//DTD D-BUS Object Introspection 1.0//EN\"\n" \
+#define XML_HEAD                                                                                   \
+	"<!DOCTYPE node PUBLIC \"-//freedesktop//DTD D-BUS Object Introspection 1.0//EN\"\n"       \
 	"\"https://www.freedesktop.org/standards/dbus/1.0/introspect.dtd\">\n"
 
 static const struct {

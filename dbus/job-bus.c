@@ -2,8 +2,6 @@
 /*
  * org.brume.vm1.Job, DBUS.md 3.5
  */
-#include <errno.h>
-#include <string.h>
 #include "daemon/job.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
@@ -14,6 +12,8 @@
 #include "dbus/service.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
+#include <errno.h>
+#include <string.h>
 
 /* The table is found in the job's manager; the service is what observes it. */
 static struct service *job_service(const struct job *job)

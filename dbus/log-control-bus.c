@@ -5,10 +5,10 @@
  * The one interface with a writable property: it is a standard, and sd-bus
  * refuses the write to anybody but root.  We log to stderr, whatever that is.
  */
-#include <errno.h>
-#include <string.h>
 #include "dbus/service.h"
 #include "vmm/base/log.h"
+#include <errno.h>
+#include <string.h>
 
 #define LOG_TARGET "console"
 
@@ -17,10 +17,10 @@ static const struct {
 	const char *name;
 	enum log_level level;
 } levels[] = {
-	{ "err", LOG_LEVEL_ERROR },     { "warning", LOG_LEVEL_WARNING },
-	{ "info", LOG_LEVEL_INFO },     { "debug", LOG_LEVEL_DEBUG },
-	{ "emerg", LOG_LEVEL_ERROR },   { "alert", LOG_LEVEL_ERROR },
-	{ "crit", LOG_LEVEL_ERROR },    { "notice", LOG_LEVEL_INFO },
+	{ "err", LOG_LEVEL_ERROR },   { "warning", LOG_LEVEL_WARNING },
+	{ "info", LOG_LEVEL_INFO },   { "debug", LOG_LEVEL_DEBUG },
+	{ "emerg", LOG_LEVEL_ERROR }, { "alert", LOG_LEVEL_ERROR },
+	{ "crit", LOG_LEVEL_ERROR },  { "notice", LOG_LEVEL_INFO },
 };
 
 static int get_level(sd_bus *bus, const char *path, const char *interface, const char *property,

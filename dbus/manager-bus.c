@@ -2,10 +2,6 @@
 /*
  * org.brume.vm1.Manager, DBUS.md 3.3
  */
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
-#include <systemd/sd-id128.h>
 #include "build-config.h"
 #include "daemon/definition.h"
 #include "daemon/job.h"
@@ -21,6 +17,10 @@
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include "vmm/config/vm-config.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <systemd/sd-id128.h>
 
 #define SLICE_NAME_MAX 255 /* of any unit name */
 
@@ -112,8 +112,8 @@ static int method_list_vms(sd_bus_message *m, void *userdata, sd_bus_error *erro
 
 		r = path ? sd_bus_message_append(reply, "(sssuo)", vm->def.name, vm->def.uuid,
 						 machine_state_to_string(vm->state), vm->def.owner,
-						 path) :
-			   -ENOMEM;
+						 path)
+			 : -ENOMEM;
 	}
 	if (r >= 0)
 		r = sd_bus_message_close_container(reply);
@@ -293,8 +293,9 @@ static int method_validate_config(sd_bus_message *m, void *userdata, sd_bus_erro
 	if (machine_parse_config(text, &config, NULL, &err) < 0) {
 		r = append_diagnostic(reply, "error", err.msg);
 	} else if (host->kvm_available && config->cpus.max_vcpus > host->max_vcpus) {
-		g_autofree char *warning = g_strdup_printf(
-			"/cpus/max_vcpus: this host allows at most %u", host->max_vcpus);
+		g_autofree char *warning =
+			g_strdup_printf("/cpus/max_vcpus: this host allows at most %u",
+					host->max_vcpus);
 
 		r = append_diagnostic(reply, "warning", warning);
 	}
@@ -381,8 +382,7 @@ static int method_get_all_counters(sd_bus_message *m, void *userdata, sd_bus_err
 		part->call = call;
 		part->path = bus_path_vm(vm->def.name);
 		call->n_pending++;
-		if (!part->path ||
-		    machine_get_counters(vm, on_counters, part, NULL) < 0) {
+		if (!part->path || machine_get_counters(vm, on_counters, part, NULL) < 0) {
 			free(part->path);
 			g_free(part);
 			call->n_pending--;
@@ -491,9 +491,8 @@ static int get_architecture(sd_bus *bus, const char *path, const char *interface
 	return sd_bus_message_append(reply, "s", service->manager->host.architecture);
 }
 
-static int get_features(sd_bus *bus, const char *path, const char *interface,
-			const char *property, sd_bus_message *reply, void *userdata,
-			sd_bus_error *error)
+static int get_features(sd_bus *bus, const char *path, const char *interface, const char *property,
+			sd_bus_message *reply, void *userdata, sd_bus_error *error)
 {
 	const struct service *service = userdata;
 	bool sandboxed = strcmp(service->manager->spawner->ops->name, "systemd") == 0;
@@ -511,9 +510,8 @@ static int get_device_types(sd_bus *bus, const char *path, const char *interface
 	return sd_bus_message_append(reply, "as", 2, "disk", "net");
 }
 
-static int get_max_vcpus(sd_bus *bus, const char *path, const char *interface,
-			 const char *property, sd_bus_message *reply, void *userdata,
-			 sd_bus_error *error)
+static int get_max_vcpus(sd_bus *bus, const char *path, const char *interface, const char *property,
+			 sd_bus_message *reply, void *userdata, sd_bus_error *error)
 {
 	const struct service *service = userdata;
 	uint32_t max = service->manager->host.max_vcpus;
@@ -551,9 +549,8 @@ static int get_n_vms(sd_bus *bus, const char *path, const char *interface, const
 	return sd_bus_message_append(reply, "u", g_hash_table_size(service->manager->machines));
 }
 
-static int get_n_running(sd_bus *bus, const char *path, const char *interface,
-			 const char *property, sd_bus_message *reply, void *userdata,
-			 sd_bus_error *error)
+static int get_n_running(sd_bus *bus, const char *path, const char *interface, const char *property,
+			 sd_bus_message *reply, void *userdata, sd_bus_error *error)
 {
 	const struct service *service = userdata;
 
@@ -593,8 +590,7 @@ static const sd_bus_vtable manager_vtable[] = {
 				method_cancel_job, ANYBODY),
 	SD_BUS_PROPERTY("Version", "s", get_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),
 	SD_BUS_PROPERTY("Scope", "s", get_scope, 0, SD_BUS_VTABLE_PROPERTY_CONST),
-	SD_BUS_PROPERTY("HostArchitecture", "s", get_architecture, 0,
-			SD_BUS_VTABLE_PROPERTY_CONST),
+	SD_BUS_PROPERTY("HostArchitecture", "s", get_architecture, 0, SD_BUS_VTABLE_PROPERTY_CONST),
 	SD_BUS_PROPERTY("Features", "as", get_features, 0, SD_BUS_VTABLE_PROPERTY_CONST),
 	SD_BUS_PROPERTY("DeviceTypes", "as", get_device_types, 0, SD_BUS_VTABLE_PROPERTY_CONST),
 	SD_BUS_PROPERTY("MaxVCPUs", "u", get_max_vcpus, 0, SD_BUS_VTABLE_PROPERTY_CONST),

@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dbus/service.h"
 
-#include <errno.h>
-#include <pwd.h>
-#include <string.h>
-#include <systemd/sd-daemon.h>
-#include <unistd.h>
 #include "daemon/job.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
@@ -13,6 +8,11 @@
 #include "dbus/polkit.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
+#include <errno.h>
+#include <pwd.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
 
 static void object_added(struct service *service, char *taken)
 {

@@ -9,13 +9,13 @@
  */
 #pragma once
 
+#include "vmm/base/cleanup.h"
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/types.h>
 #include <systemd/sd-bus.h>
-#include "vmm/base/cleanup.h"
 
 struct err;
 struct job;
@@ -61,8 +61,8 @@ int vm_bus_add_vtable(sd_bus *bus, const char *path);
 void vm_bus_changed(struct service *service, struct machine *vm, uint32_t properties);
 void vm_bus_state_changed(struct service *service, struct machine *vm, const char *from,
 			  const char *to, const char *reason);
-void vm_bus_event(struct service *service, struct machine *vm, const char *source,
-		  const char *name, GVariant *details);
+void vm_bus_event(struct service *service, struct machine *vm, const char *source, const char *name,
+		  GVariant *details);
 
 int log_control_bus_register(struct service *service);
 

@@ -6,10 +6,6 @@
  * work, ask polkit, act.  When polkit has to ask somebody the handler runs
  * again from its start, on the VM that its path names then.
  */
-#include <errno.h>
-#include <stddef.h>
-#include <string.h>
-#include "daemon/definition.h"
 #include "daemon/job.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
@@ -22,8 +18,10 @@
 #include "dbus/variant.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
-#include "vmm/config/json.h"
 #include "vmm/config/vm-config.h"
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
 
 #define SHUTDOWN_USEC (90 * 1000000ULL)
 
@@ -139,8 +137,8 @@ static int stop_guest(sd_bus_message *m, struct machine *vm, bool reboot, sd_bus
 	stop = (struct stop_options){ options.timeout_usec, options.force };
 	r = polkit_caller_uid(m, &caller, &err);
 	if (r == 0)
-		r = reboot ? machine_reboot(vm, caller, &stop, &err) :
-			     machine_shutdown(vm, caller, &stop, &err);
+		r = reboot ? machine_reboot(vm, caller, &stop, &err)
+			   : machine_shutdown(vm, caller, &stop, &err);
 	if (r < 0)
 		return bus_error_from_err(error, &err);
 	return job_bus_reply(m, vm->job, options.wait);
@@ -418,61 +416,6 @@ static int method_set_description(sd_bus_message *m, void *userdata, sd_bus_erro
 	return sd_bus_reply_method_return(m, NULL);
 }
 
-/* The worker's device list, a(ssss), as objects with named members. */
-static GVariant *describe_devices(GVariant *list)
-{
-	const char *id, *type, *bdf, *state;
-	GVariantBuilder builder;
-	GVariantIter iter;
-
-	g_variant_builder_init(&builder, G_VARIANT_TYPE("aa{sv}"));
-	g_variant_iter_init(&iter, list);
-	while (g_variant_iter_next(&iter, "(&s&s&s&s)", &id, &type, &bdf, &state)) {
-		GVariantBuilder dict;
-
-		g_variant_builder_init(&dict, G_VARIANT_TYPE_VARDICT);
-		dict_add(&dict, "id", "s", id);
-		dict_add(&dict, "type", "s", type);
-		dict_add(&dict, "bdf", "s", bdf);
-		dict_add(&dict, "state", "s", state);
-		g_variant_builder_add_value(&builder, g_variant_builder_end(&dict));
-	}
-	return g_variant_builder_end(&builder);
-}
-
-/* answer: the worker's Query, NULL without one. */
-static char *describe(const struct machine *vm, GVariant *answer)
-{
-	const struct vm_config *config = machine_config(vm);
-	g_autoptr(GVariant) value = NULL, devices = NULL;
-	GVariantBuilder dict;
-
-	g_variant_builder_init(&dict, G_VARIANT_TYPE_VARDICT);
-	dict_add(&dict, "name", "s", vm->def.name);
-	dict_add(&dict, "uuid", "s", vm->def.uuid);
-	dict_add(&dict, "owner", "t", (guint64)vm->def.owner);
-	dict_add(&dict, "description", "s",
-			      vm->def.description ? vm->def.description : "");
-	dict_add(&dict, "persistent", "b", vm->def.persistent);
-	dict_add(&dict, "autostart", "b", vm->def.autostart);
-	dict_add(&dict, "state", "s", machine_state_to_string(vm->state));
-	dict_add(&dict, "state-reason", "s", vm->state_reason);
-	dict_add(&dict, "boots", "t", (guint64)vm->n_boots);
-	if (vm->spawn.unit)
-		dict_add(&dict, "unit", "s", vm->spawn.unit);
-	if (vm->spawn.pid)
-		dict_add(&dict, "pid", "t", (guint64)vm->spawn.pid);
-	if (vm->taps)
-		dict_add(&dict, "host-interfaces", "^as", vm->taps);
-	dict_add_value(&dict, "config", vm_config_serialise(config));
-	if (answer)
-		devices = g_variant_lookup_value(answer, "devices", G_VARIANT_TYPE("a(ssss)"));
-	if (devices)
-		dict_add_value(&dict, "devices", describe_devices(devices));
-	value = g_variant_ref_sink(g_variant_builder_end(&dict));
-	return config_json_print(value, CONFIG_JSON_PRETTY);
-}
-
 /* The VM may be gone when the worker answers: found again by the path of the call. */
 static struct machine *find_machine(struct service *service, const char *path)
 {
@@ -500,7 +443,7 @@ static void on_query(void *data, sd_bus_message *answer, const struct err *err)
 	if (!err && variant_from_message(answer, "a{sv}", &dict, NULL) < 0)
 		dict = NULL;
 	if (vm) {
-		json = describe(vm, dict);
+		json = machine_describe(vm, dict);
 		sd_bus_reply_method_return(call->message, "s", json);
 	} else {
 		err_fault(&gone, FAULT_NO_SUCH_VM, ENXIO, "the VM is gone");
@@ -528,7 +471,7 @@ static int method_describe(sd_bus_message *m, void *userdata, sd_bus_error *erro
 		return 1;
 	sd_bus_message_unref(call->message);
 	g_free(call);
-	json = describe(vm, NULL);
+	json = machine_describe(vm, NULL);
 	return sd_bus_reply_method_return(m, "s", json);
 }
 
@@ -604,9 +547,8 @@ static int get_current_job(sd_bus *bus, const char *path, const char *interface,
 	return job ? sd_bus_message_append(reply, "o", job) : -ENOMEM;
 }
 
-static int get_features(sd_bus *bus, const char *path, const char *interface,
-			const char *property, sd_bus_message *reply, void *userdata,
-			sd_bus_error *error)
+static int get_features(sd_bus *bus, const char *path, const char *interface, const char *property,
+			sd_bus_message *reply, void *userdata, sd_bus_error *error)
 {
 	(void)bus, (void)path, (void)interface, (void)property, (void)userdata, (void)error;
 	return sd_bus_message_append(reply, "as", 4, "pause", "reset", "nmi", "console");
@@ -620,9 +562,8 @@ static int get_vcpus(sd_bus *bus, const char *path, const char *interface, const
 				     machine_config((struct machine *)userdata)->cpus.boot_vcpus);
 }
 
-static int get_vcpus_max(sd_bus *bus, const char *path, const char *interface,
-			 const char *property, sd_bus_message *reply, void *userdata,
-			 sd_bus_error *error)
+static int get_vcpus_max(sd_bus *bus, const char *path, const char *interface, const char *property,
+			 sd_bus_message *reply, void *userdata, sd_bus_error *error)
 {
 	(void)bus, (void)path, (void)interface, (void)property, (void)error;
 	return sd_bus_message_append(reply, "u",
@@ -637,9 +578,8 @@ static int get_memory(sd_bus *bus, const char *path, const char *interface, cons
 				     machine_config((struct machine *)userdata)->memory.size);
 }
 
-static int get_consoles(sd_bus *bus, const char *path, const char *interface,
-			const char *property, sd_bus_message *reply, void *userdata,
-			sd_bus_error *error)
+static int get_consoles(sd_bus *bus, const char *path, const char *interface, const char *property,
+			sd_bus_message *reply, void *userdata, sd_bus_error *error)
 {
 	g_autofree char **names = machine_consoles(userdata);
 
@@ -710,8 +650,8 @@ static const sd_bus_vtable vm_vtable[] = {
 	SD_BUS_VTABLE_END,
 };
 
-static int find_vm(sd_bus *bus, const char *path, const char *interface, void *userdata,
-		   void **ret, sd_bus_error *error)
+static int find_vm(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
+		   sd_bus_error *error)
 {
 	struct machine *vm = find_machine(userdata, path);
 
@@ -753,8 +693,8 @@ int vm_bus_register(struct service *service)
 {
 	int r;
 
-	r = sd_bus_add_fallback_vtable(service->bus, NULL, BRUME_VM_PATH_PREFIX,
-				       BRUME_VM_INTERFACE, vm_vtable, find_vm, service);
+	r = sd_bus_add_fallback_vtable(service->bus, NULL, BRUME_VM_PATH_PREFIX, BRUME_VM_INTERFACE,
+				       vm_vtable, find_vm, service);
 	if (r >= 0)
 		r = sd_bus_add_node_enumerator(service->bus, NULL, BRUME_VM_PATH_PREFIX, list_vms,
 					       service);
@@ -799,8 +739,8 @@ void vm_bus_state_changed(struct service *service, struct machine *vm, const cha
 				   from, to, reason);
 }
 
-void vm_bus_event(struct service *service, struct machine *vm, const char *source,
-		  const char *name, GVariant *details)
+void vm_bus_event(struct service *service, struct machine *vm, const char *source, const char *name,
+		  GVariant *details)
 {
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
 	_cleanup_free_ char *path = bus_path_vm(vm->def.name);

@@ -18,6 +18,9 @@
 #include "vmm/virtio/transport-pci.h"
 #include "vmm/vm/vm.h"
 
+#define START_USEC              (90 * 1000000UL) /* what the unit allows anyway */
+#define PREFAULT_BYTES_PER_USEC 128              /* one slow thread of a host under load */
+
 struct control {
 	sd_event *event;
 	int listen_fd;
@@ -197,6 +200,10 @@ static int start(struct control *c, sd_bus_message *m, struct err *err)
 	r = read_start(m, &config, &paused, err);
 	if (r < 0)
 		return r;
+	/* READY comes when the vCPUs run; touching every page of a large machine takes its time. */
+	if (config->memory.prefault)
+		sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%lu",
+			   START_USEC + config->memory.size / PREFAULT_BYTES_PER_USEC);
 	c->boot_vcpus = config->cpus.boot_vcpus;
 	c->memory_size = config->memory.size;
 	r = vm_new(config, &c->resources, &listener, &c->vm, err);

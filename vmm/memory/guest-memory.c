@@ -146,6 +146,19 @@ static int map_aligned(uint64_t size, uint64_t align, int fd, int flags, uint8_t
 	return 0;
 }
 
+/*
+ * The first 2 MiB of the machine hold a few pages of tables and what PCs keep
+ * below 1 MiB: a huge page for them would be zeroed (and looked for, by moving
+ * other pages) before the first instruction, for nothing.
+ */
+static void advise_thp(const struct guest_region *region, bool thp)
+{
+	uint64_t skip = thp && region->gpa == 0 ? MIN(THP_SIZE, region->size) : 0;
+
+	/* A kernel without transparent huge pages says EINVAL, which then is what was asked for. */
+	madvise(region->hva + skip, region->size - skip, thp ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
 static int region_map(struct guest_region *region, const struct guest_mem_params *p,
 		      struct err *err)
 {
@@ -174,9 +187,8 @@ static int region_map(struct guest_region *region, const struct guest_mem_params
 
 	/* Guest memory in a core dump of the worker would be a leak and a nuisance. */
 	madvise(region->hva, region->size, MADV_DONTDUMP);
-	/* A kernel without transparent huge pages says EINVAL, which then is what was asked for. */
 	if (!p->hugepages)
-		madvise(region->hva, region->size, p->thp ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+		advise_thp(region, p->thp);
 	if (p->mergeable && madvise(region->hva, region->size, MADV_MERGEABLE) < 0)
 		return err_fault(err, FAULT_UNSUPPORTED, errno,
 				 "/memory/mergeable: the host kernel cannot merge pages: %s",

@@ -482,6 +482,7 @@ int vm_power_button(struct vm *vm, struct err *err)
 	assert_on_control();
 	if (vm->state != VM_STATE_RUNNING)
 		return wrong_state(vm, "press the power button", err);
+	vm->reboot_wanted = false; /* the last wish counts; vm_reboot() sets it again */
 	platform_power_button(&vm->platform);
 	return 0;
 }

@@ -6,6 +6,10 @@
  * configuration ("fake-start-fails"), and, for what happens before that is
  * known, by the environment variable FAKE_WORKER.
  */
+#include "dbus/variant.h"
+#include "dbus/worker-error.h"
+#include "vmm/api/protocol.h"
+#include "vmm/base/err.h"
 #include <errno.h>
 #include <glib.h>
 #include <signal.h>
@@ -19,16 +23,12 @@
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 #include <unistd.h>
-#include "dbus/variant.h"
-#include "dbus/worker-error.h"
-#include "vmm/api/protocol.h"
-#include "vmm/base/err.h"
 
 struct fake {
 	sd_event *event;
 	sd_bus *bus;
 	const char *state;
-	char *words;       /* the command line */
+	char *words; /* the command line */
 	uint32_t boots, n_resources, n_buttons;
 	bool rebooting;
 };
@@ -50,8 +50,9 @@ static void set_state(struct fake *fake, const char *to, const char *reason)
 
 static void quit(struct fake *fake, const char *reason, int status)
 {
-	set_state(fake, strcmp(reason, WORKER_REASON_INTERNAL_ERROR) ? WORKER_STATE_SHUTDOWN :
-								       WORKER_STATE_FAILED,
+	set_state(fake,
+		  strcmp(reason, WORKER_REASON_INTERNAL_ERROR) ? WORKER_STATE_SHUTDOWN
+							       : WORKER_STATE_FAILED,
 		  reason);
 	if (fake->bus)
 		sd_bus_flush(fake->bus);
@@ -115,8 +116,7 @@ static int method_start(sd_bus_message *m, void *userdata, sd_bus_error *error)
 	if (has_word(fake, "fake-start-hangs"))
 		return 1;
 	fake->boots = 1;
-	set_state(fake, paused ? WORKER_STATE_PAUSED : WORKER_STATE_RUNNING,
-		  WORKER_REASON_REQUEST);
+	set_state(fake, paused ? WORKER_STATE_PAUSED : WORKER_STATE_RUNNING, WORKER_REASON_REQUEST);
 	return sd_bus_reply_method_return(m, NULL);
 }
 

@@ -1,14 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/daemon/fixture.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <ftw.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 #include "daemon/child.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
@@ -17,6 +9,14 @@
 #include "vmm/base/cleanup.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
+#include <dirent.h>
+#include <errno.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #define WAIT_USEC (10 * G_USEC_PER_SEC)
 
@@ -266,8 +266,8 @@ void fixture_vm_ok(struct fixture *f, const char *name, const char *method, cons
 
 void fixture_assert_error(struct fixture *f, const char *error, const char *text)
 {
-	g_autofree char *full = strchr(error, '.') ? g_strdup(error) :
-						     g_strdup_printf(BRUME_BUS_NAME ".%s", error);
+	g_autofree char *full =
+		strchr(error, '.') ? g_strdup(error) : g_strdup_printf(BRUME_BUS_NAME ".%s", error);
 
 	if (g_strcmp0(f->error.name, full) != 0 || !strstr(f->error.message, text))
 		g_error("expected %s with '%s', got %s: %s", full, text, f->error.name,
@@ -300,8 +300,9 @@ void fixture_create(struct fixture *f, const char *name, const char *words, bool
 	g_autofree char *config = fixture_config(f, words, NULL);
 	sd_bus_message *reply;
 
-	reply = fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "CreateVM", "ssa{sh}a{sv}",
-			     name, config, 0, 1, "Persistent", "b", (int)persistent);
+	reply = fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "CreateVM",
+			     "ssa{sh}a{sv}", name, config, 0, 1, "Persistent", "b",
+			     (int)persistent);
 	g_assert_cmpstr(f->error.message, ==, NULL);
 	sd_bus_message_unref(reply);
 }

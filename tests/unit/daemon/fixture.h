@@ -24,9 +24,9 @@ struct fixture {
 	struct manager *manager;
 	struct service *service;
 	bool adopted;
-	GPtrArray *log;         /* signals and "reply", one line each, in their order */
-	sd_bus_error error;     /* of the last call */
-	unsigned int n_fds;     /* open ones before the daemon started */
+	GPtrArray *log;     /* signals and "reply", one line each, in their order */
+	sd_bus_error error; /* of the last call */
+	unsigned int n_fds; /* open ones before the daemon started */
 };
 
 struct fixture *fixture_new(void);
@@ -50,10 +50,10 @@ void fixture_create(struct fixture *f, const char *name, const char *words, bool
 char *fixture_config(struct fixture *f, const char *words, const char *more);
 
 char *fixture_get_string(struct fixture *f, const char *name, const char *property);
-#define fixture_assert_property(f, name, property, value)                          \
-	do {                                                                       \
-		g_autofree char *got_ = fixture_get_string(f, name, property);     \
-		g_assert_cmpstr(got_, ==, value);                                  \
+#define fixture_assert_property(f, name, property, value)                                          \
+	do {                                                                                       \
+		g_autofree char *got_ = fixture_get_string(f, name, property);                     \
+		g_assert_cmpstr(got_, ==, value);                                                  \
 	} while (0)
 
 /* Turns the loop until the log has this line; fails after 10 s. */

@@ -3,14 +3,14 @@
  * Wrong calls over the bus: each gets the right error name and a sentence, and
  * leaves nothing behind
  */
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 #include "daemon/machine.h"
 #include "daemon/manager.h"
 #include "dbus/bus-path.h"
 #include "tests/unit/daemon/fixture.h"
 #include "vmm/base/cleanup.h"
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 #define INVALID_ARGS "org.freedesktop.DBus.Error.InvalidArgs"
 #define GOOD         "{\"payload\":{\"kernel\":\"/k\"},\"memory\":{\"size\":134217728}}"
@@ -30,11 +30,13 @@ static const struct {
 	{ "name-space", "a b", GOOD, INVALID_ARGS, "is not a host name" },
 	{ "name-utf8", "f\303\274r", GOOD, INVALID_ARGS, "is not a host name" },
 	{ "name-65", NAME_64 "e", GOOD, INVALID_ARGS, "has 65 bytes, at most 64" },
-	{ "name-65-utf8", "\342\202\254\342\202\254\342\202\254\342\202\254\342\202\254\342\202\254\342\202"
-			  "\254\342\202\254\342\202\254\342\202\254\342\202\254\342\202\254\342\202\254\342"
-			  "\202\254\342\202\254\342\202\254\342\202\254\342\202\254\342\202\254\342\202\254"
-			  "\342\202\254\342\202\254\342\202\254\342\202\254\342\202\254\342\202\254\342\202"
-			  "\254", GOOD, INVALID_ARGS, "bytes, at most 64" },
+	{ "name-65-utf8",
+	  "\342\202\254\342\202\254\342\202\254\342\202\254\342\202\254\342\202\254\342\202"
+	  "\254\342\202\254\342\202\254\342\202\254\342\202\254\342\202\254\342\202\254\342"
+	  "\202\254\342\202\254\342\202\254\342\202\254\342\202\254\342\202\254\342\202\254"
+	  "\342\202\254\342\202\254\342\202\254\342\202\254\342\202\254\342\202\254\342\202"
+	  "\254",
+	  GOOD, INVALID_ARGS, "bytes, at most 64" },
 	{ "name-taken", "taken", GOOD, "VMExists", "VM 'taken' exists already" },
 	{ "uuid-taken", "n",
 	  "{\"payload\":{\"kernel\":\"/k\"},\"platform\":{\"uuid\":"
@@ -64,17 +66,16 @@ static const struct {
 	  "InvalidConfig", "/disks/1/id: " },
 	{ "disk-path-missing", "n", "{\"payload\":{\"kernel\":\"/k\"},\"disks\":[{}]}",
 	  "InvalidConfig", "/disks/0/path: " },
-	{ "uuid-wrong", "n",
-	  "{\"payload\":{\"kernel\":\"/k\"},\"platform\":{\"uuid\":\"12\"}}", "InvalidConfig",
-	  "/platform/uuid: " },
+	{ "uuid-wrong", "n", "{\"payload\":{\"kernel\":\"/k\"},\"platform\":{\"uuid\":\"12\"}}",
+	  "InvalidConfig", "/platform/uuid: " },
 };
 
 static void taken(struct fixture *f)
 {
 	sd_bus_message *reply;
 
-	reply = fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "CreateVM", "ssa{sh}a{sv}",
-			     "taken",
+	reply = fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "CreateVM",
+			     "ssa{sh}a{sv}", "taken",
 			     "{\"payload\":{\"kernel\":\"/k\"},\"platform\":{\"uuid\":"
 			     "\"11111111-2222-3333-4444-555555555555\"}}",
 			     0, 0);
@@ -112,14 +113,13 @@ static void test_create(void)
 	fixture_free(f);
 }
 
-
-#define OPTION(f, error, text, ...)                                                           \
-	do {                                                                                  \
-		g_assert_null(fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE,       \
-					   "CreateVM", "ssa{sh}a{sv}", "n", GOOD, 0,          \
-					   __VA_ARGS__));                                     \
-		fixture_assert_error(f, error, text);                                         \
-		assert_no_vm(f, "n");                                                         \
+#define OPTION(f, error, text, ...)                                                                \
+	do {                                                                                       \
+		g_assert_null(fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE,            \
+					   "CreateVM", "ssa{sh}a{sv}", "n", GOOD, 0,               \
+					   __VA_ARGS__));                                          \
+		fixture_assert_error(f, error, text);                                              \
+		assert_no_vm(f, "n");                                                              \
 	} while (0)
 
 static void test_create_options(void)
@@ -169,8 +169,8 @@ static void test_lookup(void)
 
 	taken(f);
 	for (size_t i = 0; i < ARRAY_SIZE(lookups); i++) {
-		reply = fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE,
-				     lookups[i].method, lookups[i].types, lookups[i].argument);
+		reply = fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, lookups[i].method,
+				     lookups[i].types, lookups[i].argument);
 		g_assert_null(reply);
 		fixture_assert_error(f, lookups[i].error, lookups[i].text);
 	}
@@ -196,8 +196,9 @@ static void test_vm(void)
 
 	fixture_create(f, "v", "", true);
 	fixture_create(f, "t", "", false);
-	fixture_vm_fails(f, "v", INVALID_ARGS, "unknown option 'Wiat': Start knows 'Paused', 'Wait'",
-			 "Start", "a{sv}", 1, "Wiat", "b", 1);
+	fixture_vm_fails(f, "v", INVALID_ARGS,
+			 "unknown option 'Wiat': Start knows 'Paused', 'Wait'", "Start", "a{sv}", 1,
+			 "Wiat", "b", 1);
 	fixture_vm_fails(f, "v", INVALID_ARGS, "option 'Wait' has type 'i', must be 'b'", "Start",
 			 "a{sv}", 1, "Wait", "i", 1);
 	fixture_vm_fails(f, "v", INVALID_ARGS,
@@ -246,7 +247,8 @@ static void test_validate(void)
 	const char *severity, *pointer, *text;
 	sd_bus_message *reply;
 
-	reply = fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "ValidateConfig", "sa{sv}",
+	reply = fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "ValidateConfig",
+			     "sa{sv}",
 			     "{\"payload\":{\"kernel\":\"/k\"},\"cpus\":{\"boot_vcpus\":0}}", 0);
 	g_assert_cmpint(sd_bus_message_enter_container(reply, 'a', "(sss)"), >, 0);
 	g_assert_cmpint(sd_bus_message_read(reply, "(sss)", &severity, &pointer, &text), >, 0);
@@ -254,8 +256,8 @@ static void test_validate(void)
 	g_assert_cmpstr(pointer, ==, "/cpus/boot_vcpus");
 	g_assert_true(g_str_has_prefix(text, "0 is out of range"));
 	sd_bus_message_unref(reply);
-	reply = fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "ValidateConfig", "sa{sv}",
-			     GOOD, 0);
+	reply = fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "ValidateConfig",
+			     "sa{sv}", GOOD, 0);
 	g_assert_cmpint(sd_bus_message_enter_container(reply, 'a', "(sss)"), >, 0);
 	g_assert_cmpint(sd_bus_message_at_end(reply, false), ==, 1);
 	sd_bus_message_unref(reply);

@@ -3,16 +3,16 @@
  * Start, pause, shut down, reboot, terminate and the many ways of dying, over
  * the bus, with fake workers
  */
-#include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include "daemon/machine.h"
 #include "daemon/manager.h"
 #include "dbus/bus-path.h"
 #include "tests/unit/daemon/fixture.h"
 #include "vmm/base/cleanup.h"
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define WAIT "a{sv}", 1, "Wait", "b", 1
 #define NONE "a{sv}", 0
@@ -31,12 +31,13 @@ static void test_start(void)
 
 	start(f, "web1", "", true);
 	g_assert_true(fixture_has_log(f, "VMNew:web1,/org/brume/vm1/vm/web1"));
-	g_assert_true(fixture_has_log(f, "JobNew:/org/brume/vm1/job/1,/org/brume/vm1/vm/web1,start"));
+	g_assert_true(
+		fixture_has_log(f, "JobNew:/org/brume/vm1/job/1,/org/brume/vm1/vm/web1,start"));
 	g_assert_true(fixture_has_log(f, "StateChanged:stopped,starting,request"));
 	g_assert_true(fixture_has_log(f, "StateChanged:starting,running,started"));
 	/* Settled: property changes, then JobRemoved, then the reply to whoever waited. */
-	removed = fixture_find_log(
-		f, "JobRemoved:/org/brume/vm1/job/1,/org/brume/vm1/vm/web1,done,,");
+	removed = fixture_find_log(f,
+				   "JobRemoved:/org/brume/vm1/job/1,/org/brume/vm1/vm/web1,done,,");
 	g_assert_cmpint(removed, >, 0);
 	for (changed = removed; changed > 0; changed--)
 		if (strstr(f->log->pdata[changed], "PropertiesChanged:VirtualMachine") &&
@@ -153,8 +154,8 @@ static void test_reboot(void)
 	g_assert_cmpuint(manager_find(f->manager, "r")->n_boots, ==, 3);
 
 	start(f, "r2", "fake-deaf", true);
-	fixture_vm_fails(f, "r2", "GuestTimeout", "did not react", "Reboot", "a{sv}", 2, "Wait", "b",
-			 1, "TimeoutUSec", "t", (uint64_t)50000);
+	fixture_vm_fails(f, "r2", "GuestTimeout", "did not react", "Reboot", "a{sv}", 2, "Wait",
+			 "b", 1, "TimeoutUSec", "t", (uint64_t)50000);
 	fixture_vm_ok(f, "r2", "Reboot", "a{sv}", 3, "Wait", "b", 1, "TimeoutUSec", "t",
 		      (uint64_t)50000, "Force", "b", 1);
 	fixture_assert_property(f, "r2", "State", "running");
@@ -199,9 +200,10 @@ static void test_cancel_start(void)
 	fixture_create(f, "c", "", true);
 	n_fds = fixture_count_fds();
 	fixture_vm_ok(f, "c", "Start", NONE);
-	fixture_vm_fails(f, "c", "Busy", "is busy with job 1 (start)", "SetConfig", "sa{sv}", "{}", 0);
-	sd_bus_message_unref(fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "CancelJob",
-					  "u", 1));
+	fixture_vm_fails(f, "c", "Busy", "is busy with job 1 (start)", "SetConfig", "sa{sv}", "{}",
+			 0);
+	sd_bus_message_unref(
+		fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "CancelJob", "u", 1));
 	g_assert_cmpstr(f->error.message, ==, NULL);
 	fixture_wait_log(f, "JobRemoved:/org/brume/vm1/job/1,/org/brume/vm1/vm/c,canceled,"
 			    "org.brume.vm1.JobCanceled,the start was canceled");
@@ -218,15 +220,15 @@ static void test_fifo(void)
 {
 	struct fixture *f = fixture_new();
 	g_autofree char *fifo = g_build_filename(f->dir, "fifo", NULL);
-	g_autofree char *more = g_strdup_printf("\"disks\":[{\"path\":\"%s\",\"readonly\":true}]",
-						fifo);
+	g_autofree char *more =
+		g_strdup_printf("\"disks\":[{\"path\":\"%s\",\"readonly\":true}]", fifo);
 	g_autofree char *config = fixture_config(f, "", more);
 
 	g_assert_cmpint(mkfifo(fifo, 0600), ==, 0);
 	fixture_create(f, "p", "", true);
 	fixture_vm_ok(f, "p", "SetConfig", "sa{sv}", config, 0);
-	fixture_vm_fails(f, "p", "ResourceUnavailable", "is a FIFO, must be a regular file", "Start",
-			 WAIT);
+	fixture_vm_fails(f, "p", "ResourceUnavailable", "is a FIFO, must be a regular file",
+			 "Start", WAIT);
 	fixture_assert_nothing_left(f, "p");
 	fixture_free(f);
 }
@@ -243,8 +245,8 @@ static void test_end(gconstpointer data)
 {
 	size_t i = GPOINTER_TO_SIZE(data);
 	struct fixture *f = fixture_new();
-	g_autofree char *line = g_strdup_printf("StateChanged:running,%s,%s", ends[i].state,
-						ends[i].reason);
+	g_autofree char *line =
+		g_strdup_printf("StateChanged:running,%s,%s", ends[i].state, ends[i].reason);
 
 	start(f, "e", ends[i].words, true);
 	fixture_vm_ok(f, "e", "InjectNMI", NONE);
@@ -280,11 +282,12 @@ static void test_transient(void)
 /* Failures of a start: what the caller hears, and that nothing stays. */
 static const struct {
 	const char *name;
-	const char *mode;      /* of the worker before it has a configuration */
+	const char *mode; /* of the worker before it has a configuration */
 	const char *words, *more;
 	const char *error, *text;
 } failures[] = {
-	{ "worker-exits", "exit", "", NULL, "WorkerFailed", "ended while starting: result 'exit-code', status 2" },
+	{ "worker-exits", "exit", "", NULL, "WorkerFailed",
+	  "ended while starting: result 'exit-code', status 2" },
 	{ "worker-old", "old", "", NULL, "WorkerFailed", "version 0 of the control protocol" },
 	{ "resources-refused", "no-resources", "", NULL, "ResourceUnavailable",
 	  "handing over resources: the fake takes no resources" },
@@ -319,8 +322,8 @@ static void test_failure(gconstpointer data)
 	if (failures[i].mode)
 		g_setenv("FAKE_WORKER", failures[i].mode, true);
 	config = fixture_config(f, failures[i].words, failures[i].more);
-	reply = fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "CreateVM", "ssa{sh}a{sv}",
-			     "f", config, 0, 0);
+	reply = fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "CreateVM",
+			     "ssa{sh}a{sv}", "f", config, 0, 0);
 	g_assert_cmpstr(f->error.message, ==, NULL);
 	sd_bus_message_unref(reply);
 	n_fds = fixture_count_fds();
@@ -343,8 +346,8 @@ static void test_disk_in_use(void)
 	g_autofree char *disk = g_build_filename(f->dir, "disk", NULL);
 	g_autofree char *more = g_strdup_printf("\"disks\":[{\"path\":\"%s\"}]", disk);
 	g_autofree char *link = g_build_filename(f->dir, "link", NULL);
-	g_autofree char *twice = g_strdup_printf("\"disks\":[{\"path\":\"%s\"},{\"path\":\"%s\"}]",
-						 disk, link);
+	g_autofree char *twice =
+		g_strdup_printf("\"disks\":[{\"path\":\"%s\"},{\"path\":\"%s\"}]", disk, link);
 	g_autofree char *config = fixture_config(f, "", more);
 	g_autofree char *config2 = fixture_config(f, "", twice);
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
@@ -362,8 +365,8 @@ static void test_disk_in_use(void)
 	close(fd);
 	fixture_vm_fails(f, "a", "InvalidState", "only the configuration of its next boot",
 			 "GetConfig", "s", "boot");
-	reply = fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "CreateVM", "ssa{sh}a{sv}",
-			     "b", config2, 0, 0);
+	reply = fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "CreateVM",
+			     "ssa{sh}a{sv}", "b", config2, 0, 0);
 	sd_bus_message_unref(reply);
 	fixture_vm_fails(f, "b", "ResourceUnavailable", "is the image of disk '_disk0'", "Start",
 			 WAIT);
@@ -407,7 +410,8 @@ static void test_questions(void)
 	g_assert_nonnull(strstr(json, "\"0000:00:01.0\""));
 	g_assert_nonnull(strstr(json, "\"running\""));
 	sd_bus_message_unref(reply);
-	reply = fixture_call(f, "/org/brume/vm1/vm/q", BRUME_VM_INTERFACE, "GetCounters", "a{sv}", 0);
+	reply = fixture_call(f, "/org/brume/vm1/vm/q", BRUME_VM_INTERFACE, "GetCounters", "a{sv}",
+			     0);
 	g_assert_true(sd_bus_message_has_signature(reply, "a{sa{st}}"));
 	sd_bus_message_unref(reply);
 	fixture_create(f, "q2", "", true);
@@ -473,8 +477,8 @@ int main(int argc, char **argv)
 		g_test_add_data_func(path, GSIZE_TO_POINTER(i), test_end);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(failures); i++) {
-		g_autofree char *path = g_strdup_printf("/daemon/lifecycle/start-fails/%s",
-							failures[i].name);
+		g_autofree char *path =
+			g_strdup_printf("/daemon/lifecycle/start-fails/%s", failures[i].name);
 
 		g_test_add_data_func(path, GSIZE_TO_POINTER(i), test_failure);
 	}

@@ -3,17 +3,17 @@
  * A daemon that dies and comes back: every VM is what it was (DBUS.md 3.14),
  * and files that cannot be understood are kept
  */
-#include <signal.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 #include "daemon/machine.h"
 #include "daemon/manager.h"
 #include "dbus/bus-path.h"
 #include "tests/unit/daemon/fixture.h"
 #include "vmm/base/cleanup.h"
 #include "vmm/base/log.h"
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define WAIT "a{sv}", 1, "Wait", "b", 1
 #define NONE "a{sv}", 0
@@ -134,9 +134,8 @@ static void test_terminating(void)
 	start(f, "t", "fake-no-quit", true);
 	f->manager->quit_grace_usec = 60 * G_USEC_PER_SEC;
 	pid = worker_pid(f, "t");
-	g_assert_cmpint(sd_bus_message_new_method_call(f->client, &m, NULL,
-						       "/org/brume/vm1/vm/t", BRUME_VM_INTERFACE,
-						       "Terminate"),
+	g_assert_cmpint(sd_bus_message_new_method_call(f->client, &m, NULL, "/org/brume/vm1/vm/t",
+						       BRUME_VM_INTERFACE, "Terminate"),
 			>=, 0);
 	g_assert_cmpint(sd_bus_message_append(m, "a{sv}", 0), >=, 0);
 	g_assert_cmpint(sd_bus_send(f->client, m, NULL), >=, 0);
@@ -218,8 +217,9 @@ static const struct {
 	{ "list", "[]" },
 	{ "number", "7" },
 	{ "nouuid", "{\"name\":\"nouuid\",\"owner\":0,\"config\":{}}" },
-	{ "other", "{\"name\":\"another\",\"uuid\":\"ba5b7c4093494 41db98b8c060ac12f7e\",\"owner\":0,"
-		   "\"config\":{}}" },
+	{ "other",
+	  "{\"name\":\"another\",\"uuid\":\"ba5b7c4093494 41db98b8c060ac12f7e\",\"owner\":0,"
+	  "\"config\":{}}" },
 	{ "badconfig", "{\"name\":\"badconfig\",\"uuid\":\"ba5b7c40-9349-441d-b98b-8c060ac12f7e\","
 		       "\"owner\":0,\"config\":{\"cpus\":{\"boot_vcpus\":0}}}" },
 };
@@ -244,8 +244,8 @@ static void test_damaged(void)
 	g_assert_cmpuint(g_hash_table_size(f->manager->machines), ==, 1);
 	fixture_assert_property(f, "good", "State", "stopped");
 	for (size_t i = 0; i < ARRAY_SIZE(damaged); i++) {
-		g_autofree char *path = g_strdup_printf("%s/state/%s.json.damaged", f->dir,
-							damaged[i].name);
+		g_autofree char *path =
+			g_strdup_printf("%s/state/%s.json.damaged", f->dir, damaged[i].name);
 		g_autofree char *text = NULL;
 
 		g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
@@ -258,8 +258,8 @@ static void test_damaged(void)
 	fixture_start_daemon(f);
 	log_set_level(LOG_LEVEL_ERROR);
 	{
-		g_autofree char *path = g_build_filename(f->dir, "state", "empty.json.damaged-1",
-							 NULL);
+		g_autofree char *path =
+			g_build_filename(f->dir, "state", "empty.json.damaged-1", NULL);
 
 		g_assert_cmpint(access(path, F_OK), ==, 0);
 	}

@@ -1,12 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every enum to text and back; every unit property is what its type says. */
-#include <errno.h>
-#include <glib.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <systemd/sd-bus.h>
-#include <unistd.h>
 #include "daemon/definition.h"
 #include "daemon/job.h"
 #include "daemon/machine.h"
@@ -16,13 +9,21 @@
 #include "vmm/base/cleanup.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
+#include <errno.h>
+#include <glib.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <systemd/sd-bus.h>
+#include <unistd.h>
 
 static void test_enums(void)
 {
 	for (int i = 0; i < MACHINE_STATE_N_; i++) {
 		enum machine_state back = MACHINE_STATE_N_;
 
-		g_assert_cmpint(machine_state_from_string(machine_state_to_string(i), &back), ==, 0);
+		g_assert_cmpint(machine_state_from_string(machine_state_to_string(i), &back), ==,
+				0);
 		g_assert_cmpint(back, ==, i);
 	}
 	for (int i = 0; i < JOB_KIND_N_; i++) {
@@ -38,7 +39,8 @@ static void test_enums(void)
 		g_assert_cmpint(back, ==, i);
 	}
 	g_assert_null(machine_state_to_string(MACHINE_STATE_N_));
-	g_assert_cmpint(machine_state_from_string("bogus", &(enum machine_state){ 0 }), ==, -EINVAL);
+	g_assert_cmpint(machine_state_from_string("bogus", &(enum machine_state){ 0 }), ==,
+			-EINVAL);
 	g_assert_cmpint(job_kind_from_string("bogus", &(enum job_kind){ 0 }), ==, -EINVAL);
 	g_assert_cmpint(job_state_from_string("", &(enum job_state){ 0 }), ==, -EINVAL);
 }
@@ -58,8 +60,12 @@ static GPtrArray *unit_names(bool user)
 	_cleanup_(sd_bus_close_unrefp) sd_bus *bus = NULL;
 	GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
 	struct spawn_params params = {
-		.name = "web1", .uuid = "", .control_fd = STDIN_FILENO, .slice = "machine.slice",
-		.vcpus = 2, .memory = 1 << 30,
+		.name = "web1",
+		.uuid = "",
+		.control_fd = STDIN_FILENO,
+		.slice = "machine.slice",
+		.vcpus = 2,
+		.memory = 1 << 30,
 	};
 	const char *name, *contents;
 	struct err err = { 0 };
@@ -97,12 +103,13 @@ static void test_unit(void)
 	/* DBUS.md 4: what a user manager refuses, or cannot do. */
 	static const char *const system_only[] = {
 		"DynamicUser", "CapabilityBoundingSet", "AmbientCapabilities", "DevicePolicy",
-		"DeviceAllow", "IPAddressDeny", "IOAccounting",
+		"DeviceAllow", "IPAddressDeny",         "IOAccounting",
 	};
 	static const char *const always[] = {
-		"PrivateUsers", "PrivateNetwork", "NoNewPrivileges", "SystemCallFilter",
-		"RootDirectory", "StandardInputFileDescriptor", "AddRef", "ExecStart",
-		"MemoryDenyWriteExecute", "LogExtraFields",
+		"PrivateUsers",     "PrivateNetwork", "NoNewPrivileges",
+		"SystemCallFilter", "RootDirectory",  "StandardInputFileDescriptor",
+		"AddRef",           "ExecStart",      "MemoryDenyWriteExecute",
+		"LogExtraFields",
 	};
 	g_autoptr(GPtrArray) system = unit_names(false), user = unit_names(true);
 
@@ -117,8 +124,8 @@ static void test_unit(void)
 }
 
 struct slow {
-	int gate;      /* work waits for it */
-	int freed;     /* eventfd of the test */
+	int gate;  /* work waits for it */
+	int freed; /* eventfd of the test */
 	int result;
 };
 

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What clients ask of a running machine: one call to the worker, one answer
+ *
+ * The table says in which states a request makes sense and whether it is held
+ * up by an exclusive job.  An answer comes exactly once: from the worker, after
+ * a timeout, or because the worker has gone.
+ */
+#include "daemon/machine.h"
+#include "daemon/worker.h"
+#include "vmm/base/err.h"
+#include <errno.h>
+
+#define CALL_USEC  (10 * 1000000ULL) /* what a worker in good health needs, many times over */
+#define QUERY_USEC (2 * 1000000ULL)  /* questions: nobody is helped by a late answer */
+
+static const struct {
+	const char *verb, *method;
+	uint32_t states;
+	bool during_job; /* not held up by an exclusive job (DBUS.md 3.1) */
+} requests[MACHINE_REQUEST_N_] = {
+	[MACHINE_REQUEST_PAUSE] = { "pause", "Pause", MACHINE_STATES(RUNNING) },
+	[MACHINE_REQUEST_RESUME] = { "resume", "Resume", MACHINE_STATES(PAUSED) },
+	[MACHINE_REQUEST_RESET] = { "reset", "Reset",
+				    MACHINE_STATES(RUNNING) | MACHINE_STATES(PAUSED) },
+	[MACHINE_REQUEST_POWER_BUTTON] = { "press the power button of", "PowerButton",
+					   MACHINE_STATES(RUNNING) | MACHINE_STATES(SHUTTING_DOWN) |
+						   MACHINE_STATES(REBOOTING),
+					   .during_job = true },
+	/* Also during a shutdown: a guest that hangs there is what an NMI is for. */
+	[MACHINE_REQUEST_INJECT_NMI] = { "inject an NMI into", "InjectNMI",
+					 MACHINE_STATES(RUNNING) | MACHINE_STATES(SHUTTING_DOWN) |
+						 MACHINE_STATES(REBOOTING),
+					 .during_job = true },
+};
+
+/* A request under way: who is told, and whose answer it is. */
+struct pending {
+	machine_done_fn fn;
+	void *data;
+};
+
+static void on_answer(void *data, sd_bus_message *reply, const struct err *err)
+{
+	struct pending *pending = data;
+
+	pending->fn(pending->data, reply, err);
+	g_free(pending);
+}
+
+static struct pending *pending_new(machine_done_fn fn, void *data)
+{
+	struct pending *pending = g_new0(struct pending, 1);
+
+	pending->fn = fn;
+	pending->data = data;
+	return pending;
+}
+
+static int check_worker(const struct machine *vm, struct err *err)
+{
+	if (vm->worker)
+		return 0;
+	return err_fault(err, FAULT_WORKER_FAILED, ENOTCONN,
+			 "there is no connection to the worker of VM '%s'", vm->def.name);
+}
+
+int machine_check_request(const struct machine *vm, enum machine_request request, struct err *err)
+{
+	int r;
+
+	r = machine_check_state(vm, requests[request].states, requests[request].verb, err);
+	if (r == 0 && !requests[request].during_job)
+		r = machine_check_idle(vm, err);
+	return r;
+}
+
+int machine_request(struct machine *vm, enum machine_request request, machine_done_fn fn,
+		    void *data, struct err *err)
+{
+	struct pending *pending;
+	int r;
+
+	r = machine_check_request(vm, request, err);
+	if (r == 0)
+		r = check_worker(vm, err);
+	if (r < 0)
+		return r;
+	pending = pending_new(fn, data);
+	r = worker_call(vm->worker, requests[request].method, CALL_USEC, on_answer, pending, err,
+			NULL);
+	if (r < 0)
+		g_free(pending);
+	return r;
+}
+
+#define HAS_GUEST                                                                                  \
+	(MACHINE_STATES(RUNNING) | MACHINE_STATES(PAUSED) | MACHINE_STATES(SHUTTING_DOWN) |        \
+	 MACHINE_STATES(REBOOTING))
+
+int machine_check_console(const struct machine *vm, const char *console, struct err *err)
+{
+	g_autofree char **names = machine_consoles(vm);
+	int r;
+
+	r = machine_check_state(vm, HAS_GUEST, "open a console of", err);
+	if (r < 0)
+		return r;
+	if (!names[0])
+		return err_fault(
+			err, FAULT_NO_SUCH_CONSOLE, ENXIO,
+			"VM '%s' has no console to open: set the mode of serial or console "
+			"to 'Tty'",
+			vm->def.name);
+	if (console[0] == '\0' || g_strv_contains((const char *const *)names, console))
+		return 0;
+	return err_fault(err, FAULT_NO_SUCH_CONSOLE, ENXIO,
+			 "VM '%s' has no console '%s' to open, only '%s'%s%s%s", vm->def.name,
+			 console, names[0], names[1] ? " and '" : "", names[1] ? names[1] : "",
+			 names[1] ? "'" : "");
+}
+
+int machine_open_console(struct machine *vm, const char *console, bool force, bool read_only,
+			 machine_done_fn fn, void *data, struct err *err)
+{
+	struct pending *pending;
+	int r;
+
+	r = machine_check_console(vm, console, err);
+	if (r == 0)
+		r = check_worker(vm, err);
+	if (r < 0)
+		return r;
+	pending = pending_new(fn, data);
+	r = worker_call(vm->worker, "OpenConsole", CALL_USEC, on_answer, pending, err, "sbb",
+			console, (int)force, (int)read_only);
+	if (r < 0)
+		g_free(pending);
+	return r;
+}
+
+static int ask_worker(struct machine *vm, const char *method, machine_done_fn fn, void *data,
+		      struct err *err)
+{
+	struct pending *pending;
+	int r;
+
+	r = check_worker(vm, err);
+	if (r < 0)
+		return r;
+	pending = pending_new(fn, data);
+	r = worker_call(vm->worker, method, QUERY_USEC, on_answer, pending, err, NULL);
+	if (r < 0)
+		g_free(pending);
+	return r;
+}
+
+int machine_get_counters(struct machine *vm, machine_done_fn fn, void *data, struct err *err)
+{
+	int r = machine_check_state(vm, HAS_GUEST, "read counters of", err);
+
+	return r < 0 ? r : ask_worker(vm, "GetCounters", fn, data, err);
+}
+
+int machine_query(struct machine *vm, machine_done_fn fn, void *data, struct err *err)
+{
+	return ask_worker(vm, "Query", fn, data, err);
+}
