@@ -181,6 +181,24 @@ static void on_resources_added(void *data, sd_bus_message *reply, const struct e
 		fail_worker(start, err, "handing over resources");
 }
 
+/*
+ * A network without an address gets a locally administered one that depends on
+ * the machine and the network's id only, so it stays the same from start to start.
+ */
+static void fill_in_mac(struct net_config *net, const char *uuid)
+{
+	g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
+	guint8 digest[32];
+	gsize len = sizeof(digest);
+
+	g_checksum_update(sum, (const guchar *)uuid, -1);
+	g_checksum_update(sum, (const guchar *)net->id, -1);
+	g_checksum_get_digest(sum, digest, &len);
+	memcpy(net->mac.bytes, digest, sizeof(net->mac.bytes));
+	net->mac.bytes[0] = (uint8_t)((net->mac.bytes[0] & 0xfc) | 0x02); /* local, unicast */
+	net->has_mac = true;
+}
+
 /* The worker's SMBIOS needs the UUID, also when the definition leaves it to us. */
 static GVariant *worker_config(const struct machine *vm, struct err *err)
 {
@@ -190,6 +208,9 @@ static GVariant *worker_config(const struct machine *vm, struct err *err)
 		return NULL;
 	if (!config->platform.uuid)
 		config->platform.uuid = g_strdup(vm->def.uuid);
+	for (size_t i = 0; i < config->n_nets; i++)
+		if (!config->nets[i].has_mac)
+			fill_in_mac(&config->nets[i], vm->def.uuid);
 	vm_config_strip_resources(config);
 	return g_variant_ref_sink(vm_config_serialise(config));
 }

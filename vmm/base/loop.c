@@ -94,8 +94,8 @@ void loop_remove(struct loop *loop, struct loop_source *source)
 	epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
 }
 
-int loop_start(struct loop *loop, const char *name,
-	       int (*enter)(enum thread_role role, struct err *err), struct err *err)
+int loop_init(struct loop *loop, const char *name,
+	      int (*enter)(enum thread_role role, struct err *err), struct err *err)
 {
 	int r;
 
@@ -123,9 +123,7 @@ int loop_start(struct loop *loop, const char *name,
 		.role = THREAD_ROLE_IO, .enter = enter, .run = loop_run, .data = loop
 	};
 	snprintf(loop->thread.name, sizeof(loop->thread.name), "%s", name);
-	r = thread_start(&loop->thread, err);
-	if (r < 0)
-		goto fail_wake;
+	loop->initialised = true;
 	return 0;
 
 fail_wake:
@@ -135,10 +133,34 @@ fail_epoll:
 	return r;
 }
 
+int loop_spawn(struct loop *loop, struct err *err)
+{
+	return thread_spawn(&loop->thread, err);
+}
+
+int loop_settle(struct loop *loop, struct err *err)
+{
+	return thread_settle(&loop->thread, err);
+}
+
+int loop_start(struct loop *loop, const char *name,
+	       int (*enter)(enum thread_role role, struct err *err), struct err *err)
+{
+	int r = loop_init(loop, name, enter, err);
+
+	if (r < 0)
+		return r;
+	r = thread_start(&loop->thread, err);
+	if (r < 0)
+		loop_stop(loop);
+	return r;
+}
+
 void loop_stop(struct loop *loop)
 {
-	if (!loop->thread.started)
+	if (!loop->initialised)
 		return;
+	loop->initialised = false;
 	pthread_mutex_lock(&loop->lock);
 	loop->stop = true;
 	pthread_cond_broadcast(&loop->done);
@@ -153,7 +175,7 @@ void loop_stop(struct loop *loop)
 
 void loop_call(struct loop *loop, void (*fn)(void *data), void *data)
 {
-	if (pthread_equal(pthread_self(), loop->thread.handle)) {
+	if (!loop->thread.started || pthread_equal(pthread_self(), loop->thread.handle)) {
 		fn(data);
 		return;
 	}

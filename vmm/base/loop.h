@@ -38,12 +38,21 @@ struct loop {
 	pthread_cond_t done;
 	void (*call)(void *data);
 	void *call_data;
-	bool call_pending, parked, stop;
+	bool call_pending, parked, stop, initialised;
 };
 
 /* Control thread. enter: see struct thread. */
 int loop_start(struct loop *loop, const char *name,
 	       int (*enter)(enum thread_role role, struct err *err), struct err *err);
+/*
+ * The same in three steps: until spawn there is no thread, and loop_call() just
+ * runs; spawn does not wait for the thread, settle does (struct thread).
+ */
+int loop_init(struct loop *loop, const char *name,
+	      int (*enter)(enum thread_role role, struct err *err), struct err *err);
+int loop_spawn(struct loop *loop, struct err *err);
+int loop_settle(struct loop *loop, struct err *err);
+/* Does nothing for a loop that is all zeroes. */
 void loop_stop(struct loop *loop);
 /* Runs fn on the loop's thread and waits; also while parked. On the loop's own thread: just runs. */
 void loop_call(struct loop *loop, void (*fn)(void *data), void *data);

@@ -14,6 +14,7 @@
 #include "vmm/base/cleanup.h"
 
 struct err;
+struct thread_entry;
 
 enum thread_role {
 	THREAD_ROLE_NONE, /* not ours: a test's main */
@@ -29,15 +30,23 @@ struct thread {
 	pthread_t handle;
 	char name[16]; /* also the kernel's comm and the log context */
 	enum thread_role role;
-	/* Runs first in the new thread (seccomp); a failure is thread_start's. Optional. */
+	/* Runs first in the new thread (seccomp); a failure is thread_settle's. Optional. */
 	int (*enter)(enum thread_role role, struct err *err);
 	void (*run)(void *data);
 	void *data;
 	bool started;
+	struct thread_entry *entry; /* until settled */
 };
 
-/* Blocks all signals but the vCPU kick in the new thread. 0 or -errno. */
+/* Spawns and settles. Blocks all signals but the vCPU kick in the new thread. 0 or -errno. */
 int thread_start(struct thread *t, struct err *err);
+/*
+ * In two steps, for who has better things to do than to wait for another
+ * processor: spawn returns before the thread has entered.  settle waits for
+ * that; when enter failed the thread is gone, and started is false.
+ */
+int thread_spawn(struct thread *t, struct err *err);
+int thread_settle(struct thread *t, struct err *err);
 void thread_join(struct thread *t);
 
 /* main() is the control thread of a worker, and says so. */

@@ -36,7 +36,7 @@ static const struct config_field net_fields[] = {
 	  CONFIG_AT(struct net_config, mac),
 	  .present = offsetof(struct net_config, has_mac),
 	  .arg = "MAC",
-	  .doc = "address of the guest's end; without it a random local one" },
+	  .doc = "address of the guest's end; without it a local one made from the machine's UUID" },
 	{ .key = "mtu",
 	  .kind = CONFIG_UINT,
 	  .flags = CONFIG_OPTIONAL,

@@ -173,29 +173,39 @@ void pci_segment_deinit(struct pci_segment *seg)
 	seg->mmio = NULL;
 }
 
-/* The lowest BAR that overlaps [at, at+size), or NULL: BARs are the record of what is taken. */
-static const struct pci_bar *find_overlap(struct pci_segment *seg, uint64_t at, uint64_t size)
+static const struct pci_bar *bar_that_overlaps(const struct pci_device *pci, uint64_t at,
+					       uint64_t size)
 {
-	for (unsigned int s = 0; s < PCI_SLOTS; s++) {
-		struct pci_device *pci = seg->slots[s];
-
-		for (unsigned int b = 0; pci && b < PCI_BARS; b++)
-			if (pci->bars[b].addr &&
-			    ranges_overlap(at, size, pci->bars[b].addr, pci->bars[b].size))
-				return &pci->bars[b];
-	}
+	for (unsigned int b = 0; pci && b < PCI_BARS; b++)
+		if (pci->bars[b].addr &&
+		    ranges_overlap(at, size, pci->bars[b].addr, pci->bars[b].size))
+			return &pci->bars[b];
 	return NULL;
 }
 
+/*
+ * A BAR that overlaps [at, at+size), or NULL: BARs are the record of what is
+ * taken.  incoming has no slot yet, but may have some of its BARs.
+ */
+static const struct pci_bar *find_overlap(struct pci_segment *seg, const struct pci_device *incoming,
+					  uint64_t at, uint64_t size)
+{
+	const struct pci_bar *taken = bar_that_overlaps(incoming, at, size);
+
+	for (unsigned int s = 0; !taken && s < PCI_SLOTS; s++)
+		taken = bar_that_overlaps(seg->slots[s], at, size);
+	return taken;
+}
+
 /* First fit; 0 = no room. */
-static uint64_t find_room(struct pci_segment *seg, const struct pci_window *w, uint64_t size,
-			  uint64_t align)
+static uint64_t find_room(struct pci_segment *seg, const struct pci_device *incoming,
+			  const struct pci_window *w, uint64_t size, uint64_t align)
 {
 	uint64_t at = align_up(w->start, align);
 	const struct pci_bar *taken;
 
 	while (range_fits(at - w->start, size, w->size)) {
-		taken = find_overlap(seg, at, size);
+		taken = find_overlap(seg, incoming, at, size);
 		if (!taken)
 			return at;
 		at = align_up(taken->addr + taken->size, align);
@@ -214,9 +224,9 @@ static int place_bars(struct pci_segment *seg, struct pci_device *pci, struct er
 		if (!b->size)
 			continue;
 		/* Below 4 GiB as long as there is room: any firmware can reach it there. */
-		at = find_room(seg, &seg->mmio32, b->size, b->align);
+		at = find_room(seg, pci, &seg->mmio32, b->size, b->align);
 		if (!at && b->is_64)
-			at = find_room(seg, &seg->mmio64, b->size, b->align);
+			at = find_room(seg, pci, &seg->mmio64, b->size, b->align);
 		if (!at)
 			return err_set(err, ENOSPC, "no room for BAR %u of %lu bytes", i, b->size);
 		r = bus_add(seg->mmio, b->region, at, b->size, err);

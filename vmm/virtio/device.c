@@ -153,8 +153,8 @@ static int watch_queues(struct virtio_device *dev)
 		struct virtio_queue *q = &dev->queues[i];
 		struct watch w = { .q = q };
 
-		if (!q->loop)
-			continue;
+		if (!q->loop || q->kick_source.armed)
+			continue; /* not in use, or resumed without a pause */
 		q->kick_source = (struct loop_source){
 			.fd = q->kick_fd, .events = EPOLLIN, .fn = on_kick, .data = q
 		};
@@ -247,9 +247,12 @@ void virtio_device_reset(struct virtio_device *dev)
 		stop_loops(dev);
 		dev->active = false;
 	}
+	/* Another vCPU may be at the registers. */
+	pthread_mutex_lock(&dev->lock);
 	for (uint16_t i = 0; i < dev->n_queues; i++)
 		virtio_queue_reset(&dev->queues[i]);
 	dev->features = 0;
+	pthread_mutex_unlock(&dev->lock);
 	/* release: what the reset did, before a new activation sees the device whole */
 	atomic_store_explicit(&dev->broken, false, memory_order_release);
 }

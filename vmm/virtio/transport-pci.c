@@ -64,9 +64,14 @@ static int activate_call(void *data)
 {
 	struct virtio_pci *vp = data;
 	struct err err = { 0 };
+	bool wanted;
 	int r;
 
-	if (vp->dev->active)
+	/* Another vCPU's reset may have come first, with the device as yet not set up again. */
+	pthread_mutex_lock(&vp->dev->lock);
+	wanted = vp->st.status & VIRTIO_STATUS_DRIVER_OK;
+	pthread_mutex_unlock(&vp->dev->lock);
+	if (vp->dev->active || !wanted)
 		return 0;
 	r = virtio_device_activate(vp->dev, &err);
 	if (r < 0) {

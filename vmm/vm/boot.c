@@ -66,7 +66,9 @@ static int set_vcpus(struct vm *vm, const struct x86_boot_entry *entry, struct e
 		struct hv_vcpu *hv = vm->vcpus.vcpus[i].hv;
 
 		x86_boot_state(st, entry, i == 0, x86_apic_id(cpus, i), x2apic);
-		hv->ops->forget(hv);
+		/* A vCPU that never ran has nothing to forget, and asking takes a while. */
+		if (vm->boots > 0)
+			hv->ops->forget(hv);
 		r = hv->ops->state_set(hv, st, err);
 		if (r < 0)
 			return r;

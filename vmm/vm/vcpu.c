@@ -153,13 +153,26 @@ int vcpu_set_start(struct vcpu_set *set, int (*enter)(enum thread_role role, str
 			.role = THREAD_ROLE_VCPU, .enter = enter, .run = vcpu_run, .data = vcpu
 		};
 		snprintf(vcpu->thread.name, sizeof(vcpu->thread.name), "vcpu%u", i);
-		r = thread_start(&vcpu->thread, err);
+		r = thread_spawn(&vcpu->thread, err);
 		if (r < 0)
 			return r; /* those started are ended by vcpu_set_deinit */
 		set_affinity(vcpu, affinity, n_affinity);
 	}
-	vcpu_set_park(set);
 	return 0;
+}
+
+int vcpu_set_settle(struct vcpu_set *set, struct err *err)
+{
+	int r = 0;
+
+	/* All of them, also behind one that failed: who parks must know which are there. */
+	for (uint32_t i = 0; i < set->n; i++) {
+		int one = thread_settle(&set->vcpus[i].thread, r < 0 ? NULL : err);
+
+		if (r == 0)
+			r = one;
+	}
+	return r;
 }
 
 static bool all_parked(struct vcpu_set *set)
@@ -217,6 +230,7 @@ void vcpu_set_deinit(struct vcpu_set *set)
 {
 	if (!set->vcpus)
 		return;
+	vcpu_set_settle(set, NULL);
 	vcpu_set_park(set);
 	pthread_mutex_lock(&set->lock);
 	set->stop = true;

@@ -47,11 +47,15 @@ struct vcpu_set {
 	void *data;
 };
 
-/* Control thread. The vCPUs' hypervisor objects exist; threads start held. */
+/*
+ * Control thread. The vCPUs' hypervisor objects exist; threads start held, and
+ * start does not wait for them: settle does, before the first release.
+ */
 int vcpu_set_init(struct vcpu_set *set, uint32_t n, struct bus *pio, struct bus *mmio,
 		  struct mailbox *mailbox, struct err *err);
 int vcpu_set_start(struct vcpu_set *set, int (*enter)(enum thread_role role, struct err *err),
 		   const struct cpu_affinity *affinity, size_t n_affinity, struct err *err);
+int vcpu_set_settle(struct vcpu_set *set, struct err *err);
 /* Parks all, and returns when none is inside the hypervisor or a device. */
 void vcpu_set_park(struct vcpu_set *set);
 void vcpu_set_release(struct vcpu_set *set);

@@ -340,7 +340,7 @@ static int build(struct vm *vm, struct err *err)
 	r = create_memory(vm, err);
 	if (r < 0)
 		return r;
-	r = loop_start(&vm->shared_loop, "io-shared", sandbox_enter, err);
+	r = loop_init(&vm->shared_loop, "io-shared", sandbox_enter, err);
 	if (r < 0)
 		return r;
 	r = irq_table_init(&vm->irqs, vm->hv, LAYOUT_IOAPIC_PINS, err);
@@ -358,8 +358,19 @@ static int build(struct vm *vm, struct err *err)
 	r = create_vcpus(vm, err);
 	if (r < 0)
 		return r;
+	/* Threads come up while the payload is loaded: settle_threads() waits for them. */
+	r = loop_spawn(&vm->shared_loop, err);
+	if (r < 0)
+		return r;
 	return vcpu_set_start(&vm->vcpus, sandbox_enter, vm->config->cpus.affinity,
 			      vm->config->cpus.n_affinity, err);
+}
+
+static int settle_threads(struct vm *vm, struct err *err)
+{
+	int r = loop_settle(&vm->shared_loop, err);
+
+	return r < 0 ? r : vcpu_set_settle(&vm->vcpus, err);
 }
 
 int vm_new(struct vm_config *config, struct resources *resources, const struct vm_listener *listener,
@@ -398,6 +409,7 @@ void vm_free(struct vm *vm)
 {
 	if (!vm)
 		return;
+	loop_settle(&vm->shared_loop, NULL); /* or nobody might answer its calls */
 	/* A vCPU that waits in the mailbox must come out of it before it can end. */
 	mailbox_close(&vm->mailbox);
 	vcpu_set_deinit(&vm->vcpus);
@@ -427,6 +439,8 @@ int vm_boot(struct vm *vm, bool paused, struct err *err)
 	if (vm->state != VM_STATE_CREATED)
 		return wrong_state(vm, "boot", err);
 	r = vm_load(vm, err);
+	if (r >= 0)
+		r = settle_threads(vm, err);
 	if (r < 0)
 		return r;
 	vm->boots = 1;
