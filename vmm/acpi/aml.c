@@ -293,12 +293,6 @@ void aml_open_if(struct aml *a)
 	open_pkg(a);
 }
 
-void aml_open_else(struct aml *a)
-{
-	put_byte(a, OP_ELSE);
-	open_pkg(a);
-}
-
 void aml_region(struct aml *a, const char *path, enum aml_space space, uint64_t start, uint64_t len)
 {
 	put_byte(a, EXT_OP_PREFIX);

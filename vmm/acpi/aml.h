@@ -80,7 +80,6 @@ void aml_open_device(struct aml *a, const char *path);
 void aml_open_method(struct aml *a, const char *path, unsigned int n_args, bool serialized);
 void aml_open_package(struct aml *a, uint8_t n_elements);
 void aml_open_if(struct aml *a); /* the condition follows */
-void aml_open_else(struct aml *a);
 void aml_close(struct aml *a);
 
 void aml_region(struct aml *a, const char *path, enum aml_space space, uint64_t start,

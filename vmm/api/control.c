@@ -2,6 +2,7 @@
 #include "vmm/api/control.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -20,6 +21,9 @@
 
 #define START_USEC              (90 * 1000000UL) /* what the unit allows anyway */
 #define PREFAULT_BYTES_PER_USEC 128              /* one slow thread of a host under load */
+
+#define FLUSH_TRIES   10
+#define FLUSH_STEP_MS 100
 
 struct control {
 	sd_event *event;
@@ -45,10 +49,27 @@ static void emit(struct control *c, sd_bus_message *m)
 		log_warning("cannot send a signal to the daemon: %s", strerror(-r));
 }
 
+/* What is queued for the daemon, as far as it takes it: one that hangs does not keep us here. */
+static void flush_bus(struct control *c)
+{
+	struct pollfd pfd = { .events = POLLOUT };
+	uint64_t queued = 0;
+
+	if (!c->bus)
+		return;
+	pfd.fd = sd_bus_get_fd(c->bus);
+	for (unsigned int i = 0; i < FLUSH_TRIES; i++) {
+		if (sd_bus_get_n_queued_write(c->bus, &queued) < 0 || queued == 0)
+			return;
+		if (poll(&pfd, 1, FLUSH_STEP_MS) < 0 || sd_bus_process(c->bus, NULL) < 0)
+			return;
+	}
+	log_warning("the daemon does not read: its last %lu messages are lost", queued);
+}
+
 static void end_process(struct control *c, int status)
 {
-	if (c->bus)
-		sd_bus_flush(c->bus);
+	flush_bus(c);
 	sd_notify(0, "STOPPING=1");
 	sd_event_exit(c->event, status);
 }
@@ -625,8 +646,7 @@ void control_free(struct control *c)
 	vm_free(c->vm);
 	c->vm = NULL;
 	resources_deinit(&c->resources);
-	if (c->bus)
-		sd_bus_flush(c->bus);
+	flush_bus(c);
 	disconnect(c);
 	sd_event_source_disable_unref(c->listen_source);
 	close(c->listen_fd);

@@ -57,7 +57,7 @@ static const struct config_field net_fields[] = {
 	  .kind = CONFIG_UINT,
 	  CONFIG_AT(struct net_config, queue_size),
 	  .def = 256,
-	  .min = 2,
+	  .min = 4,
 	  .max = 1024,
 	  .arg = "COUNT",
 	  .doc = "descriptors in a queue, a power of two" },

@@ -12,7 +12,8 @@
 #include "vmm/base/log.h"
 #include "vmm/base/math.h"
 
-#define CHUNK 4096U
+#define CHUNK           4096U
+#define CHUNKS_PER_TURN 16
 
 static bool has_client(const struct chardev *c)
 {
@@ -61,7 +62,12 @@ static void send_output(struct chardev *c)
 	size_t n;
 	ssize_t sent;
 
-	while ((n = peek_output(c, buf, sizeof(buf))) > 0) {
+	/* A bounded share: the thread serves other consoles and devices too. */
+	for (unsigned int i = 0; (n = peek_output(c, buf, sizeof(buf))) > 0; i++) {
+		if (i == CHUNKS_PER_TURN) {
+			set_wanted(c, EPOLLOUT, true);
+			return;
+		}
 		sent = send(c->client.fd, buf, n, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (sent < 0 && errno == EINTR)
 			continue;

@@ -125,9 +125,3 @@ static inline bool virtio_device_is_broken(const struct virtio_device *dev)
 }
 /* Any thread: dev->config was changed under dev->lock; bumps the generation and interrupts. */
 void virtio_device_config_changed(struct virtio_device *dev);
-
-/* The I/O thread of a queue, valid between activate and reset. */
-static inline struct loop *virtio_queue_loop(const struct virtio_queue *q)
-{
-	return q->loop;
-}

@@ -318,7 +318,7 @@ static void registers_read(struct virtio_pci *vp, uint32_t off, void *data, uint
 		common_pack(vp, common);
 		pthread_mutex_unlock(&dev->lock);
 		memcpy(data, common + off, len);
-	} else if (off == VIRTIO_PCI_ISR) {
+	} else if (off == VIRTIO_PCI_ISR_STATUS) {
 		*(uint8_t *)data = atomic_exchange_explicit(&vp->isr, 0, memory_order_acq_rel);
 	} else if (off >= VIRTIO_PCI_DEVICE &&
 		   range_fits(off - VIRTIO_PCI_DEVICE, len, dev->config_size)) {
@@ -502,7 +502,7 @@ static uint8_t add_capability(struct virtio_pci *vp, uint8_t type, uint32_t off,
 static void add_capabilities(struct virtio_pci *vp)
 {
 	add_capability(vp, VIRTIO_PCI_CAP_COMMON_CFG, VIRTIO_PCI_COMMON, COMMON_SIZE);
-	add_capability(vp, VIRTIO_PCI_CAP_ISR_CFG, VIRTIO_PCI_ISR, 1);
+	add_capability(vp, VIRTIO_PCI_CAP_ISR_CFG, VIRTIO_PCI_ISR_STATUS, 1);
 	if (vp->dev->config_size)
 		add_capability(vp, VIRTIO_PCI_CAP_DEVICE_CFG, VIRTIO_PCI_DEVICE,
 			       vp->dev->config_size);

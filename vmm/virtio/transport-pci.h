@@ -25,7 +25,7 @@ struct mailbox;
 #define VIRTIO_PCI_BAR_SIZE  0x80000U /* 512 KiB */
 #define VIRTIO_PCI_BAR_ALIGN 0x800000U /* 8 MiB: what Windows' driver assumes */
 #define VIRTIO_PCI_COMMON    0x0U
-#define VIRTIO_PCI_ISR       0x2000U
+#define VIRTIO_PCI_ISR_STATUS 0x2000U /* not VIRTIO_PCI_ISR: linux/virtio_pci.h has that */
 #define VIRTIO_PCI_DEVICE    0x4000U
 #define VIRTIO_PCI_NOTIFY    0x6000U
 #define VIRTIO_PCI_NOTIFY_MULTIPLIER 4U

@@ -8,6 +8,7 @@
 #include "vmm/arch/x86/layout.h"
 #include "vmm/arch/x86/memory-map.h"
 #include "vmm/base/err.h"
+#include "vmm/base/fd.h"
 #include "vmm/base/math.h"
 #include "vmm/config/vm-config.h"
 #include "vmm/vm/resources.h"
@@ -69,6 +70,12 @@ static int open_chardev(struct chardev *c, const char *name, const struct consol
 		fd = resources_dup(params->resources, config->file, err);
 		if (fd < 0)
 			return err_prefix(err, fd, "console '%s'", name);
+		/* A terminal whose other side does not read must not hold a vCPU up. */
+		r = fd_set_nonblock(fd, true);
+		if (r < 0) {
+			close(fd);
+			return err_errno(err, -r, "console '%s'", name);
+		}
 	}
 	r = chardev_init(c, name, config->mode, fd, params->loop, err);
 	if (r < 0 && fd >= 0)

@@ -16,6 +16,9 @@
 #include "vmm/bus/bus.h"
 #include "vmm/config/vm-config.h"
 
+/* What the configuration accepts as a host CPU's number, plus one. */
+#define HOST_CPUS_MAX 8192
+
 static _Thread_local struct vcpu *current;
 
 void vcpu_stand(void)
@@ -121,23 +124,36 @@ static void vcpu_run(void *data)
 	}
 }
 
-static void set_affinity(const struct vcpu *vcpu, const struct cpu_affinity *affinity, size_t n)
+static int bind_to(const struct vcpu *vcpu, const struct cpu_affinity *affinity, size_t index,
+		   struct err *err)
 {
-	cpu_set_t cpus;
+	cpu_set_t *cpus = CPU_ALLOC(HOST_CPUS_MAX);
+	size_t size = CPU_ALLOC_SIZE(HOST_CPUS_MAX);
 	int r;
 
-	for (size_t i = 0; i < n; i++) {
-		if (affinity[i].vcpu != vcpu->index)
-			continue;
-		CPU_ZERO(&cpus);
-		for (size_t c = 0; c < affinity[i].n_host_cpus; c++)
-			if (affinity[i].host_cpus[c] < CPU_SETSIZE)
-				CPU_SET(affinity[i].host_cpus[c], &cpus);
-		r = pthread_setaffinity_np(vcpu->thread.handle, sizeof(cpus), &cpus);
-		if (r != 0)
-			log_warning("vCPU %u cannot be bound to its host CPUs: %s", vcpu->index,
-				    strerror(r));
-	}
+	if (!cpus)
+		return err_set(err, ENOMEM, "out of memory for a set of CPUs");
+	CPU_ZERO_S(size, cpus);
+	for (size_t c = 0; c < affinity->n_host_cpus; c++)
+		CPU_SET_S(affinity->host_cpus[c], size, cpus);
+	r = pthread_setaffinity_np(vcpu->thread.handle, size, cpus);
+	CPU_FREE(cpus);
+	if (r != 0)
+		return err_errno(err, r,
+				 "/cpus/affinity/%zu: vCPU %u cannot be bound to these host CPUs",
+				 index, vcpu->index);
+	return 0;
+}
+
+static int set_affinity(const struct vcpu *vcpu, const struct cpu_affinity *affinity, size_t n,
+			struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && i < n; i++)
+		if (affinity[i].vcpu == vcpu->index)
+			r = bind_to(vcpu, &affinity[i], i, err);
+	return r;
 }
 
 int vcpu_set_start(struct vcpu_set *set, int (*enter)(enum thread_role role, struct err *err),
@@ -156,7 +172,9 @@ int vcpu_set_start(struct vcpu_set *set, int (*enter)(enum thread_role role, str
 		r = thread_spawn(&vcpu->thread, err);
 		if (r < 0)
 			return r; /* those started are ended by vcpu_set_deinit */
-		set_affinity(vcpu, affinity, n_affinity);
+		r = set_affinity(vcpu, affinity, n_affinity, err);
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }

@@ -28,7 +28,7 @@ struct vcpu {
 	struct hv_vcpu *hv;
 	struct thread thread;
 	bool parked;          /* set->lock */
-	bool stand;           /* own thread: asked for something that ends this run; park next */
+	atomic_bool stand;    /* own thread: asked for something that ends this run; release clears it */
 };
 
 struct vcpu_set {

@@ -198,8 +198,8 @@ static int restart(struct vm *vm, const char *reason, struct err *err)
 		return err_prefix(err, r, "cannot reset the machine");
 	}
 	vm->boots++;
-	if (vm->state == VM_STATE_PAUSED)
-		loop_unpark(&vm->shared_loop);
+	/* Also when vm_resume() got here with the state already changed. */
+	loop_unpark(&vm->shared_loop);
 	platform_resume(&vm->platform);
 	vm_set_state(vm, VM_STATE_RUNNING, reason);
 	vcpu_set_release(&vm->vcpus);

@@ -61,6 +61,23 @@ static void test_start(void)
 	g_assert_false(sigismember(&set, SIGTERM));
 }
 
+/* A creator that has the kick blocked (sd-event's signalfd) must not pass that on to a vCPU. */
+static void test_kick_not_inherited(void)
+{
+	struct seen seen = { .kick_blocked = true };
+	struct thread t = { .name = "vcpu0", .role = THREAD_ROLE_VCPU, .run = look,
+			    .data = &seen };
+	sigset_t kick, old;
+
+	sigemptyset(&kick);
+	sigaddset(&kick, thread_kick_signal());
+	pthread_sigmask(SIG_BLOCK, &kick, &old);
+	g_assert_cmpint(thread_start(&t, NULL), ==, 0);
+	thread_join(&t);
+	g_assert_false(seen.kick_blocked);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
 static void test_enter_fails(void)
 {
 	struct thread t = { .name = "io", .role = THREAD_ROLE_IO, .enter = enter_fails,
@@ -86,6 +103,7 @@ int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/base/thread/start", test_start);
+	g_test_add_func("/base/thread/kick-not-inherited", test_kick_not_inherited);
 	g_test_add_func("/base/thread/enter-fails", test_enter_fails);
 	g_test_add_func("/base/thread/roles", test_roles);
 	return g_test_run();
