@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -181,6 +182,8 @@ int main(int argc, char **argv)
 
 	if (r <= 0)
 		return r < 0 ? WORKER_EXIT_USAGE : WORKER_EXIT_OK;
+	/* Nothing is allocated on a data path, so an arena for each thread would only be memory. */
+	mallopt(M_ARENA_MAX, 1);
 	if (isatty(STDERR_FILENO))
 		log_set_plain();
 	r = run(&options, &err);

@@ -49,6 +49,8 @@
  * PCI:
  *  - pci-enum: walks ECAM and 0xcf8 and compares, sizes all BARs, checks capability lists; prints
  *    `# device SLOT.F VENDOR:DEVICE class C revision R` and each BAR
+ *  - activate: brings every virtio device to DRIVER_OK with all of its queues, prints
+ *    `# active TYPE NTH` and leaves it so: what an idle driver's device costs the host
  *  - bar-move: moves the BAR of a virtio-blk (else rng) device and back, the device works each
  *    time. to=ADDRESS (optional)
  *  - msix-mask: masked vector, PBA, unmask, function mask, change while masked, flips under load,
@@ -90,6 +92,9 @@
  *  - bad-header: blk and net headers: short, missing status, unknown type, overflowing sector.
  *    first=N (0) leaves out the cases before number N
  *  - bad-storm: random rings and, unless registers=0, registers. seed=N (1), count=N (64)
+ *  - bad-race: prints `# racing`; then one processor cycles the devices, one moves BARs and masks,
+ *    the others (from the fourth: again in that order) flood. Two processors at least. seed=N (1),
+ *    ms=N (1000)
  */
 #include <stddef.h>
 
@@ -103,6 +108,7 @@ static const struct scenario *const groups[] = {
 	machine_scenarios, time_scenarios,     pci_scenarios,    msix_scenarios,
 	smp_scenarios,     blk_scenarios,      net_scenarios,    stream_scenarios,
 	ring_scenarios,    register_scenarios, header_scenarios, storm_scenarios,
+	race_scenarios,
 };
 
 _Noreturn void guest_main(const struct hvm_start_info *hvm);

@@ -214,8 +214,39 @@ static void run_bar_move(void)
 	      "works with decoding on again");
 }
 
+/* all queues at once, as a driver of the device would */
+static bool activate(struct virtio_device *dev)
+{
+	if (!virtio_reset(dev) || !virtio_negotiate(dev, ~0ULL))
+		return false;
+	for (uint16_t i = 0; i < dev->n_queues; i++) {
+		struct virtqueue vq;
+
+		if (!virtqueue_setup(dev, &vq, i, VIRTQUEUE_SIZE_MAX))
+			return false;
+	}
+	virtio_driver_ok(dev);
+	return true;
+}
+
+static void run_activate(void)
+{
+	static const enum virtio_type types[] = { VIRTIO_BLK, VIRTIO_NET, VIRTIO_RNG,
+						  VIRTIO_CONSOLE };
+
+	for (unsigned int i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		struct virtio_device dev;
+
+		for (unsigned int nth = 0; virtio_find(types[i], nth, &dev); nth++) {
+			check(activate(&dev), "device %u of type %u starts", nth, types[i]);
+			info("active %u %u", types[i], nth);
+		}
+	}
+}
+
 const struct scenario pci_scenarios[] = {
 	{ "pci-enum", run_pci_enum },
+	{ "activate", run_activate },
 	{ "bar-move", run_bar_move },
 	{ 0 },
 };
