@@ -15,7 +15,7 @@ static void add_value(char *list, size_t size, const char *value)
 	if (used + strlen(value) + 2 > size)
 		snprintf(list, size, "(too many to list)");
 	else
-		snprintf(list + used, size - used, "%s%s", used ? ":" : "", value);
+		snprintf(list + used, size - used, "%s%s", used ? "\n" : "", value);
 }
 
 static int add_resource(const struct resource *res, void *data, struct err *err)
@@ -23,12 +23,30 @@ static int add_resource(const struct resource *res, void *data, struct err *err)
 	struct host_resource_details *details = data;
 
 	(void)err;
+	/* What every guest gets unasked, and nothing to be had of it but random bytes. */
+	if (res->kind == RESOURCE_SOURCE && strcmp(res->value, "/dev/urandom") == 0)
+		return 0;
 	if (res->kind == RESOURCE_TAP)
 		add_value(details->interfaces, sizeof(details->interfaces),
 			  res->value ? res->value : "(new)");
 	else
 		add_value(details->paths, sizeof(details->paths), res->value);
 	return 0;
+}
+
+/* Addresses that the host's ends are given: "192.0.2.1/255.255.255.0". */
+static void add_addresses(const struct vm_config *config, struct host_resource_details *details)
+{
+	char text[128];
+
+	for (size_t i = 0; i < config->n_nets; i++) {
+		const struct net_config *net = &config->nets[i];
+
+		if (!net->ip)
+			continue;
+		snprintf(text, sizeof(text), "%s/%s", net->ip, net->mask ? net->mask : "");
+		add_value(details->addresses, sizeof(details->addresses), text);
+	}
 }
 
 bool host_resource_details(const struct vm_config *config, const char *slice,
@@ -40,6 +58,7 @@ bool host_resource_details(const struct vm_config *config, const char *slice,
 	snprintf(ret->memory, sizeof(ret->memory), "%" PRIu64, config->memory.size);
 	snprintf(ret->vcpus, sizeof(ret->vcpus), "%u", config->cpus.max_vcpus);
 	(void)vm_config_foreach_resource(config, add_resource, ret, NULL);
+	add_addresses(config, ret);
 	ret->list[n++] = "memory";
 	ret->list[n++] = ret->memory;
 	ret->list[n++] = "vcpus";
@@ -51,6 +70,10 @@ bool host_resource_details(const struct vm_config *config, const char *slice,
 	if (ret->interfaces[0]) {
 		ret->list[n++] = "interface";
 		ret->list[n++] = ret->interfaces;
+	}
+	if (ret->addresses[0]) {
+		ret->list[n++] = "address";
+		ret->list[n++] = ret->addresses;
 	}
 	if (slice) {
 		ret->list[n++] = "slice";

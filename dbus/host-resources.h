@@ -14,9 +14,11 @@ struct vm_config;
 
 struct host_resource_details {
 	char memory[24], vcpus[12];
-	const char *list[12]; /* key, value, ..., NULL: polkit_request.extra */
-	char paths[2048];     /* all of them, separated by ':' */
+	const char *list[14]; /* key, value, ..., NULL: polkit_request.extra */
+	/* One a line: no path, name or address holds a control character. */
+	char paths[2048];
 	char interfaces[512];
+	char addresses[512];
 };
 
 /* slice may be NULL. Pointers in ret point into ret and slice. */

@@ -201,13 +201,14 @@ static int on_caller_gone(sd_bus_track *track, void *userdata)
 	struct query *q = userdata;
 
 	(void)track;
+	/* Never 0: sd-bus would call again at once and for ever, before it reads anything else. */
 	if (q->state != QUERY_ASKING)
-		return 0; /* the call is in the queue again and will find this */
+		return 1; /* the call is in the queue again and will find this */
 	(void)sd_bus_call_method_async(q->polkit->bus, NULL, PK_NAME, PK_PATH, PK_INTERFACE,
 				       "CancelCheckAuthorization", NULL, NULL, "s",
 				       q->cancellation_id);
 	query_free(q);
-	return 0;
+	return 1;
 }
 
 /* polkitd did not answer the question; the caller learns which of the reasons it was. */
@@ -215,6 +216,7 @@ static void refuse_unanswered(struct query *q, const sd_bus_error *e)
 {
 	if (sd_bus_error_has_names(e, SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_NAME_HAS_NO_OWNER,
 				   "org.freedesktop.systemd1.NoSuchUnit",
+				   "org.freedesktop.systemd1.UnitMasked",
 				   "org.freedesktop.DBus.Error.Spawn.ServiceNotFound"))
 		err_set(&q->refusal, EACCES,
 			"access denied: polkit is not available, so only root may do this");

@@ -80,7 +80,7 @@ class Reply:
         return re.findall(r"'((?:[^'\\]|\\.)*)'", self.text)
 
 
-def call(path, method, *args, user=None, timeout=120, interactive=False, dest=NAME):
+def call(path, method, *args, user=None, timeout=40, interactive=False, dest=NAME):
     """
     Calls interface.method with arguments in GVariant text form, as root or as `user`. A call that
     cannot be made at all (no service, bad arguments for gdbus itself) is a reply with that error.
@@ -99,7 +99,9 @@ def call(path, method, *args, user=None, timeout=120, interactive=False, dest=NA
     message = r.stderr.strip()
     m = re.search(r"GDBus\.Error:([\w.]+): ?(.*)", message, re.S)
     if m:
-        return Reply(False, m.group(1), m.group(2).strip())
+        # what gdbus adds to every InvalidArgs is not the service's
+        said = re.sub(r"\n\(According to introspection data, .*\)\s*$", "", m.group(2), flags=re.S)
+        return Reply(False, m.group(1), said.strip())
     return Reply(False, "local", message)
 
 

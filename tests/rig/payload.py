@@ -41,7 +41,7 @@ def add_tests(out, job):
     """Puts tests and job below /brume of the tree `out`, and the unit that does the job."""
     out = pathlib.Path(out)
     brume = make_dir(out / "brume")
-    for folder in ("lib", "system", "linux", "data"):
+    for folder in ("lib", "system", "linux", "data", "bench"):
         if (TOP / "tests" / folder).is_dir():
             shutil.copytree(TOP / "tests" / folder, brume / "tests" / folder,
                             ignore=shutil.ignore_patterns("__pycache__"))
@@ -62,13 +62,21 @@ def add_tiny_guest(build, out):
     tiny = build / "tests/kvm/guest/tiny.elf"
     if not tiny.exists():
         raise RigError(f"{tiny} does not exist: run 'ninja -C {build}' first")
-    shutil.copyfile(tiny, make_dir(pathlib.Path(out) / "brume/guest") / "tiny.elf")
+    guest = make_dir(pathlib.Path(out) / "brume/guest")
+    shutil.copyfile(tiny, guest / "tiny.elf")
+    bench = build / "tests/bench/bench-start-bus"
+    if bench.exists():                      # what tests/bench/system-*.py run
+        shutil.copy(bench, guest)
 
 
 def scripts(folder, wanted):
     """The rig's paths of the test files of a folder, or of those named."""
     names = sorted(p.name for p in (TOP / "tests" / folder).glob("test-*.py"))
     if wanted:
+        # benchmarks are no tests: they run only when named
+        bench = [p.name for p in (TOP / "tests/bench").glob(f"{folder}-*.py")]
+        if all(pathlib.Path(w).name in bench for w in wanted):
+            return [f"/brume/tests/bench/{pathlib.Path(w).name}" for w in wanted]
         unknown = [w for w in wanted if pathlib.Path(w).name not in names]
         if unknown:
             raise RigError(f"no such test in tests/{folder}: {', '.join(unknown)}")

@@ -127,7 +127,7 @@ def test_busctl(t):
 def test_create(t):
     polkitrules.install(t, '''
         if (subject.user == "alice" && id == "use-host-resources" && verb == "create" &&
-            vm == "alices" && action.lookup("path") == "/brume/guest/tiny.elf:/dev/urandom" &&
+            vm == "alices" && action.lookup("path") == "/brume/guest/tiny.elf" &&
             action.lookup("memory") == "33554432" && action.lookup("vcpus") == "1")
             return polkit.Result.YES;''')
     t.equal(bus.create("others", tiny.config(), user="alice").error, AUTH, "another name")
@@ -232,6 +232,24 @@ def test_hang_up(t):
         t.equal(bus.vm("hang", "Start", NO, user="alice").error, AUTH)
         t.equal(vm.state, "stopped", "an abandoned call was carried out")
     t.eventually(lambda: service.fds() == before, f"descriptors {before}", 5)
+
+
+@tap.test("callers that leave with their answer do not keep the daemon busy")
+def test_leaving(t):
+    # Its name may be gone from the bus before the daemon has forgotten the question.
+    polkitrules.install(t, '''if (subject.user == "alice") return polkit.Result.YES;''')
+    with tiny.Machine("leaving"):
+        for n in range(60):
+            bus.must(bus.vm("leaving", "SetDescription", f'"{n}"', NO, user="alice", timeout=10))
+        before = cpu_ticks()
+        t.equal(bus.vm_get("leaving", "Description"), "59")
+        t.true(cpu_ticks() - before < 20, "the daemon spins")
+
+
+def cpu_ticks():
+    with open(f"/proc/{service.pid()}/stat") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
 
 
 @tap.test("one caller's questions are limited, others get through")
