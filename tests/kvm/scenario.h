@@ -35,7 +35,9 @@ void prepare_all_devices(struct test_worker *w); /* a disk, a tap with an echo, 
 void prepare_net(struct test_worker *w);
 #define CONFIG_DISK "{'disks': <[{'path': <'/disks/0/path'>}]>}"
 #define CONFIG_NET  "{'net': <[{'tap': <'/net/0/tap'>, 'mac': <'52:54:00:12:34:56'>}]>}"
-#define CONFIG_ALL                                                                       \
-	"{'disks': <[{'path': <'/disks/0/path'>}]>,"                                       \
+/* without the braces, for rows that add to it */
+#define CONFIG_ALL_DEVICES                                                                 \
+	"'disks': <[{'path': <'/disks/0/path'>}]>,"                                        \
 	" 'net': <[{'tap': <'/net/0/tap'>, 'mac': <'52:54:00:12:34:56'>}]>,"               \
-	" 'console': <{'mode': <'Tty'>}>}"
+	" 'console': <{'mode': <'Tty'>}>"
+#define CONFIG_ALL "{" CONFIG_ALL_DEVICES "}"
