@@ -13,13 +13,12 @@
  *   unit failed                    -> crashed, with systemd's Result
  *   nothing there                  -> it ended while nobody looked: stopped
  *
- * A worker that does not answer counts as running; it is asked again when its
- * connection comes back.
+ * A worker that does not answer counts as running; it is asked again until it
+ * does (machine_reconnect_later()).
  */
 #include "daemon/machine.h"
 #include "daemon/manager.h"
 #include "daemon/runtime.h"
-#include "daemon/store.h"
 #include "daemon/worker.h"
 #include "dbus/variant.h"
 #include "vmm/api/protocol.h"
@@ -61,6 +60,8 @@ static void adopted_as(struct machine *vm, enum machine_state state, const char 
 	machine_register(vm);
 	if (vm->stop_to_resume.present && state == MACHINE_STATE_RUNNING)
 		machine_resume_stop(vm);
+	if (vm->terminating)
+		machine_resume_terminate(vm);
 	log_info("VM '%s' is %s, worker %u", vm->def.name, machine_state_to_string(vm->state),
 		 vm->spawn.pid);
 	adoption_answered(manager);
@@ -88,6 +89,7 @@ static void on_query(void *data, sd_bus_message *reply, const struct err *err)
 	if (err || variant_from_message(reply, "a{sv}", &answer, &parse) < 0) {
 		log_warning("VM '%s': its worker does not say what it does: %s", vm->def.name,
 			    err ? err->msg : parse.msg);
+		machine_reconnect_later(vm);
 		adopted_as(vm, MACHINE_STATE_RUNNING, "worker-silent");
 		return;
 	}
@@ -119,6 +121,7 @@ void machine_adopt_started(struct machine *vm, const struct err *err)
 		r = worker_call(vm->worker, "Query", ADOPT_QUERY_USEC, on_query, vm, &cause, NULL);
 	if (r < 0) {
 		log_warning("VM '%s': %s", vm->def.name, cause.msg);
+		machine_reconnect_later(vm);
 		adopted_as(vm, MACHINE_STATE_RUNNING, "worker-silent");
 	}
 }
@@ -192,12 +195,9 @@ static void adopt_one(struct runtime_state *state, void *data)
 	if (r == 0)
 		vm = find_or_make(manager, state, &err);
 	if (!vm) {
-		g_autofree char *path =
-			g_strdup_printf("%s/vm/%s/state", manager->runtime_dir, name);
-
 		/* The worker itself is left alone: never kill what is not understood. */
 		log_error("the worker of VM '%s' cannot be adopted", name);
-		store_set_aside(path, &err);
+		runtime_set_aside(manager->runtime_dir, name, &err);
 		runtime_state_deinit(state);
 		return;
 	}

@@ -135,6 +135,14 @@ void job_set_phase(struct job *job, const char *phase)
 	manager_job_changed(job->manager, job, JOB_PROPERTY_PHASE);
 }
 
+void job_forbid_cancel(struct job *job)
+{
+	if (!job->cancelable)
+		return;
+	job->cancelable = false;
+	manager_job_changed(job->manager, job, JOB_PROPERTY_CANCELABLE);
+}
+
 int job_add_waiter(struct job *job, job_waiter_fn fn, void *data)
 {
 	struct job_waiter *waiter = calloc(1, sizeof(*waiter));

@@ -90,6 +90,8 @@ static inline bool job_is_over(const struct job *job)
 }
 
 void job_set_phase(struct job *job, const char *phase);
+/* From here on it can only be waited for. */
+void job_forbid_cancel(struct job *job);
 int job_add_waiter(struct job *job, job_waiter_fn fn, void *data);
 /* err NULL = done; FAULT_CANCELLED makes it canceled. The caller flushes properties first. */
 void job_finish(struct job *job, const struct err *err);

@@ -5,6 +5,7 @@
 #include "daemon/runtime.h"
 #include "daemon/store.h"
 #include "daemon/worker.h"
+#include "dbus/variant.h"
 #include "vmm/api/protocol.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
@@ -16,7 +17,8 @@
 #include <string.h>
 #include <time.h>
 
-#define EVENTS_PER_SECOND 50 /* of one VM */
+#define EVENTS_PER_SECOND    50 /* of one VM */
+#define RECONNECT_QUERY_USEC (5 * 1000000ULL)
 
 #define TO(state) (1U << MACHINE_STATE_##state)
 
@@ -206,13 +208,15 @@ const struct vm_config *machine_config(const struct machine *vm)
 char **machine_consoles(const struct machine *vm)
 {
 	const struct vm_config *config = machine_config(vm);
-	const char **names = g_new0(const char *, 3);
+	const char **names = g_new0(const char *, 4);
 	unsigned int n = 0;
 
 	if (config->serial.mode == CONSOLE_MODE_TTY)
 		names[n++] = "serial";
 	if (config->console.mode == CONSOLE_MODE_TTY)
 		names[n++] = "console";
+	if (config->debug_console.mode == CONSOLE_MODE_TTY)
+		names[n++] = "debug";
 	return (char **)names;
 }
 
@@ -242,8 +246,7 @@ void machine_set_state(struct machine *vm, enum machine_state state, const char 
 	log_info("VM '%s': %s -> %s (%s)", vm->def.name, states[from].name, states[state].name,
 		 reason);
 	machine_changed(vm, MACHINE_PROPERTY_STATE);
-	manager->observer->vm_state_changed(manager->observer_data, vm, states[from].name,
-					    states[state].name, reason);
+	manager_tell(manager, vm_state_changed, vm, states[from].name, states[state].name, reason);
 }
 
 static void update_restart_required(struct machine *vm)
@@ -387,22 +390,84 @@ static void on_worker_event(void *data, const char *source, const char *name, GV
 
 	if (!event_allowed(vm))
 		return;
-	vm->manager->observer->vm_event(vm->manager->observer_data, vm, source, name, details);
+	manager_tell(vm->manager, vm_event, vm, source, name, details);
+}
+
+/* What it did while nobody listened: signals of that time are lost. */
+static void take_answer(struct machine *vm, GVariant *answer)
+{
+	const char *state = NULL;
+	guint32 boots = 0;
+
+	g_variant_lookup(answer, "state", "&s", &state);
+	g_variant_lookup(answer, "boots", "u", &boots);
+	if (g_strcmp0(state, WORKER_STATE_IDLE) == 0) {
+		/* Adopted while it was silent; its start was cut short. */
+		log_warning("VM '%s': its worker has no guest, killing it", vm->def.name);
+		machine_kill(vm);
+		return;
+	}
+	if (g_strcmp0(state, WORKER_STATE_PAUSED) == 0 && vm->state == MACHINE_STATE_RUNNING)
+		machine_set_state(vm, MACHINE_STATE_PAUSED, "reconnected");
+	else if (g_strcmp0(state, WORKER_STATE_RUNNING) == 0 && vm->state == MACHINE_STATE_PAUSED)
+		machine_set_state(vm, MACHINE_STATE_RUNNING, "reconnected");
+	if (boots > vm->n_boots && vm->n_boots > 0)
+		machine_on_rebooted(vm, WORKER_REASON_GUEST_REBOOT);
+	if (boots > 0)
+		vm->n_boots = boots;
+}
+
+static void on_reconnect_answer(void *data, sd_bus_message *reply, const struct err *err)
+{
+	struct machine *vm = data;
+	g_autoptr(GVariant) answer = NULL;
+	struct err parse = { 0 };
+
+	if (!vm->spawn.active || vm->start || vm->adopting)
+		return;
+	if (!err && variant_from_message(reply, "a{sv}", &answer, &parse) == 0) {
+		take_answer(vm, answer);
+		return;
+	}
+	log_warning("VM '%s': its worker does not say what it does: %s", vm->def.name,
+		    err ? err->msg : parse.msg);
+	machine_reconnect_later(vm);
 }
 
 static int on_reconnect(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	struct machine *vm = userdata;
 	struct err err = { 0 };
+	int r = 0;
 
 	(void)source;
 	(void)usec;
 	vm->reconnect = sd_event_source_disable_unref(vm->reconnect);
-	if (!vm->spawn.active || vm->worker)
+	if (!vm->spawn.active)
 		return 0;
-	if (machine_connect(vm, &err) < 0)
+	if (!vm->worker)
+		r = machine_connect(vm, &err);
+	if (r == 0)
+		r = worker_call(vm->worker, "Query", RECONNECT_QUERY_USEC, on_reconnect_answer, vm,
+				&err, NULL);
+	if (r < 0) {
 		log_warning("VM '%s': %s", vm->def.name, err.msg);
+		machine_reconnect_later(vm);
+	}
 	return 0;
+}
+
+void machine_reconnect_later(struct machine *vm)
+{
+	int r;
+
+	if (!vm->spawn.active || vm->reconnect)
+		return;
+	r = sd_event_add_time_relative(vm->manager->event, &vm->reconnect, CLOCK_MONOTONIC,
+				       vm->manager->reconnect_usec, 0, on_reconnect, vm);
+	if (r < 0)
+		log_error("VM '%s': cannot set a timer to connect again: %s", vm->def.name,
+			  strerror(-r));
 }
 
 static void on_worker_lost(void *data)
@@ -411,13 +476,10 @@ static void on_worker_lost(void *data)
 	struct worker *worker = TAKE_PTR(vm->worker);
 
 	worker_free(worker);
-	if (vm->start)
-		machine_start_lost(vm);
-	if (!vm->spawn.active || vm->reconnect)
+	if (vm->start && machine_start_lost(vm))
 		return;
 	/* Dead, and the end of the process is about to be seen; or somebody else has connected. */
-	sd_event_add_time_relative(vm->manager->event, &vm->reconnect, CLOCK_MONOTONIC,
-				   vm->manager->reconnect_usec, 0, on_reconnect, vm);
+	machine_reconnect_later(vm);
 }
 
 static const struct worker_handlers worker_handlers = {
@@ -451,7 +513,8 @@ static int save_definition(struct machine *vm, const struct definition *def, str
 	return 0;
 }
 
-static void save_runtime_later(struct machine *vm)
+/* A running VM's state file holds its definition too; an old one there is not worth a failure. */
+static void refresh_runtime(struct machine *vm)
 {
 	struct err err = { 0 };
 
@@ -481,7 +544,7 @@ int machine_set_config(struct machine *vm, const char *config, struct err *err)
 	vm->def.config = g_steal_pointer(&normalised);
 	vm_config_free(vm->next);
 	vm->next = TAKE_PTR(parsed);
-	save_runtime_later(vm);
+	refresh_runtime(vm);
 	if (!vm->boot)
 		machine_changed(vm, MACHINE_PROPERTY_CONFIG);
 	update_restart_required(vm);
@@ -504,7 +567,7 @@ int machine_set_autostart(struct machine *vm, bool enable, struct err *err)
 	if (r < 0)
 		return r;
 	vm->def.autostart = enable;
-	save_runtime_later(vm);
+	refresh_runtime(vm);
 	machine_changed(vm, MACHINE_PROPERTY_AUTOSTART);
 	return 0;
 }
@@ -520,7 +583,7 @@ int machine_set_description(struct machine *vm, const char *description, struct 
 		return r;
 	g_free(vm->def.description);
 	vm->def.description = g_strdup(description);
-	save_runtime_later(vm);
+	refresh_runtime(vm);
 	machine_changed(vm, MACHINE_PROPERTY_DESCRIPTION);
 	return 0;
 }

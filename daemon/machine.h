@@ -124,6 +124,8 @@ void machine_changed(struct machine *vm, uint32_t properties);
 void machine_set_boot(struct machine *vm, struct vm_config *boot, char *boot_config);
 int machine_save_runtime(struct machine *vm, struct err *err);
 int machine_connect(struct machine *vm, struct err *err);
+/* Connects again where that is needed and asks the worker what it does, until it says so. */
+void machine_reconnect_later(struct machine *vm);
 void machine_register(struct machine *vm);
 /* New exclusive job. */
 int machine_begin_job(struct machine *vm, enum job_kind kind, uid_t owner, struct err *err);
@@ -143,7 +145,8 @@ int machine_check_start(const struct machine *vm, struct err *err);
 int machine_start(struct machine *vm, uid_t owner, bool paused, struct err *err);
 void machine_start_abort(struct machine *vm, const struct err *err);
 void machine_start_exited(struct machine *vm, const struct spawn_exit *how);
-void machine_start_lost(struct machine *vm);
+/* The connection is gone; false: the guest runs already and the start does not mind. */
+bool machine_start_lost(struct machine *vm);
 void machine_start_unit_ready(struct machine *vm, const struct err *err);
 void start_free(struct start *start);
 
@@ -161,6 +164,8 @@ int machine_reboot(struct machine *vm, uid_t owner, const struct stop_options *o
 /* For the state file, and from it: what a former daemon had begun goes on under its number. */
 void machine_describe_stop(const struct machine *vm, struct runtime_stop *ret);
 void machine_resume_stop(struct machine *vm);
+/* Goes on with what a former daemon had begun: it may have died before it said Quit. */
+void machine_resume_terminate(struct machine *vm);
 /* Ends the worker at once; fn is called when it is gone. */
 int machine_check_terminate(const struct machine *vm, struct err *err);
 int machine_terminate(struct machine *vm, machine_done_fn fn, void *data, struct err *err);

@@ -19,73 +19,18 @@
 #define BUTTON_INTERVAL_USEC (5 * 1000000ULL)
 #define QUIT_GRACE_USEC      (2 * 1000000ULL)
 #define RECONNECT_USEC       (1 * 1000000ULL)
+#define LOST_GRACE_USEC      (5 * 1000000ULL)
+#define AUTOSTART_AT_ONCE    8
 #define JOBS_PER_USER_MAX    64 /* running ones, so that nobody fills the table */
 
-/* Until somebody observes, nobody is told; adoption runs before the bus name is ours. */
-static void ignore_vm(void *data, struct machine *vm)
-{
-	(void)data;
-	(void)vm;
-}
+static void autostart_some(struct manager *manager);
 
-static void ignore_vm_change(void *data, struct machine *vm, uint32_t properties)
+static int on_autostart_next(sd_event_source *source, void *userdata)
 {
-	(void)data;
-	(void)vm;
-	(void)properties;
-}
-
-static void ignore_vm_state(void *data, struct machine *vm, const char *from, const char *to,
-			    const char *reason)
-{
-	(void)data;
-	(void)vm;
-	(void)from;
-	(void)to;
-	(void)reason;
-}
-
-static void ignore_vm_event(void *data, struct machine *vm, const char *source, const char *name,
-			    GVariant *details)
-{
-	(void)data;
-	(void)vm;
 	(void)source;
-	(void)name;
-	(void)details;
+	autostart_some(userdata);
+	return 0;
 }
-
-static void ignore_job(void *data, struct job *job)
-{
-	(void)data;
-	(void)job;
-}
-
-static void ignore_job_change(void *data, struct job *job, uint32_t properties)
-{
-	(void)data;
-	(void)job;
-	(void)properties;
-}
-
-static void ignore_change(void *data, uint32_t properties)
-{
-	(void)data;
-	(void)properties;
-}
-
-static const struct manager_observer no_observer = {
-	.vm_added = ignore_vm,
-	.vm_removed = ignore_vm,
-	.vm_changed = ignore_vm_change,
-	.vm_state_changed = ignore_vm_state,
-	.vm_event = ignore_vm_event,
-	.job_added = ignore_job,
-	.job_changed = ignore_job_change,
-	.job_ended = ignore_job,
-	.job_removed = ignore_job,
-	.manager_changed = ignore_change,
-};
 
 static int on_flush(sd_event_source *source, void *userdata)
 {
@@ -119,7 +64,6 @@ int manager_new(sd_event *event, const struct manager_options *options, struct s
 	manager->kvm_device = g_strdup(options->kvm_device);
 	manager->default_slice = g_strdup(options->default_slice);
 	manager->spawner = spawner;
-	manager->observer = &no_observer;
 	manager->machines =
 		g_hash_table_new_full(g_str_hash, g_str_equal, NULL, table_free_machine);
 	manager->uuids = g_hash_table_new(g_str_hash, g_str_equal);
@@ -129,8 +73,14 @@ int manager_new(sd_event *event, const struct manager_options *options, struct s
 	manager->button_interval_usec = BUTTON_INTERVAL_USEC;
 	manager->quit_grace_usec = QUIT_GRACE_USEC;
 	manager->reconnect_usec = RECONNECT_USEC;
+	manager->lost_grace_usec = LOST_GRACE_USEC;
 	host_probe(&manager->host, manager->kvm_device);
-	r = sd_event_add_defer(event, &manager->flush, on_flush, manager);
+	g_queue_init(&manager->autostart);
+	r = sd_event_add_defer(event, &manager->autostart_next, on_autostart_next, manager);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(manager->autostart_next, SD_EVENT_OFF);
+	if (r >= 0)
+		r = sd_event_add_defer(event, &manager->flush, on_flush, manager);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(manager->flush, SD_EVENT_OFF);
 	/* After everything that this turn of the loop has to say. */
@@ -156,11 +106,13 @@ void manager_free(struct manager *manager)
 {
 	if (!manager)
 		return;
-	manager->observer = &no_observer;
+	manager->observer = NULL;
+	g_queue_clear_full(&manager->autostart, g_free);
 	g_hash_table_destroy(manager->jobs);
 	g_hash_table_destroy(manager->uuids);
 	g_hash_table_destroy(manager->machines);
 	sd_event_source_disable_unref(manager->flush);
+	sd_event_source_disable_unref(manager->autostart_next);
 	manager->spawner->ops->free(manager->spawner);
 	sd_event_unref(manager->event);
 	g_free(manager->state_dir);
@@ -173,7 +125,7 @@ void manager_free(struct manager *manager)
 void manager_set_observer(struct manager *manager, const struct manager_observer *observer,
 			  void *data)
 {
-	manager->observer = observer ? observer : &no_observer;
+	manager->observer = observer;
 	manager->observer_data = data;
 }
 
@@ -191,7 +143,7 @@ static void load_definition(struct definition *def, void *data)
 		g_autofree char *path =
 			g_strdup_printf("%s/%s.json", manager->state_dir, def->name);
 
-		store_set_aside(path, &err);
+		store_set_aside(path, path, &err);
 		definition_deinit(def);
 		return;
 	}
@@ -201,6 +153,39 @@ static void load_definition(struct definition *def, void *data)
 int manager_load(struct manager *manager, struct err *err)
 {
 	return store_load(manager->state_dir, load_definition, manager, err);
+}
+
+/* One is up, or has failed (which the log says): the next one's turn comes, but not from here. */
+static void on_autostarted(void *data, const struct job *job, const struct err *err)
+{
+	struct manager *manager = data;
+
+	(void)job;
+	(void)err;
+	manager->n_autostarting--;
+	if (!g_queue_is_empty(&manager->autostart))
+		sd_event_source_set_enabled(manager->autostart_next, SD_EVENT_ONESHOT);
+}
+
+/*
+ * A few at a time, so that each gets the host's disks and processors while it
+ * needs them most.  The jobs are the service's own: no limit of a user counts.
+ */
+static void autostart_some(struct manager *manager)
+{
+	while (manager->n_autostarting < AUTOSTART_AT_ONCE &&
+	       !g_queue_is_empty(&manager->autostart)) {
+		g_autofree char *name = g_queue_pop_head(&manager->autostart);
+		struct machine *vm = manager_find(manager, name);
+		struct err err = { 0 };
+
+		if (!vm || machine_is_active(vm))
+			continue;
+		if (machine_start(vm, 0, false, &err) < 0)
+			log_error("VM '%s' is not started automatically: %s", name, err.msg);
+		else if (vm->job && job_add_waiter(vm->job, on_autostarted, manager) == 0)
+			manager->n_autostarting++;
+	}
 }
 
 void manager_autostart(struct manager *manager)
@@ -221,13 +206,10 @@ void manager_autostart(struct manager *manager)
 	while (g_hash_table_iter_next(&iter, NULL, &value)) {
 		struct machine *vm = value;
 
-		if (!vm->def.autostart || machine_is_active(vm))
-			continue;
-		err_clear(&err);
-		if (machine_start(vm, vm->def.owner, false, &err) < 0)
-			log_error("VM '%s' is not started automatically: %s", vm->def.name,
-				  err.msg);
+		if (vm->def.autostart)
+			g_queue_push_tail(&manager->autostart, g_strdup(vm->def.name));
 	}
+	autostart_some(manager);
 }
 
 struct machine *manager_find(struct manager *manager, const char *name)
@@ -281,7 +263,7 @@ void manager_add(struct manager *manager, struct machine *vm)
 {
 	g_hash_table_insert(manager->machines, vm->def.name, vm);
 	g_hash_table_insert(manager->uuids, vm->def.uuid, vm);
-	manager->observer->vm_added(manager->observer_data, vm);
+	manager_tell(manager, vm_added, vm);
 	manager->changed |= MANAGER_PROPERTY_N_VMS;
 	sd_event_source_set_enabled(manager->flush, SD_EVENT_ONESHOT);
 }
@@ -313,7 +295,7 @@ int manager_create(struct manager *manager, struct definition *def, struct machi
 void manager_remove(struct manager *manager, struct machine *vm)
 {
 	manager_flush(manager);
-	manager->observer->vm_removed(manager->observer_data, vm);
+	manager_tell(manager, vm_removed, vm);
 	list_remove(&vm->dirty);
 	g_hash_table_remove(manager->uuids, vm->def.uuid);
 	g_hash_table_remove(manager->machines, vm->def.name);
@@ -337,13 +319,13 @@ void manager_flush(struct manager *manager)
 
 		list_remove(&vm->dirty);
 		vm->changed = 0;
-		manager->observer->vm_changed(manager->observer_data, vm, changed);
+		manager_tell(manager, vm_changed, vm, changed);
 	}
 	if (manager->changed) {
 		uint32_t changed = manager->changed;
 
 		manager->changed = 0;
-		manager->observer->manager_changed(manager->observer_data, changed);
+		manager_tell(manager, manager_changed, changed);
 	}
 }
 
@@ -387,24 +369,24 @@ int manager_add_job(struct manager *manager, struct job *job, struct err *err)
 	while (manager->last_job_id == 0 || manager_find_job(manager, manager->last_job_id));
 	job->id = manager->last_job_id;
 	g_hash_table_insert(manager->jobs, GUINT_TO_POINTER(job->id), job);
-	manager->observer->job_added(manager->observer_data, job);
+	manager_tell(manager, job_added, job);
 	return 0;
 }
 
 void manager_remove_job(struct manager *manager, struct job *job)
 {
-	manager->observer->job_removed(manager->observer_data, job);
+	manager_tell(manager, job_removed, job);
 	g_hash_table_remove(manager->jobs, GUINT_TO_POINTER(job->id));
 }
 
 void manager_job_changed(struct manager *manager, struct job *job, uint32_t properties)
 {
-	manager->observer->job_changed(manager->observer_data, job, properties);
+	manager_tell(manager, job_changed, job, properties);
 }
 
 void manager_job_ended(struct manager *manager, struct job *job)
 {
-	manager->observer->job_ended(manager->observer_data, job);
+	manager_tell(manager, job_ended, job);
 }
 
 char *manager_describe(struct manager *manager)

@@ -32,7 +32,7 @@ enum manager_property {
 	MANAGER_PROPERTY_N_RUNNING = 1 << 2,
 };
 
-/* What the outside is told. All of it is set. */
+/* What the outside is told: all of it, as soon as there is an observer. */
 struct manager_observer {
 	void (*vm_added)(void *data, struct machine *vm);
 	void (*vm_removed)(void *data, struct machine *vm); /* still complete */
@@ -48,6 +48,12 @@ struct manager_observer {
 	void (*manager_changed)(void *data, uint32_t properties);
 };
 
+#define manager_tell(manager, event, ...)                                                          \
+	do {                                                                                       \
+		if ((manager)->observer)                                                           \
+			(manager)->observer->event((manager)->observer_data, __VA_ARGS__);         \
+	} while (0)
+
 struct manager_options {
 	bool user; /* scope of the service */
 	const char *state_dir, *runtime_dir;
@@ -61,7 +67,7 @@ struct manager {
 	char *state_dir, *runtime_dir, *kvm_device, *default_slice;
 	struct spawner *spawner; /* owned */
 	struct host host;
-	const struct manager_observer *observer;
+	const struct manager_observer *observer; /* NULL until the service is there */
 	void *observer_data;
 	GHashTable *machines; /* name -> struct machine, owned */
 	GHashTable *uuids;    /* uuid -> struct machine */
@@ -73,6 +79,11 @@ struct manager {
 	unsigned int n_running;
 	/* In microseconds; tests make them short. */
 	uint64_t job_retention_usec, button_interval_usec, quit_grace_usec, reconnect_usec;
+	uint64_t lost_grace_usec; /* for a starting worker without a connection */
+	/* Names of machines still to be started with the host, and how many are at it. */
+	GQueue autostart;
+	unsigned int n_autostarting;
+	sd_event_source *autostart_next;
 	/* Adoption: how many answers are still to come. */
 	unsigned int n_adopting;
 	void (*adopted)(void *data);

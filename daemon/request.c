@@ -101,6 +101,7 @@ int machine_request(struct machine *vm, enum machine_request request, machine_do
 int machine_check_console(const struct machine *vm, const char *console, struct err *err)
 {
 	g_autofree char **names = machine_consoles(vm);
+	g_autofree char *all = NULL;
 	int r;
 
 	r = machine_check_state(vm, HAS_GUEST, "open a console of", err);
@@ -109,15 +110,15 @@ int machine_check_console(const struct machine *vm, const char *console, struct 
 	if (!names[0])
 		return err_fault(
 			err, FAULT_NO_SUCH_CONSOLE, ENXIO,
-			"VM '%s' has no console to open: set the mode of serial or console "
-			"to 'Tty'",
+			"VM '%s' has no console to open: set the mode of serial, console or "
+			"debug_console to 'Tty'",
 			vm->def.name);
 	if (console[0] == '\0' || g_strv_contains((const char *const *)names, console))
 		return 0;
+	all = g_strjoinv("' and '", names);
 	return err_fault(err, FAULT_NO_SUCH_CONSOLE, ENXIO,
-			 "VM '%s' has no console '%s' to open, only '%s'%s%s%s", vm->def.name,
-			 console, names[0], names[1] ? " and '" : "", names[1] ? names[1] : "",
-			 names[1] ? "'" : "");
+			 "VM '%s' has no console '%s' to open, only '%s'", vm->def.name, console,
+			 all);
 }
 
 int machine_open_console(struct machine *vm, const char *console, bool force, bool read_only,

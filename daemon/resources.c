@@ -8,11 +8,14 @@
 #include "vmm/config/vm-config.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <glib.h>
+#include <pwd.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 struct open_run {
 	const struct vm_config *config;
@@ -126,8 +129,130 @@ static int open_flags(const struct resource *res)
 	return flags;
 }
 
-static int open_failed(const struct resource *res, int code, struct err *err)
+/* Our own user gains nothing by a link: what it leads to is open to us and to them alike. */
+static bool follows_links(uid_t owner)
 {
+	return owner == 0 || owner == geteuid();
+}
+
+/*
+ * Opens a path of which no component is a symbolic link: -ELOOP otherwise.  Step
+ * by step instead of openat2(2), which system call filters older than it refuse.
+ */
+static int open_without_links(const char *path, int flags, mode_t mode)
+{
+	_cleanup_close_ int dir = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	g_auto(GStrv) parts = g_strsplit(path, "/", -1);
+	struct stat st;
+	size_t last = 0;
+	int fd;
+
+	for (size_t i = 0; parts[i]; i++)
+		if (*parts[i])
+			last = i;
+	for (size_t i = 0; i < last; i++) {
+		if (!*parts[i])
+			continue;
+		fd = openat(dir, parts[i], O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0)
+			return -errno;
+		close(dir);
+		dir = fd;
+		if (fstat(dir, &st) < 0)
+			return -errno;
+		if (S_ISLNK(st.st_mode))
+			return -ELOOP;
+	}
+	fd = openat(dir, parts[last], flags | O_NOFOLLOW, mode); /* ELOOP for a link */
+	return fd < 0 ? -errno : fd;
+}
+
+static int open_for(uid_t owner, const char *path, int flags, mode_t mode)
+{
+	int fd;
+
+	if (!follows_links(owner))
+		return open_without_links(path, flags, mode);
+	fd = open(path, flags, mode);
+	return fd < 0 ? -errno : fd;
+}
+
+static int refuse_link(const struct resource *res, uid_t owner, struct err *err)
+{
+	char buf[1024], number[16];
+	struct passwd pw, *found = NULL;
+
+	snprintf(number, sizeof(number), "%u", owner);
+	/* This is the helper thread: the name service may take its time. */
+	(void)getpwuid_r(owner, &pw, buf, sizeof(buf), &found);
+	return err_fault(err, FAULT_HOST_RESOURCE, ELOOP,
+			 "'%s' goes through a symbolic link, which is not followed for a machine "
+			 "owned by user '%s'; give the real path",
+			 res->value, found ? pw.pw_name : number);
+}
+
+static int add_created(struct created_files *created, const char *path, const struct stat *st)
+{
+	struct created_file *items;
+	char *copy = strdup(path);
+
+	items = copy ? realloc(created->items, (created->n + 1) * sizeof(*items)) : NULL;
+	if (!items) {
+		free(copy);
+		return -ENOMEM;
+	}
+	created->items = items;
+	items[created->n++] = (struct created_file){ copy, st->st_dev, st->st_ino };
+	return 0;
+}
+
+static void remove_created(const struct created_file *file, uid_t owner)
+{
+	g_autofree char *dir = g_path_get_dirname(file->path);
+	g_autofree char *base = g_path_get_basename(file->path);
+	_cleanup_close_ int fd = open_for(owner, dir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+	struct stat st;
+
+	if (fd < 0 || fstatat(fd, base, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	if (S_ISREG(st.st_mode) && st.st_size == 0 && st.st_dev == file->dev &&
+	    st.st_ino == file->ino)
+		unlinkat(fd, base, 0);
+}
+
+void created_files_remove(const struct created_files *created)
+{
+	for (size_t i = 0; i < created->n; i++)
+		remove_created(&created->items[i], created->owner);
+}
+
+void created_files_deinit(struct created_files *created)
+{
+	for (size_t i = 0; i < created->n; i++)
+		free(created->items[i].path);
+	free(created->items);
+	*created = (struct created_files){ 0 };
+}
+
+/* Tells whether the file is new, so that a start that fails can take it away again. */
+static int open_resource(uid_t owner, const struct resource *res, bool *ret_created)
+{
+	int flags = open_flags(res), fd;
+
+	*ret_created = false;
+	if (flags & O_CREAT) {
+		fd = open_for(owner, res->value, flags | O_EXCL, 0600);
+		*ret_created = fd >= 0;
+		if (fd != -EEXIST)
+			return fd;
+	}
+	return open_for(owner, res->value, flags, 0600);
+}
+
+static int open_failed(const struct resource *res, uid_t owner, int code, struct err *err)
+{
+	if (code == ELOOP && !follows_links(owner))
+		return refuse_link(res, owner, err);
 	if (code == EISDIR)
 		return err_fault(err, FAULT_HOST_RESOURCE, code, "'%s' is a directory, must be %s",
 				 res->value, kind_rules[res->kind].wanted);
@@ -147,14 +272,18 @@ static int open_path(struct open_run *run, const struct resource *res, int *ret,
 {
 	const struct kind_rule *rule = &kind_rules[res->kind];
 	_cleanup_close_ int fd = -EBADF;
+	uid_t owner = run->set->created.owner;
+	bool created;
 	struct stat st;
 	int r;
 
-	fd = open(res->value, open_flags(res), 0600);
+	fd = open_resource(owner, res, &created);
 	if (fd < 0)
-		return open_failed(res, errno, err);
+		return open_failed(res, owner, -fd, err);
 	if (fstat(fd, &st) < 0)
 		return err_errno(err, errno, "cannot read the type of '%s'", res->value);
+	if (created && add_created(&run->set->created, res->value, &st) < 0)
+		return err_errno(err, ENOMEM, "cannot keep the name '%s'", res->value);
 	if (!(S_ISREG(st.st_mode) && rule->regular) && !(S_ISBLK(st.st_mode) && rule->block) &&
 	    !(S_ISCHR(st.st_mode) && rule->character))
 		return err_fault(err, FAULT_HOST_RESOURCE, S_ISDIR(st.st_mode) ? EISDIR : EINVAL,
@@ -260,13 +389,14 @@ void resource_set_deinit(struct resource_set *set)
 		free(set->taps[i]);
 	free(set->fds);
 	free(set->taps);
+	created_files_deinit(&set->created);
 	*set = (struct resource_set){ 0 };
 }
 
-int resources_open(const struct vm_config *config, const char *kvm_device, struct resource_set *ret,
-		   struct err *err)
+int resources_open(const struct vm_config *config, const char *kvm_device, uid_t owner,
+		   struct resource_set *ret, struct err *err)
 {
-	_cleanup_(resource_set_deinit) struct resource_set set = { 0 };
+	_cleanup_(resource_set_deinit) struct resource_set set = { .created.owner = owner };
 	struct open_run run = { config, &set };
 	int r;
 
@@ -274,8 +404,10 @@ int resources_open(const struct vm_config *config, const char *kvm_device, struc
 	if (r < 0)
 		return r;
 	r = vm_config_foreach_resource(config, open_one, &run, err);
-	if (r < 0)
+	if (r < 0) {
+		created_files_remove(&set.created);
 		return r;
+	}
 	*ret = set;
 	set = (struct resource_set){ 0 };
 	return 0;

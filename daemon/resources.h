@@ -8,6 +8,11 @@
  * for a readonly one) that travels with the descriptor: it holds as long as the
  * worker lives and is gone when the worker is, with no help from the daemon.
  *
+ * What a path means is settled when it is opened, not when it was authorised.
+ * For a machine of another user than the daemon's own, symbolic links are not
+ * followed: its owner could turn the permission for a file into one for any
+ * file by putting a link in its place.
+ *
  * An open can hang (NFS, FUSE, a failing device), so this runs on a helper
  * thread (task.h) and touches nothing but its arguments.
  */
@@ -15,6 +20,7 @@
 
 #include "vmm/base/cleanup.h"
 #include <stddef.h>
+#include <sys/types.h>
 
 struct err;
 struct vm_config;
@@ -24,14 +30,35 @@ struct resource_fd {
 	int fd;
 };
 
+/* An output file that was not there before. */
+struct created_file {
+	char *path;
+	dev_t dev;
+	ino_t ino;
+};
+
+struct created_files {
+	struct created_file *items;
+	size_t n;
+	uid_t owner; /* of the VM */
+};
+
 struct resource_set {
 	struct resource_fd *fds;
 	size_t n_fds;
 	char **taps; /* names of the host's interfaces, n_taps of them */
 	size_t n_taps;
+	struct created_files created;
 };
 
-/* kvm_device: "/dev/kvm".  On failure everything opened so far is closed again. */
-int resources_open(const struct vm_config *config, const char *kvm_device, struct resource_set *ret,
-		   struct err *err);
+/*
+ * kvm_device: "/dev/kvm".  owner: whose VM it is.  On failure everything opened
+ * so far is closed again, and what was created for it is gone.
+ */
+int resources_open(const struct vm_config *config, const char *kvm_device, uid_t owner,
+		   struct resource_set *ret, struct err *err);
 void resource_set_deinit(struct resource_set *set);
+
+/* Removes those that are still there and empty: of a start that failed.  May block. */
+void created_files_remove(const struct created_files *created);
+void created_files_deinit(struct created_files *created);

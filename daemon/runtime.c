@@ -93,12 +93,33 @@ static int bind_control(const char *path, struct err *err)
 	return TAKE_FD(fd);
 }
 
+/* Somebody listens: a worker, or systemd for one that has just ended. */
+static bool control_is_in_use(const char *path)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	_cleanup_close_ int fd = -EBADF;
+
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return false;
+	strcpy(addr.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return true;
+	return connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0 || errno == EAGAIN;
+}
+
 int runtime_create(const char *runtime_dir, const char *name, struct err *err)
 {
 	g_autofree char *dir = vm_dir(runtime_dir, name);
 	g_autofree char *control = runtime_control_path(runtime_dir, name);
 	int fd;
 
+	if (control_is_in_use(control))
+		return err_fault(err, FAULT_WORKER_FAILED, EEXIST,
+				 "VM '%s' has a worker already that nothing is known about (its "
+				 "state file was damaged): end it first, on a host with systemd by "
+				 "'systemctl stop brume-vm-%s.service'",
+				 name, name);
 	runtime_remove(runtime_dir, name);
 	if (mkdir(dir, 0700) < 0)
 		return err_errno(err, errno, "cannot make '%s'", dir);
@@ -120,6 +141,28 @@ void runtime_remove(const char *runtime_dir, const char *name)
 	unlink(temporary);
 	if (rmdir(dir) < 0 && errno != ENOENT)
 		log_warning("cannot remove '%s': %s", dir, g_strerror(errno));
+}
+
+/* A directory without a state file: of a start that got no further, or of a damaged file. */
+static void remove_stateless(const char *runtime_dir, const char *name)
+{
+	g_autofree char *control = runtime_control_path(runtime_dir, name);
+
+	if (control_is_in_use(control))
+		log_warning("a worker of VM '%s' runs but nothing is known about it: it is left "
+			    "alone",
+			    name);
+	else
+		runtime_remove(runtime_dir, name);
+}
+
+void runtime_set_aside(const char *runtime_dir, const char *name, const struct err *reason)
+{
+	g_autofree char *path = g_strdup_printf("%s/vm/%s/state", runtime_dir, name);
+	g_autofree char *aside = g_strdup_printf("%s/%s.state", runtime_dir, name);
+
+	store_set_aside(path, aside, reason);
+	remove_stateless(runtime_dir, name);
 }
 
 static void save_stop(const struct runtime_stop *stop, GVariantBuilder *dict)
@@ -251,8 +294,7 @@ int runtime_load(const char *runtime_dir, void (*fn)(struct runtime_state *state
 			continue;
 		path = g_strdup_printf("%s/%s/state", vms, entry->d_name);
 		if (access(path, F_OK) < 0) {
-			/* A start that got no further than making its directory. */
-			runtime_remove(runtime_dir, entry->d_name);
+			remove_stateless(runtime_dir, entry->d_name);
 			continue;
 		}
 		if (load_one(path, &state, &reason) == 0 &&
@@ -260,7 +302,7 @@ int runtime_load(const char *runtime_dir, void (*fn)(struct runtime_state *state
 			err_set(&reason, EBADMSG, "it describes VM '%s'", state.def.name);
 		if (reason.code) {
 			runtime_state_deinit(&state);
-			store_set_aside(path, &reason);
+			runtime_set_aside(runtime_dir, entry->d_name, &reason);
 		} else {
 			fn(&state, data);
 		}

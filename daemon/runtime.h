@@ -7,7 +7,11 @@
  *             with, and how to recognise its process or unit
  *
  * The directory exists exactly while a VM has, or is getting, a worker.  It is
- * mode 0700 in a file system that a reboot empties.  Main loop.
+ * mode 0700 in a file system that a reboot empties.  A state file that cannot
+ * be understood is kept as <runtime>/<name>.state.damaged; the worker it was
+ * about, and the socket that leads to it, are left alone while it lives.
+ *
+ * Main loop.
  */
 #pragma once
 
@@ -41,9 +45,14 @@ void runtime_state_deinit(struct runtime_state *state);
 
 int runtime_init(const char *runtime_dir, struct err *err);
 char *runtime_control_path(const char *runtime_dir, const char *name);
-/* Makes the directory and the socket in it; returns the listening descriptor. */
+/*
+ * Makes the directory and the socket in it; returns the listening descriptor.
+ * -EEXIST when a worker that we know nothing of listens there.
+ */
 int runtime_create(const char *runtime_dir, const char *name, struct err *err);
 void runtime_remove(const char *runtime_dir, const char *name);
+/* Keeps a state file that is of no use, out of the way of the next start. */
+void runtime_set_aside(const char *runtime_dir, const char *name, const struct err *reason);
 
 int runtime_save(const char *runtime_dir, const struct runtime_state *state, struct err *err);
 /* Calls fn for each readable state file; damaged ones are set aside. */

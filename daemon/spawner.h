@@ -42,9 +42,8 @@ struct spawn_params {
 	const char *name, *uuid;
 	int control_fd;    /* listening; standard input of the worker */
 	const char *slice; /* NULL = default */
-	uint32_t vcpus;
-	uint64_t memory; /* guest RAM in bytes */
-	bool core_dump;
+	uint64_t tasks;    /* how many threads it may have */
+	uint64_t memory;   /* guest RAM in bytes */
 };
 
 /* Embedded in its VM; the spawner fills it in. */

@@ -26,9 +26,11 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* For unit, resources and Hello; the worker's own Start has its own limit. */
 #define PREPARE_USEC (90 * 1000000ULL)
+#define TASKS_EXTRA  64
 /* Longer than what systemd takes to kill something unkillable. */
 #define HELLO_USEC PREPARE_USEC
 
@@ -37,16 +39,18 @@ struct start {
 	bool paused;
 	struct task *task; /* opening resources */
 	struct resource_set resources;
+	struct created_files created; /* by this start */
 	bool opened, greeted, unit_up, booted;
-	bool failing;
+	bool failing, has_runtime; /* the runtime directory is ours */
 	struct err err;
-	sd_event_source *timeout, *finish;
+	sd_event_source *timeout, *finish, *lost;
 };
 
 /* What the helper thread works on; shared with nobody. */
 struct open_job {
 	struct vm_config *config;
 	char *kvm_device;
+	uid_t owner;
 	struct resource_set set;
 };
 
@@ -56,9 +60,61 @@ void start_free(struct start *start)
 		return;
 	task_abandon(start->task);
 	resource_set_deinit(&start->resources);
+	created_files_deinit(&start->created);
 	sd_event_source_disable_unref(start->timeout);
 	sd_event_source_disable_unref(start->finish);
+	sd_event_source_disable_unref(start->lost);
 	g_free(start);
+}
+
+static int remove_created_work(void *data, struct err *err)
+{
+	(void)err;
+	created_files_remove(data);
+	return 0;
+}
+
+static void remove_created_done(void *data, int r, const struct err *err, void *owner)
+{
+	(void)data;
+	(void)r;
+	(void)err;
+	(void)owner;
+}
+
+static void remove_created_free(void *data)
+{
+	created_files_deinit(data);
+	g_free(data);
+}
+
+static const struct task_ops remove_created_ops = {
+	.work = remove_created_work,
+	.done = remove_created_done,
+	.free_data = remove_created_free,
+};
+
+/* The worker is gone: empty output files of a start that failed are nobody's. */
+static void remove_created(struct start *start)
+{
+	struct created_files *created;
+	struct task *task = NULL;
+	struct err err = { 0 };
+
+	if (start->created.n == 0)
+		return;
+	created = g_new(struct created_files, 1);
+	*created = start->created;
+	start->created = (struct created_files){ 0 };
+	if (task_start(start->vm->manager->event, &remove_created_ops, created, NULL, &task, &err) <
+	    0) {
+		log_warning("VM '%s': empty output files are left: %s", start->vm->def.name,
+			    err.msg);
+		remove_created_free(created);
+		return;
+	}
+	/* Nobody waits for it. */
+	task_abandon(task);
 }
 
 /* The start is over, nothing of it is left but its result. */
@@ -67,13 +123,15 @@ static void start_finish(struct machine *vm)
 	struct start *start = TAKE_PTR(vm->start);
 	struct manager *manager = vm->manager;
 	struct worker *worker = TAKE_PTR(vm->worker);
-	bool cancelled = start->err.fault == FAULT_CANCELLED;
+	bool cancelled = start->err.fault == FAULT_CANCELLED, ours = start->has_runtime;
 	struct err err = start->err;
 
 	worker_free(worker);
+	remove_created(start);
 	start_free(start);
 	vm->reconnect = sd_event_source_disable_unref(vm->reconnect);
-	runtime_remove(manager->runtime_dir, vm->def.name);
+	if (ours)
+		runtime_remove(manager->runtime_dir, vm->def.name);
 	g_clear_pointer(&vm->taps, g_strfreev);
 	machine_set_boot(vm, NULL, NULL);
 	machine_changed(vm, MACHINE_PROPERTY_PROCESS);
@@ -102,12 +160,13 @@ static void start_fail(struct start *start, const struct err *cause)
 	start->failing = true;
 	start->err = *cause;
 	if (vm->job) {
-		vm->job->cancelable = false;
+		job_forbid_cancel(vm->job);
 		job_set_phase(vm->job, "undoing");
 	}
 	task_abandon(TAKE_PTR(start->task));
 	resource_set_deinit(&start->resources);
 	start->timeout = sd_event_source_disable_unref(start->timeout);
+	start->lost = sd_event_source_disable_unref(start->lost);
 	if (vm->spawn.active) {
 		if (vm->spawn.spawner->ops->kill(&vm->spawn, SIGKILL, &err) == 0)
 			return; /* machine_start_exited() goes on */
@@ -119,13 +178,42 @@ static void start_fail(struct start *start, const struct err *cause)
 		start_finish(vm);
 }
 
+static int on_lost_timeout(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct start *start = userdata;
+	struct err err = { 0 };
+
+	(void)source;
+	(void)usec;
+	err_fault(&err, FAULT_WORKER_FAILED, ECONNRESET,
+		  "the worker of VM '%s' closed its control channel while starting, but lives on",
+		  start->vm->def.name);
+	start_fail(start, &err);
+	return 0;
+}
+
+/* The process has ended, or will: then its exit tells more than a broken connection. */
+static void await_exit(struct start *start)
+{
+	struct manager *manager = start->vm->manager;
+	int r;
+
+	if (start->lost || start->failing)
+		return;
+	r = sd_event_add_time_relative(manager->event, &start->lost, CLOCK_MONOTONIC,
+				       manager->lost_grace_usec, 0, on_lost_timeout, start);
+	if (r < 0)
+		on_lost_timeout(NULL, 0, start);
+}
+
 static void fail_worker(struct start *start, const struct err *cause, const char *doing)
 {
 	struct err err = *cause;
 
-	/* The process has ended, or will: then its exit tells more than a broken connection. */
-	if (err.code == ECONNRESET && start->vm->spawn.active)
+	if (err.code == ECONNRESET && start->vm->spawn.active) {
+		await_exit(start);
 		return;
+	}
 	err_prefix(&err, -1, "VM '%s': %s", start->vm->def.name, doing);
 	start_fail(start, &err);
 }
@@ -222,7 +310,8 @@ static void start_boot(struct start *start)
 	struct err err = { 0 };
 	int r = -EINVAL;
 
-	if (!start->opened || !start->greeted || start->failing)
+	/* Without a connection the end of the worker is awaited already. */
+	if (!start->opened || !start->greeted || start->failing || !vm->worker)
 		return;
 	job_set_phase(vm->job, "booting");
 	config = worker_config(vm, &err);
@@ -271,13 +360,15 @@ static int open_job_work(void *data, struct err *err)
 {
 	struct open_job *job = data;
 
-	return resources_open(job->config, job->kvm_device, &job->set, err);
+	return resources_open(job->config, job->kvm_device, job->owner, &job->set, err);
 }
 
 static void open_job_free(void *data)
 {
 	struct open_job *job = data;
 
+	/* Only an abandoned task has any left. */
+	created_files_remove(&job->set.created);
 	resource_set_deinit(&job->set);
 	vm_config_free(job->config);
 	g_free(job->kvm_device);
@@ -312,6 +403,8 @@ static void open_job_done(void *data, int r, const struct err *err, void *owner)
 	}
 	start->resources = job->set;
 	job->set = (struct resource_set){ 0 };
+	start->created = start->resources.created;
+	start->resources.created = (struct created_files){ 0 };
 	start->opened = true;
 	vm->taps = dup_taps(&start->resources);
 	if (vm->taps && machine_save_runtime(vm, &save) < 0)
@@ -332,12 +425,33 @@ static int start_open(struct start *start, struct err *err)
 	int r;
 
 	job->kvm_device = g_strdup(vm->manager->kvm_device);
+	job->owner = vm->def.owner;
 	r = machine_parse_config(vm->boot_config, &job->config, NULL, err);
 	if (r == 0)
 		r = task_start(vm->manager->event, &open_job_ops, job, start, &start->task, err);
 	if (r < 0)
 		open_job_free(job);
 	return r;
+}
+
+/*
+ * Threads of a worker: one a vCPU, one a disk queue, one a pair of network
+ * queues, some for everything else.  io_uring adds workers of its own to each
+ * ring when requests cannot go on without waiting; the kernel keeps those for
+ * regular files at four a CPU of the host or, when fewer, the ring's depth.
+ */
+static uint64_t count_tasks(const struct vm_config *config)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	uint64_t tasks = TASKS_EXTRA + config->cpus.max_vcpus, workers;
+
+	for (size_t i = 0; i < config->n_disks; i++) {
+		workers = MIN((uint64_t)config->disks[i].queue_size, 4 * (uint64_t)MAX(cpus, 1));
+		tasks += config->disks[i].num_queues * (1 + workers);
+	}
+	for (size_t i = 0; i < config->n_nets; i++)
+		tasks += config->nets[i].num_queues / 2;
+	return tasks;
 }
 
 static int start_spawn(struct start *start, struct err *err)
@@ -349,7 +463,7 @@ static int start_spawn(struct start *start, struct err *err)
 		.name = vm->def.name,
 		.uuid = vm->def.uuid,
 		.slice = vm->def.slice ? vm->def.slice : manager->default_slice,
-		.vcpus = vm->boot->cpus.max_vcpus,
+		.tasks = count_tasks(vm->boot),
 		.memory = vm->boot->memory.size,
 	};
 	int r;
@@ -357,6 +471,7 @@ static int start_spawn(struct start *start, struct err *err)
 	control = runtime_create(manager->runtime_dir, vm->def.name, err);
 	if (control < 0)
 		return control;
+	start->has_runtime = true;
 	r = machine_save_runtime(vm, err);
 	if (r < 0)
 		return r;
@@ -461,15 +576,22 @@ void machine_start_unit_ready(struct machine *vm, const struct err *err)
 	start_check_done(start);
 }
 
-void machine_start_lost(struct machine *vm)
+bool machine_start_lost(struct machine *vm)
 {
 	struct start *start = vm->start;
 	struct err err = { 0 };
 
-	if (start->failing || vm->spawn.active)
-		return; /* the exit is about to be seen, or the timeout ends it */
+	if (start->failing)
+		return true;
+	if (start->booted)
+		return false;
+	if (vm->spawn.active) {
+		await_exit(start);
+		return true;
+	}
 	err_fault(&err, FAULT_WORKER_FAILED, ECONNRESET, "the worker closed its control channel");
 	start_fail(start, &err);
+	return true;
 }
 
 void machine_start_exited(struct machine *vm, const struct spawn_exit *how)

@@ -85,15 +85,22 @@ static void on_button_answer(void *data, sd_bus_message *reply, const struct err
 		log_debug("VM '%s': power button: %s", vm->def.name, err->msg);
 }
 
+static int check_connection(const struct machine *vm, struct err *err)
+{
+	if (vm->worker)
+		return 0;
+	return err_fault(err, FAULT_WORKER_FAILED, ENOTCONN,
+			 "there is no connection to the worker of VM '%s'", vm->def.name);
+}
+
 static int press_button(struct stop *stop, struct err *err)
 {
 	struct machine *vm = stop->vm;
+	int r = check_connection(vm, err);
 
-	if (!vm->worker)
-		return err_fault(err, FAULT_WORKER_FAILED, ENOTCONN,
-				 "there is no connection to the worker of VM '%s'", vm->def.name);
-	return worker_call(vm->worker, stop->reboot ? "Reboot" : "PowerButton", BUTTON_USEC,
-			   on_button_answer, vm, err, NULL);
+	return r < 0 ? r
+		     : worker_call(vm->worker, stop->reboot ? "Reboot" : "PowerButton", BUTTON_USEC,
+				   on_button_answer, vm, err, NULL);
 }
 
 static int on_button_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -138,12 +145,22 @@ static void on_quit_answer(void *data, sd_bus_message *reply, const struct err *
 		machine_kill(vm);
 }
 
+/* The end has begun: there is no way back, and no reason to ask the guest again. */
+static void commit_stop(struct machine *vm)
+{
+	if (vm->stop)
+		vm->stop->button = sd_event_source_disable_unref(vm->stop->button);
+	if (vm->job)
+		job_forbid_cancel(vm->job);
+}
+
 /* Quit lets the worker close its devices in order; a kill is for one that cannot. */
 static void begin_terminate(struct machine *vm)
 {
 	if (vm->terminating)
 		return;
 	vm->terminating = true;
+	commit_stop(vm);
 	/* If the daemon dies before the worker does, its successor knows why it ended. */
 	save(vm);
 	if (!vm->worker ||
@@ -179,6 +196,7 @@ static int on_stop_timeout(sd_event_source *source, uint64_t usec, void *userdat
 		return 0;
 	}
 	if (stop->force && vm->worker) {
+		commit_stop(vm);
 		job_set_phase(vm->job, "resetting");
 		if (worker_call(vm->worker, "Reset", BUTTON_USEC, on_reset_answer, vm, &err,
 				NULL) == 0)
@@ -232,6 +250,7 @@ static int arm_timers(struct stop *stop, uint64_t timeout_usec)
 static int begin_stop(struct machine *vm, uid_t owner, bool reboot, bool press,
 		      const struct stop_options *options, struct err *err)
 {
+	struct err cause = { 0 };
 	struct stop *stop;
 	int r;
 
@@ -247,7 +266,7 @@ static int begin_stop(struct machine *vm, uid_t owner, bool reboot, bool press,
 	if (r < 0)
 		err_errno(err, -r, "cannot set a timer");
 	if (r >= 0 && press)
-		r = press_button(stop, err);
+		r = check_connection(vm, err);
 	if (r >= 0)
 		r = machine_begin_job(vm, reboot ? JOB_KIND_REBOOT : JOB_KIND_SHUTDOWN, owner, err);
 	if (r < 0) {
@@ -260,6 +279,9 @@ static int begin_stop(struct machine *vm, uid_t owner, bool reboot, bool press,
 	vm->job->cancelable = true;
 	job_set_phase(vm->job, "waiting for the guest");
 	save(vm);
+	/* Only now: a request that is refused must not reach the guest. The timer tries again. */
+	if (press && press_button(stop, &cause) < 0)
+		log_warning("VM '%s': %s", vm->def.name, cause.msg);
 	return 0;
 }
 
@@ -333,6 +355,18 @@ void machine_on_rebooted(struct machine *vm, const char *reason)
 	save(vm);
 	machine_set_state(vm, MACHINE_STATE_RUNNING, reason);
 	machine_end_job(vm, NULL);
+}
+
+void machine_resume_terminate(struct machine *vm)
+{
+	struct stop *stop = vm->stop;
+
+	vm->terminating = false;
+	/* Then it was the shutdown's own doing, which is to end as done. */
+	if (stop && stop->force && !stop->reboot && stop->deadline_usec &&
+	    stop->deadline_usec <= now_usec())
+		stop->forced = true;
+	begin_terminate(vm);
 }
 
 int machine_check_terminate(const struct machine *vm, struct err *err)

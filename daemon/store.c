@@ -147,13 +147,13 @@ int store_remove_state(const char *state_dir, const char *name, struct err *err)
 	return 0;
 }
 
-void store_set_aside(const char *path, const struct err *reason)
+void store_set_aside(const char *path, const char *base, const struct err *reason)
 {
-	g_autofree char *aside = g_strdup_printf("%s.damaged", path);
+	g_autofree char *aside = g_strdup_printf("%s.damaged", base);
 
 	for (unsigned int i = 1; access(aside, F_OK) == 0 && i < 1000; i++) {
 		g_free(aside);
-		aside = g_strdup_printf("%s.damaged-%u", path, i);
+		aside = g_strdup_printf("%s.damaged-%u", base, i);
 	}
 	if (rename(path, aside) < 0)
 		log_error("'%s' is damaged (%s) and cannot be renamed: %s", path, reason->msg,
@@ -205,7 +205,7 @@ int store_load(const char *state_dir, void (*fn)(struct definition *def, void *d
 		path = g_strdup_printf("%s/%s", state_dir, entry->d_name);
 		name = g_strndup(entry->d_name, strlen(entry->d_name) - strlen(SUFFIX));
 		if (load_one(path, name, &def, &reason) < 0)
-			store_set_aside(path, &reason);
+			store_set_aside(path, path, &reason);
 		else
 			fn(&def, data);
 	}

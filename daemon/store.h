@@ -30,5 +30,5 @@ int store_remove_state(const char *state_dir, const char *name, struct err *err)
 /* Calls fn for each good definition, which takes over its contents. */
 int store_load(const char *state_dir, void (*fn)(struct definition *def, void *data), void *data,
 	       struct err *err);
-/* Out of the way under another name, with the reason in the log. */
-void store_set_aside(const char *path, const struct err *reason);
+/* Out of the way as "<base>.damaged" or with a number after it; the reason goes to the log. */
+void store_set_aside(const char *path, const char *base, const struct err *reason);

@@ -228,7 +228,7 @@ static int append_vm(sd_bus_message *m, const char *worker_path, const struct sp
 				  "Slice", "s", params->slice, "ExecStart", "a(sasb)", 1,
 				  worker_path, 1, worker_path, false, "StandardInputFileDescriptor",
 				  "h", params->control_fd, "LimitMEMLOCK", "t", memlock, "TasksMax",
-				  "t", (uint64_t)64 + 4 * (uint64_t)params->vcpus);
+				  "t", params->tasks);
 	return r < 0 ? r : append_log_field(m, params->name);
 }
 

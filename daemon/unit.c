@@ -42,8 +42,7 @@ struct unit {
 	sd_bus_slot *start, *check;
 	bool check_again; /* something happened while a check was under way */
 	sd_event_source *retry;
-	sd_bus_slot *registration;
-	char *machine; /* name asked for */
+	struct machined_registration registration;
 };
 
 /* Of one GetAll: what we look at. */
@@ -97,8 +96,7 @@ static void unit_release(struct spawn *sp)
 	sd_bus_slot_unref(unit->start);
 	sd_bus_slot_unref(unit->check);
 	sd_event_source_disable_unref(unit->retry);
-	sd_bus_slot_unref(unit->registration);
-	free(unit->machine);
+	machined_registration_deinit(&unit->registration);
 	free(unit->path);
 	free(unit->job);
 	free(unit);
@@ -331,6 +329,11 @@ static int on_start_reply(sd_bus_message *reply, void *userdata, sd_bus_error *e
 	}
 	err_fault(&err, FAULT_WORKER_FAILED, ECHILD, "systemd does not start '%s': %s", sp->unit,
 		  e ? e->message : "malformed reply");
+	/* A late answer is no refusal: systemd may have made the unit, or do so yet. */
+	if (!e || sd_bus_error_has_names(e, SD_BUS_ERROR_NO_REPLY, SD_BUS_ERROR_TIMEOUT)) {
+		tell(spawner_of(sp), "StopUnit", "ss", sp->unit, "replace");
+		unit->dead = true; /* then unit_release() drops our reference too */
+	}
 	unit_release(sp);
 	sp->handlers->started(sp->data, &err);
 	return 1;
@@ -404,44 +407,25 @@ static int unit_kill(struct spawn *sp, int signo, struct err *err)
 	return 0;
 }
 
-static int on_registered(sd_bus_message *reply, void *userdata, sd_bus_error *error)
+static void on_registered(void *data, const char *machine_name)
 {
-	struct spawn *sp = userdata;
-	struct unit *unit = sp->impl;
-	const sd_bus_error *e = sd_bus_message_get_error(reply);
+	struct spawn *sp = data;
 
-	(void)error;
-	unit->registration = sd_bus_slot_unref(unit->registration);
-	/* It exists when a former daemon has registered it. */
-	if (!e || sd_bus_error_has_name(e, MACHINED_NAME ".MachineExists")) {
-		sp->handlers->registered(sp->data, unit->machine);
-		return 1;
-	}
-	/* Hosts without machined, and user managers, are none the worse for it. */
-	if (!sd_bus_error_has_names(e, SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_ACCESS_DENIED,
-				    SD_BUS_ERROR_NAME_HAS_NO_OWNER))
-		log_warning("%s: machined does not register it: %s", sp->unit, e->message);
-	return 1;
+	sp->handlers->registered(sp->data, machine_name);
 }
 
 static void unit_register_machine(struct spawn *sp, const char *name, const char *uuid,
 				  char *const *taps)
 {
-	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
 	struct unit_spawner *spawner = spawner_of(sp);
 	struct unit *unit = sp->impl;
-	int r;
 
 	/* The user's machined comes with systemd 259. */
 	if (spawner->user || sp->pid == 0)
 		return;
-	free(unit->machine);
-	unit->machine = strdup(name);
-	r = machined_registration_new(spawner->bus, name, uuid, sp->pid, taps, &m);
-	if (r >= 0 && unit->machine)
-		r = sd_bus_call_async(spawner->bus, &unit->registration, m, on_registered, sp, 0);
-	if (r < 0)
-		log_warning("%s: cannot register it with machined: %s", sp->unit, strerror(-r));
+	unit->registration.registered = on_registered;
+	unit->registration.data = sp;
+	machined_register(&unit->registration, spawner->bus, name, uuid, sp->pid, taps);
 }
 
 static struct spawn *find_by_unit(struct unit_spawner *spawner, const char *name)

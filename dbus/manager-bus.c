@@ -31,6 +31,13 @@ static int reply_vm(sd_bus_message *m, const struct machine *vm)
 	return path ? sd_bus_reply_method_return(m, "o", path) : -ENOMEM;
 }
 
+/* The VM, or else why there is none. */
+static int reply_found(sd_bus_message *m, const struct machine *vm, const struct err *missing,
+		       sd_bus_error *error)
+{
+	return vm ? reply_vm(m, vm) : bus_error_from_err(error, missing);
+}
+
 static int method_get_vm(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
 	struct service *service = userdata;
@@ -43,11 +50,9 @@ static int method_get_vm(sd_bus_message *m, void *userdata, sd_bus_error *error)
 	if (r < 0)
 		return r;
 	vm = manager_find(service->manager, name);
-	if (!vm) {
+	if (!vm)
 		err_fault(&err, FAULT_NO_SUCH_VM, ENXIO, "there is no VM '%s'", name);
-		return bus_error_from_err(error, &err);
-	}
-	return reply_vm(m, vm);
+	return reply_found(m, vm, &err, error);
 }
 
 static int method_get_vm_by_uuid(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -66,11 +71,9 @@ static int method_get_vm_by_uuid(sd_bus_message *m, void *userdata, sd_bus_error
 	if (r < 0)
 		return bus_error_from_err(error, &err);
 	vm = manager_find_uuid(service->manager, uuid);
-	if (!vm) {
+	if (!vm)
 		err_fault(&err, FAULT_NO_SUCH_VM, ENXIO, "there is no VM with UUID %s", uuid);
-		return bus_error_from_err(error, &err);
-	}
-	return reply_vm(m, vm);
+	return reply_found(m, vm, &err, error);
 }
 
 static int method_get_vm_by_pid(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -85,12 +88,10 @@ static int method_get_vm_by_pid(sd_bus_message *m, void *userdata, sd_bus_error 
 	if (r < 0)
 		return r;
 	vm = manager_find_pid(service->manager, pid);
-	if (!vm) {
+	if (!vm)
 		err_fault(&err, FAULT_NO_SUCH_VM, ENXIO, "process %u is not the worker of any VM",
 			  pid);
-		return bus_error_from_err(error, &err);
-	}
-	return reply_vm(m, vm);
+	return reply_found(m, vm, &err, error);
 }
 
 static int method_list_vms(sd_bus_message *m, void *userdata, sd_bus_error *error)

@@ -45,7 +45,7 @@ static const struct {
 	{ "host", required_argument, OPTION_HOST, GROUP_GLOBAL },
 	{ "no-ask-password", no_argument, OPTION_NO_ASK_PASSWORD, GROUP_GLOBAL },
 	{ "wait", no_argument, OPTION_WAIT, GROUP_STOP },
-	{ "no-wait", no_argument, OPTION_NO_WAIT, GROUP_START },
+	{ "no-wait", no_argument, OPTION_NO_WAIT, GROUP_START | GROUP_STOP },
 	{ "force", no_argument, OPTION_FORCE, GROUP_STOP | GROUP_CONSOLE },
 	{ "timeout", required_argument, OPTION_TIMEOUT, GROUP_STOP | GROUP_CONSOLE | GROUP_EVENTS },
 	{ "paused", no_argument, OPTION_PAUSED, GROUP_START },

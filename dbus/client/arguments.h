@@ -15,7 +15,7 @@
 enum option_group {
 	GROUP_GLOBAL = 1 << 0,  /* every verb, also in front of it */
 	GROUP_START = 1 << 1,   /* --paused --console --no-wait */
-	GROUP_STOP = 1 << 2,    /* --wait --force --timeout */
+	GROUP_STOP = 1 << 2,    /* --wait --no-wait --force --timeout */
 	GROUP_VM = 1 << 3,      /* --cpus --disk ...: a definition */
 	GROUP_CREATE = 1 << 4,  /* --transient --autostart --description --slice */
 	GROUP_CONSOLE = 1 << 5, /* --force --timeout --read-only --console */

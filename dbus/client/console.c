@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "dbus/bus-path.h"
 #include "dbus/client/verbs.h"
 
 #define ESCAPE_KEY 0x1d /* Ctrl-] */
@@ -251,6 +252,40 @@ enum console_end console_pump(const struct console_params *params)
 	return p.end;
 }
 
+static int check_host(const struct client *c, const char *vm)
+{
+	if (!c->host)
+		return EXIT_OK;
+	client_complain("a console cannot come through ssh's bus connection; "
+			"use: ssh -t %s brumectl console %s",
+			c->host, vm);
+	return EXIT_USAGE;
+}
+
+int console_check(struct client *c, const char *vm)
+{
+	_cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+	_cleanup_free_ char *path = bus_path_vm(vm);
+	g_auto(GStrv) consoles = NULL;
+	int r;
+
+	if (!path)
+		return client_out_of_memory();
+	r = check_host(c, vm);
+	if (r == EXIT_OK)
+		r = client_connect(c);
+	if (r != EXIT_OK)
+		return r;
+	r = sd_bus_get_property_strv(c->bus, BRUME_BUS_NAME, path, BRUME_VM_INTERFACE, "Consoles",
+				     &error, &consoles);
+	if (r < 0)
+		return client_report(c, vm, r, &error);
+	if (consoles && consoles[0])
+		return EXIT_OK;
+	client_complain("'%s' has no console: set the mode of serial or console to 'Tty'", vm);
+	return EXIT_NO_SUCH;
+}
+
 int console_open(struct client *c, const char *vm, const char *console, bool force, bool read_only,
 		 int *ret_fd)
 {
@@ -258,12 +293,9 @@ int console_open(struct client *c, const char *vm, const char *console, bool for
 	const char *tty;
 	int fd = -1, r;
 
-	if (c->host) {
-		client_complain("a console cannot come through ssh's bus connection; "
-				"use: ssh -t %s brumectl console %s",
-				c->host, vm);
-		return EXIT_USAGE;
-	}
+	r = check_host(c, vm);
+	if (r != EXIT_OK)
+		return r;
 	r = client_vm_call(c, vm, "OpenConsole", &m);
 	if (r != EXIT_OK)
 		return r;

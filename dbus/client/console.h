@@ -35,6 +35,8 @@ struct console_params {
 	void *data;
 };
 
+/* Could a console be opened at all, also of a machine that does not run yet? */
+int console_check(struct client *c, const char *vm);
 /* "" is the first console. *ret_fd: close() it. */
 int console_open(struct client *c, const char *vm, const char *console, bool force, bool read_only,
 		 int *ret_fd);

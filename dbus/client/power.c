@@ -84,11 +84,18 @@ int verb_start(struct client *c, const struct arguments *a)
 		return power_start(c, vm, a->paused, !a->no_wait, false);
 
 	/* Attached before the first instruction runs, so that nothing is missed. */
-	r = power_start(c, vm, true, true, true);
+	r = console_check(c, vm);
 	if (r == EXIT_OK)
-		r = console_open(c, vm, "", false, false, &fd);
+		r = power_start(c, vm, true, true, true);
 	if (r != EXIT_OK)
 		return r;
+	r = console_open(c, vm, "", false, false, &fd);
+	if (r != EXIT_OK) {
+		/* It was to be started: it does not stay behind half-started. */
+		if (!a->paused)
+			(void)client_simple_call(c, vm, "Resume");
+		return r;
+	}
 	if (!a->paused)
 		r = client_simple_call(c, vm, "Resume");
 	if (r == EXIT_OK)
@@ -103,6 +110,10 @@ static int stop(struct client *c, const struct arguments *a, const char *member,
 	const char *vm = a->positional[0];
 	int r;
 
+	if (a->wait && a->no_wait) {
+		client_complain("--wait and --no-wait exclude each other");
+		return EXIT_USAGE;
+	}
 	r = client_vm_call(c, vm, member, &m);
 	if (r != EXIT_OK)
 		return r;
@@ -115,7 +126,7 @@ static int stop(struct client *c, const struct arguments *a, const char *member,
 		r = sd_bus_message_close_container(m);
 	if (r < 0)
 		return client_report(c, vm, r, NULL);
-	return run_job(c, vm, m, what, a->wait, false);
+	return run_job(c, vm, m, what, !a->no_wait, false);
 }
 
 int verb_shutdown(struct client *c, const struct arguments *a)

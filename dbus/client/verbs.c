@@ -18,8 +18,10 @@ const struct verb verbs[] = {
 	{ "start", "NAME", "Start a virtual machine and wait until it runs", 1, 1, GROUP_START,
 	  verb_start },
 	{ "console", "NAME", "Use its console; Ctrl-] leaves", 1, 1, GROUP_CONSOLE, verb_console },
-	{ "shutdown", "NAME", "Ask the guest to shut down", 1, 1, GROUP_STOP, verb_shutdown },
-	{ "reboot", "NAME", "Ask the guest to reboot", 1, 1, GROUP_STOP, verb_reboot },
+	{ "shutdown", "NAME", "Ask the guest to shut down and wait until it has", 1, 1, GROUP_STOP,
+	  verb_shutdown },
+	{ "reboot", "NAME", "Ask the guest to reboot and wait until it does", 1, 1, GROUP_STOP,
+	  verb_reboot },
 	{ "reset", "NAME", "Reset the machine without asking the guest", 1, 1, 0, verb_reset },
 	{ "terminate", "NAME", "End the machine without asking the guest", 1, 1, 0,
 	  verb_terminate },
@@ -48,7 +50,8 @@ static const struct {
 		       "      --paused        leave the processors stopped\n"
 		       "      --no-wait       return when the start is under way\n" },
 	{ GROUP_STOP,
-	  "      --wait          return when it has happened\n"
+	  "      --no-wait       return when the guest has been asked\n"
+	  "      --wait          return when it has happened, which is the default\n"
 	  "      --force         terminate or reset when the guest does not react in time\n"
 	  "      --timeout=TIME  how long the guest may take (default 90 s)\n" },
 	{ GROUP_CREATE, "      --transient     gone when it stops\n"
@@ -57,7 +60,7 @@ static const struct {
 				    "      --slice=SLICE   the systemd slice of its unit\n" },
 	{ GROUP_RUN, "      --name=NAME     instead of run- and a random number\n" },
 	{ GROUP_CONSOLE,
-	  "      --console=NAME  serial or console (default: the first the machine has)\n"
+	  "      --console=NAME  serial, console or debug (default: the first there is)\n"
 	  "      --force         take it over from who has it\n"
 	  "      --read-only     only listen\n"
 	  "      --timeout=TIME  without a terminal: listen that long after the end of input\n"
@@ -65,9 +68,10 @@ static const struct {
 	{ GROUP_CONFIG,
 	  "      --next          what the next start will use, even if it runs with another\n" },
 	{ GROUP_EVENTS, "      --timeout=TIME  end after that long\n" },
-	{ GROUP_VM, "      --cpus --memory --kernel --initramfs --cmdline --firmware --boot-protocol\n"
-		    "      --disk --net --rng --serial --console --debug-console --platform\n"
-		    "                      the definition, see 'brumectl help disk' and so on\n" },
+	{ GROUP_VM,
+	  "      --cpus --memory --kernel --initramfs --cmdline --firmware --boot-protocol\n"
+	  "      --disk --net --rng --serial --console --debug-console --platform\n"
+	  "                      the definition, see 'brumectl help disk' and so on\n" },
 };
 
 static const char global_help[] =

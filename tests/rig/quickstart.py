@@ -48,8 +48,6 @@ def here(where, keep):
     """Installs on this machine and runs the guest here."""
     with step("installing the service on this machine"):
         run(["meson", "install", "-C", where, "--no-rebuild", "--quiet"])
-        run(["systemd-sysusers"])
-        run(["systemd-tmpfiles", "--create"])
         run(["systemctl", "daemon-reload"])
         run(["systemctl", "reload", "dbus.service"])
         run(["systemctl", "--quiet", "enable", "brumed.service"])

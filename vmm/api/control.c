@@ -5,7 +5,6 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <systemd/sd-bus.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-id128.h>
@@ -32,7 +31,6 @@ struct control {
 	sd_bus *bus;             /* the daemon, or NULL between two of them */
 	sd_bus_slot *slot;
 	struct resources resources; /* collected until Start */
-	GHashTable *notes;       /* char* -> char*, SetNote */
 	struct vm *vm;
 	uint32_t boot_vcpus;
 	uint64_t memory_size;
@@ -141,16 +139,12 @@ static int no_vm(sd_bus_error *ret_error)
 	return fail(ret_error, &err);
 }
 
-static int on_hello(sd_bus_message *m, void *data, sd_bus_error *ret_error)
+static int on_hello(sd_bus_message *m, void *data, sd_bus_error *ret_error _unused_)
 {
 	struct control *c = data;
-	_cleanup_close_ int pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
 	const char *state = vm_state_to_string(c->vm ? c->vm->state : VM_STATE_CREATED);
 
-	if (pidfd < 0)
-		return sd_bus_error_set_errnof(ret_error, errno, "cannot open a pidfd of the worker");
-	return sd_bus_reply_method_return(m, "uush", PROTOCOL_VERSION, (uint32_t)getpid(), state,
-					  pidfd);
+	return sd_bus_reply_method_return(m, "uus", PROTOCOL_VERSION, (uint32_t)getpid(), state);
 }
 
 static int on_add_resources(sd_bus_message *m, void *data, sd_bus_error *ret_error)
@@ -401,27 +395,6 @@ static int append_devices(sd_bus_message *reply, const struct vm *vm)
 	return r;
 }
 
-static int append_notes(sd_bus_message *reply, GHashTable *notes)
-{
-	GHashTableIter iter;
-	void *key, *value;
-	int r;
-
-	r = sd_bus_message_open_container(reply, 'e', "sv");
-	if (r >= 0)
-		r = sd_bus_message_append(reply, "s", "notes");
-	if (r >= 0)
-		r = sd_bus_message_open_container(reply, 'v', "a{ss}");
-	if (r >= 0)
-		r = sd_bus_message_open_container(reply, 'a', "{ss}");
-	g_hash_table_iter_init(&iter, notes);
-	while (r >= 0 && g_hash_table_iter_next(&iter, &key, &value))
-		r = sd_bus_message_append(reply, "{ss}", key, value);
-	for (int depth = 0; r >= 0 && depth < 3; depth++)
-		r = sd_bus_message_close_container(reply);
-	return r;
-}
-
 static int append_consoles(sd_bus_message *reply, const char *const *consoles)
 {
 	int r;
@@ -461,27 +434,13 @@ static int on_query(sd_bus_message *m, void *data, sd_bus_error *ret_error _unus
 	if (r >= 0)
 		r = append_devices(reply, c->vm);
 	if (r >= 0)
-		r = append_notes(reply, c->notes);
-	if (r >= 0)
 		r = sd_bus_message_close_container(reply);
 	return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
 }
 
-static int on_set_note(sd_bus_message *m, void *data, sd_bus_error *ret_error _unused_)
-{
-	struct control *c = data;
-	const char *key, *value;
-	int r = sd_bus_message_read(m, "ss", &key, &value);
-
-	if (r < 0)
-		return r;
-	g_hash_table_insert(c->notes, g_strdup(key), g_strdup(value));
-	return sd_bus_reply_method_return(m, NULL);
-}
-
 static const sd_bus_vtable control_vtable[] = {
 	SD_BUS_VTABLE_START(0),
-	SD_BUS_METHOD("Hello", NULL, "uush", on_hello, 0),
+	SD_BUS_METHOD("Hello", NULL, "uus", on_hello, 0),
 	SD_BUS_METHOD("AddResources", "a{sh}", NULL, on_add_resources, 0),
 	SD_BUS_METHOD("Start", "a{sv}a{sv}", NULL, on_start, 0),
 	SD_BUS_METHOD("Pause", NULL, NULL, on_pause, 0),
@@ -494,7 +453,6 @@ static const sd_bus_vtable control_vtable[] = {
 	SD_BUS_METHOD("OpenConsole", "sbb", "h", on_open_console, 0),
 	SD_BUS_METHOD("GetCounters", NULL, "a{sa{st}}", on_get_counters, 0),
 	SD_BUS_METHOD("Query", NULL, "a{sv}", on_query, 0),
-	SD_BUS_METHOD("SetNote", "ss", NULL, on_set_note, 0),
 	SD_BUS_SIGNAL("StateChanged", "sss", 0),
 	SD_BUS_SIGNAL("Event", "ssa{sv}", 0),
 	SD_BUS_VTABLE_END
@@ -626,7 +584,6 @@ int control_new(sd_event *event, int listen_fd, struct control **ret, struct err
 		return err_set(err, ENOMEM, "out of memory");
 	c->event = sd_event_ref(event);
 	c->listen_fd = TAKE_FD(owned);
-	c->notes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
 	r = fd_set_nonblock(c->listen_fd, true);
 	if (r >= 0)
 		r = sd_event_add_io(event, &c->listen_source, c->listen_fd, EPOLLIN, on_connect, c);
@@ -650,7 +607,6 @@ void control_free(struct control *c)
 	disconnect(c);
 	sd_event_source_disable_unref(c->listen_source);
 	close(c->listen_fd);
-	g_hash_table_unref(c->notes);
 	sd_event_unref(c->event);
 	free(c);
 }

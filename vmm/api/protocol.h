@@ -9,7 +9,7 @@
  * connects again.  Object and interface are fixed; this is not a public bus and
  * both ends come from the same build (version is checked all the same).
  *
- *   Hello() -> (u version, u pid, s state, h pidfd)
+ *   Hello() -> (u version, u pid, s state)
  *   AddResources(a{sh} resources)           descriptors by JSON pointer, and "kvm";
  *                                           as often as needed before Start (<= 200 a call)
  *   Start(a{sv} config, a{sv} options)      options: paused b.  Builds and boots; replies
@@ -18,12 +18,11 @@
  *   Reboot()                                the same as PowerButton for the guest, but when
  *                                           it powers off the machine starts again
  *   Quit()                                  ends the process, reply first
- *   OpenConsole(s name, b force, b readonly) -> (h socket)   "" = first; names "serial","console"
+ *   OpenConsole(s name, b force, b readonly) -> (h socket)   "" = first; names "serial",
+ *                                           "console", "debug"
  *   GetCounters() -> a{sa{st}}
  *   Query() -> a{sv}    state s, reason s, vcpus u, memory t, consoles as, devices a(ssss)
- *                       (id, type, bdf, driver state "ok"|"broken"|"inactive"), boots u,
- *                       jobs a{sv} (what the daemon stored with SetNote)
- *   SetNote(s key, s value)  kept for a restarted daemon: Query()'s "notes" a{ss}
+ *                       (id, type, bdf, driver state "ok"|"broken"|"inactive"), boots u
  *
  *   signal StateChanged(s old, s new, s reason)
  *   signal Event(s source, s name, a{sv} details)

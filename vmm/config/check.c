@@ -37,6 +37,9 @@ const char *check_path(const char *s)
 		return "is not an absolute path, must start with '/'";
 	if (strlen(s) >= PATH_MAX)
 		return "is too long, must be shorter than 4096 bytes";
+	/* Lists of paths, in questions to polkit among others, have one a line. */
+	if (has_control_character(s))
+		return "is not usable as a path, must not hold control characters";
 	return NULL;
 }
 

@@ -143,7 +143,6 @@ static const struct row control_rows[] = {
 	ROW(sched_getaffinity, "number of processors"),
 	ROW(prctl, "thread names, filters of new threads"),
 	ROW(seccomp, "filters of new threads"),
-	ROW(pidfd_open, "Hello"),
 	ROW(getuid, "control channel"),
 	ROW(geteuid, "control channel"),
 	ROW(getgid, "control channel"),

@@ -127,6 +127,8 @@ static const struct {
 	  "/payload/boot_protocol: 'Fast' is unknown, must be Auto, Pvh or BzImage" },
 	{ "payload/relative", "{'payload':{'kernel':'vmlinuz'}}",
 	  "/payload/kernel: 'vmlinuz' is not an absolute path, must start with '/'" },
+	{ "payload/control", "{'payload':{'kernel':'/a\\nb'}}",
+	  "/payload/kernel: '/a?b' is not usable as a path, must not hold control characters" },
 	{ "payload/empty", "{'payload':{'kernel':''}}",
 	  "/payload/kernel: '' is not an absolute path, must start with '/'" },
 	{ "payload/number", "{'payload':{'kernel':3}}", "/payload/kernel: must be a string, is 3" },

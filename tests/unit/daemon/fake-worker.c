@@ -18,7 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
@@ -63,17 +62,13 @@ static int method_hello(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
 	struct fake *fake = userdata;
 	const char *mode = getenv("FAKE_WORKER");
-	int pidfd, r;
 
 	(void)error;
 	if (mode && strcmp(mode, "silent") == 0)
 		return 1;
-	pidfd = pidfd_open(getpid(), 0);
-	r = sd_bus_reply_method_return(m, "uush",
-				       mode && strcmp(mode, "old") == 0 ? 0U : PROTOCOL_VERSION,
-				       (uint32_t)getpid(), fake->state, pidfd);
-	close(pidfd);
-	return r;
+	return sd_bus_reply_method_return(m, "uus",
+					  mode && strcmp(mode, "old") == 0 ? 0U : PROTOCOL_VERSION,
+					  (uint32_t)getpid(), fake->state);
 }
 
 static int method_add_resources(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -115,6 +110,10 @@ static int method_start(sd_bus_message *m, void *userdata, sd_bus_error *error)
 		_exit(WORKER_EXIT_VM);
 	if (has_word(fake, "fake-start-hangs"))
 		return 1;
+	if (has_word(fake, "fake-start-closes")) {
+		sd_bus_close(fake->bus);
+		return 1;
+	}
 	fake->boots = 1;
 	set_state(fake, paused ? WORKER_STATE_PAUSED : WORKER_STATE_RUNNING, WORKER_REASON_REQUEST);
 	return sd_bus_reply_method_return(m, NULL);
@@ -250,7 +249,7 @@ static int method_query(sd_bus_message *m, void *userdata, sd_bus_error *error)
 
 static const sd_bus_vtable worker_vtable[] = {
 	SD_BUS_VTABLE_START(0),
-	SD_BUS_METHOD("Hello", "", "uush", method_hello, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("Hello", "", "uus", method_hello, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD("AddResources", "a{sh}", "", method_add_resources,
 		      SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD("Start", "a{sv}a{sv}", "", method_start, SD_BUS_VTABLE_UNPRIVILEGED),
@@ -301,8 +300,9 @@ static int on_connection(sd_event_source *source, int fd, uint32_t revents, void
 		r = sd_bus_start(fake->bus);
 	if (r >= 0)
 		r = sd_bus_attach_event(fake->bus, fake->event, 0);
+	/* Whoever it was has gone again. */
 	if (r < 0)
-		exit(WORKER_EXIT_CONTROL);
+		fake->bus = sd_bus_close_unref(fake->bus);
 	return 0;
 }
 

@@ -356,6 +356,16 @@ void fixture_wait_log(struct fixture *f, const char *line)
 	}
 }
 
+void fixture_wait_state(struct fixture *f, const char *name, enum machine_state state)
+{
+	gint64 end = g_get_monotonic_time() + (gint64)WAIT_USEC;
+
+	while (manager_find(f->manager, name)->state != state) {
+		g_assert_cmpint(g_get_monotonic_time(), <, end);
+		fixture_turn(f, 100000);
+	}
+}
+
 void fixture_assert_nothing_left(struct fixture *f, const char *name)
 {
 	g_autofree char *runtime = g_build_filename(f->dir, "run", "vm", name, NULL);

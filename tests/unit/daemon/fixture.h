@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "daemon/machine.h"
 #include <glib.h>
 #include <stdbool.h>
 #include <systemd/sd-bus.h>
@@ -58,6 +59,7 @@ char *fixture_get_string(struct fixture *f, const char *name, const char *proper
 
 /* Turns the loop until the log has this line; fails after 10 s. */
 void fixture_wait_log(struct fixture *f, const char *line);
+void fixture_wait_state(struct fixture *f, const char *name, enum machine_state state);
 bool fixture_has_log(struct fixture *f, const char *line);
 /* Index in the log, -1. */
 int fixture_find_log(struct fixture *f, const char *line);

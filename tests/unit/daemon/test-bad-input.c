@@ -52,6 +52,8 @@ static const struct {
 	{ "key-later", "n", "{\"payload\":{\"kernel\":\"/k\"},\"fs\":[{\"tag\":\"x\"}]}",
 	  "org.freedesktop.DBus.Error.NotSupported", "/fs: not supported yet" },
 	{ "payload-missing", "n", "{}", "InvalidConfig", "/payload" },
+	{ "path-newline", "n", "{\"payload\":{\"kernel\":\"/k\\n/etc/shadow\"}}", "InvalidConfig",
+	  "is not usable as a path, must not hold control characters" },
 	{ "cpus-0", "n", "{\"payload\":{\"kernel\":\"/k\"},\"cpus\":{\"boot_vcpus\":0}}",
 	  "InvalidConfig", "/cpus/boot_vcpus: 0 is out of range" },
 	{ "cpus-many", "n", "{\"payload\":{\"kernel\":\"/k\"},\"cpus\":{\"boot_vcpus\":5000}}",

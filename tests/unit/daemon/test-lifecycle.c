@@ -3,6 +3,7 @@
  * Start, pause, shut down, reboot, terminate and the many ways of dying, over
  * the bus, with fake workers
  */
+#include "daemon/job.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
 #include "dbus/bus-path.h"
@@ -114,6 +115,42 @@ static void test_shutdown_deaf(void)
 	fixture_free(f);
 }
 
+/* Once force has begun there is nothing left to cancel. */
+static void test_shutdown_committed(void)
+{
+	struct fixture *f = fixture_new();
+	sd_bus_message *reply;
+
+	start(f, "d", "fake-deaf fake-no-quit", true);
+	f->manager->quit_grace_usec = 500000;
+	fixture_vm_ok(f, "d", "Shutdown", "a{sv}", 2, "TimeoutUSec", "t", (uint64_t)20000, "Force",
+		      "b", 1);
+	while (!manager_find(f->manager, "d")->terminating)
+		fixture_turn(f, 100000);
+	g_assert_false(manager_find_job(f->manager, 2)->cancelable);
+	reply = fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "CancelJob", "u", 2);
+	g_assert_null(reply);
+	fixture_assert_error(f, "org.freedesktop.DBus.Error.NotSupported",
+			     "job 2 (shutdown) cannot be canceled now");
+	fixture_wait_log(f, "JobRemoved:/org/brume/vm1/job/2,/org/brume/vm1/vm/d,done,,");
+	fixture_assert_property(f, "d", "State", "stopped");
+	fixture_free(f);
+}
+
+/* A worker that hangs up while it starts and lives on is not waited for for ever. */
+static void test_start_closed(void)
+{
+	struct fixture *f = fixture_new();
+
+	f->manager->lost_grace_usec = 50000;
+	fixture_create(f, "c", "fake-start-closes", true);
+	fixture_vm_fails(f, "c", "WorkerFailed", "closed its control channel while starting",
+			 "Start", WAIT);
+	fixture_assert_property(f, "c", "State", "failed");
+	fixture_assert_nothing_left(f, "c");
+	fixture_free(f);
+}
+
 static void test_busy(void)
 {
 	struct fixture *f = fixture_new();
@@ -145,6 +182,8 @@ static void test_reboot(void)
 {
 	struct fixture *f = fixture_new();
 
+	/* One press is enough here, and a second one would be a second boot. */
+	f->manager->button_interval_usec = 60 * G_USEC_PER_SEC;
 	start(f, "r", "", true);
 	fixture_vm_ok(f, "r", "Reboot", WAIT);
 	fixture_assert_property(f, "r", "State", "running");
@@ -462,6 +501,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/lifecycle/shutdown", test_shutdown);
 	g_test_add_func("/daemon/lifecycle/shutdown/deaf", test_shutdown_deaf);
 	g_test_add_func("/daemon/lifecycle/busy", test_busy);
+	g_test_add_func("/daemon/lifecycle/shutdown-committed", test_shutdown_committed);
+	g_test_add_func("/daemon/lifecycle/start-closed", test_start_closed);
 	g_test_add_func("/daemon/lifecycle/reboot", test_reboot);
 	g_test_add_func("/daemon/lifecycle/terminate", test_terminate);
 	g_test_add_func("/daemon/lifecycle/transient", test_transient);

@@ -7,6 +7,7 @@
 #include "daemon/manager.h"
 #include "dbus/bus-path.h"
 #include "tests/unit/daemon/fixture.h"
+#include "vmm/api/protocol.h"
 #include "vmm/base/cleanup.h"
 #include "vmm/base/log.h"
 #include <signal.h>
@@ -124,22 +125,30 @@ static void test_start_cut_short(void)
 	fixture_free(f);
 }
 
-/* A daemon that dies between Terminate and the end of the worker. */
-static void test_terminating(void)
+/* Without waiting for the answer. */
+static void send_terminate(struct fixture *f, const char *name)
 {
-	struct fixture *f = fixture_new();
+	_cleanup_free_ char *path = bus_path_vm(name);
 	sd_bus_message *m = NULL;
-	uint32_t pid;
 
-	start(f, "t", "fake-no-quit", true);
-	f->manager->quit_grace_usec = 60 * G_USEC_PER_SEC;
-	pid = worker_pid(f, "t");
-	g_assert_cmpint(sd_bus_message_new_method_call(f->client, &m, NULL, "/org/brume/vm1/vm/t",
+	g_assert_cmpint(sd_bus_message_new_method_call(f->client, &m, NULL, path,
 						       BRUME_VM_INTERFACE, "Terminate"),
 			>=, 0);
 	g_assert_cmpint(sd_bus_message_append(m, "a{sv}", 0), >=, 0);
 	g_assert_cmpint(sd_bus_send(f->client, m, NULL), >=, 0);
 	sd_bus_message_unref(m);
+}
+
+/* A daemon that dies between Terminate and the end of the worker. */
+static void test_terminating(void)
+{
+	struct fixture *f = fixture_new();
+	uint32_t pid;
+
+	start(f, "t", "fake-no-quit", true);
+	f->manager->quit_grace_usec = 60 * G_USEC_PER_SEC;
+	pid = worker_pid(f, "t");
+	send_terminate(f, "t");
 	while (!manager_find(f->manager, "t")->terminating)
 		fixture_turn(f, 100000);
 	fixture_stop_daemon(f);
@@ -147,6 +156,37 @@ static void test_terminating(void)
 	fixture_start_daemon(f);
 	fixture_assert_property(f, "t", "State", "stopped");
 	fixture_assert_property(f, "t", "LastExitReason", "terminated");
+	fixture_free(f);
+}
+
+/* The same with a worker that never heard the Quit: the end goes on, and is waited for. */
+static void test_terminating_alive(void)
+{
+	struct fixture *f = fixture_new();
+
+	start(f, "t", "fake-no-quit", true);
+	start(f, "q", "", true);
+	start(f, "s", "fake-deaf fake-no-quit", true);
+	f->manager->quit_grace_usec = 60 * G_USEC_PER_SEC;
+	send_terminate(f, "t");
+	fixture_vm_ok(f, "s", "Shutdown", "a{sv}", 2, "TimeoutUSec", "t", (uint64_t)20000, "Force",
+		      "b", 1);
+	while (!manager_find(f->manager, "t")->terminating ||
+	       !manager_find(f->manager, "s")->terminating)
+		fixture_turn(f, 100000);
+	/* As if the daemon had died before the Quit went out. */
+	manager_find(f->manager, "q")->terminating = true;
+	g_assert_cmpint(machine_save_runtime(manager_find(f->manager, "q"), NULL), ==, 0);
+	restart(f);
+	fixture_wait_state(f, "t", MACHINE_STATE_STOPPED);
+	fixture_wait_state(f, "q", MACHINE_STATE_STOPPED);
+	fixture_assert_property(f, "t", "LastExitReason", "terminated");
+	fixture_assert_property(f, "q", "LastExitReason", "terminated");
+	fixture_wait_log(f, "JobRemoved:/org/brume/vm1/job/4,/org/brume/vm1/vm/s,done,,");
+	fixture_assert_property(f, "s", "State", "stopped");
+	fixture_vm_ok(f, "t", "Start", WAIT);
+	fixture_vm_ok(f, "t", "Terminate", NONE);
+	fixture_assert_nothing_left(f, "t");
 	fixture_free(f);
 }
 
@@ -200,6 +240,44 @@ static void test_reconnect(void)
 	fixture_free(f);
 }
 
+/* A connection that cannot be made at once, and what was missed meanwhile. */
+static void test_reconnect_late(void)
+{
+	struct fixture *f = fixture_new();
+	g_autofree char *control = NULL, *hidden = NULL, *address = NULL;
+	sd_bus *debugger = NULL;
+
+	start(f, "c", "", true);
+	control = g_build_filename(f->dir, "run", "vm", "c", "control", NULL);
+	hidden = g_build_filename(f->dir, "run", "hidden", NULL);
+	address = g_strdup_printf("unix:path=%s", control);
+	g_assert_cmpint(sd_bus_new(&debugger), >=, 0);
+	g_assert_cmpint(sd_bus_set_address(debugger, address), >=, 0);
+	g_assert_cmpint(sd_bus_start(debugger), >=, 0);
+	g_assert_cmpint(sd_bus_call_method(debugger, NULL, PROTOCOL_OBJECT, PROTOCOL_INTERFACE,
+					   "Reset", NULL, NULL, NULL),
+			>=, 0);
+	g_assert_cmpint(sd_bus_call_method(debugger, NULL, PROTOCOL_OBJECT, PROTOCOL_INTERFACE,
+					   "Pause", NULL, NULL, NULL),
+			>=, 0);
+	g_assert_cmpint(rename(control, hidden), ==, 0);
+	while (manager_find(f->manager, "c")->worker)
+		fixture_turn(f, 100000);
+	sd_bus_close_unref(debugger);
+	log_set_level(0);
+	for (gint64 end = g_get_monotonic_time() + 100000; g_get_monotonic_time() < end;)
+		fixture_turn(f, 10000);
+	log_set_level(LOG_LEVEL_ERROR);
+	g_assert_null(manager_find(f->manager, "c")->worker);
+	fixture_assert_property(f, "c", "State", "running");
+	g_assert_cmpint(rename(hidden, control), ==, 0);
+	fixture_wait_state(f, "c", MACHINE_STATE_PAUSED);
+	fixture_assert_property(f, "c", "StateReason", "reconnected");
+	g_assert_cmpuint(manager_find(f->manager, "c")->n_boots, ==, 2);
+	fixture_vm_ok(f, "c", "Resume", NONE);
+	fixture_free(f);
+}
+
 static void put(struct fixture *f, const char *name, const char *text)
 {
 	g_autofree char *path = g_build_filename(f->dir, name, NULL);
@@ -223,6 +301,39 @@ static const struct {
 	{ "badconfig", "{\"name\":\"badconfig\",\"uuid\":\"ba5b7c40-9349-441d-b98b-8c060ac12f7e\","
 		       "\"owner\":0,\"config\":{\"cpus\":{\"boot_vcpus\":0}}}" },
 };
+
+static bool exists(struct fixture *f, const char *name)
+{
+	g_autofree char *path = g_build_filename(f->dir, name, NULL);
+
+	return access(path, F_OK) == 0;
+}
+
+/* Its worker runs on: neither it nor the way to it is touched, and Start says so. */
+static void test_damaged_alive(void)
+{
+	struct fixture *f = fixture_new();
+	uint32_t pid;
+
+	start(f, "live", "", true);
+	pid = worker_pid(f, "live");
+	fixture_stop_daemon(f);
+	put(f, "run/vm/live/state", "{");
+	log_set_level(0);
+	fixture_start_daemon(f);
+	fixture_assert_property(f, "live", "State", "stopped");
+	fixture_vm_fails(f, "live", "WorkerFailed", "has a worker already that nothing is known",
+			 "Start", WAIT);
+	g_assert_true(exists(f, "run/vm/live/control"));
+	restart(f);
+	g_assert_true(exists(f, "run/vm/live/control"));
+	g_assert_true(exists(f, "run/live.state.damaged"));
+	log_set_level(LOG_LEVEL_ERROR);
+	kill_worker(pid);
+	fixture_vm_ok(f, "live", "Start", WAIT);
+	fixture_assert_property(f, "live", "State", "running");
+	fixture_free(f);
+}
 
 static void test_damaged(void)
 {
@@ -251,6 +362,13 @@ static void test_damaged(void)
 		g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
 		g_assert_cmpstr(text, ==, damaged[i].text);
 	}
+	/* The state files are kept elsewhere: the names are free. */
+	g_assert_true(exists(f, "run/broken.state.damaged"));
+	g_assert_true(exists(f, "run/other.state.damaged"));
+	fixture_assert_nothing_left(f, "broken");
+	fixture_create(f, "broken", "", true);
+	fixture_vm_ok(f, "broken", "Start", WAIT);
+	fixture_vm_ok(f, "broken", "Terminate", NONE);
 	/* The same name again: the first damaged file is not overwritten. */
 	fixture_stop_daemon(f);
 	put(f, "state/empty.json", "x");
@@ -287,6 +405,43 @@ static void test_autostart(void)
 	fixture_free(f);
 }
 
+/* More than a user may have jobs, of one user; and not all at once. */
+static void test_autostart_many(void)
+{
+	struct fixture *f = fixture_new();
+	unsigned int n = 70, most = 0, waiting = 70;
+
+	for (unsigned int i = 0; i < n; i++) {
+		g_autofree char *name = g_strdup_printf("m%u", i);
+
+		fixture_create(f, name, "", true);
+		manager_find(f->manager, name)->def.autostart = true;
+		manager_find(f->manager, name)->def.owner = 4711;
+	}
+	manager_autostart(f->manager);
+	while (f->manager->n_running < n && waiting) {
+		GHashTableIter iter;
+		gpointer vm;
+		unsigned int starting = 0;
+
+		g_hash_table_iter_init(&iter, f->manager->machines);
+		waiting = 0;
+		while (g_hash_table_iter_next(&iter, NULL, &vm)) {
+			enum machine_state state = ((struct machine *)vm)->state;
+
+			starting += state == MACHINE_STATE_STARTING;
+			waiting +=
+				state == MACHINE_STATE_STARTING || state == MACHINE_STATE_STOPPED;
+		}
+		most = MAX(most, starting);
+		fixture_turn(f, 1000000);
+	}
+	g_assert_cmpuint(f->manager->n_running, ==, n);
+	g_assert_cmpuint(most, <=, 8);
+	g_assert_cmpuint(f->manager->n_autostarting, ==, 0);
+	fixture_free(f);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -296,7 +451,11 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/restart/terminating", test_terminating);
 	g_test_add_func("/daemon/restart/jobs", test_jobs);
 	g_test_add_func("/daemon/restart/reconnect", test_reconnect);
+	g_test_add_func("/daemon/restart/terminating-alive", test_terminating_alive);
+	g_test_add_func("/daemon/restart/reconnect-late", test_reconnect_late);
 	g_test_add_func("/daemon/restart/damaged-files", test_damaged);
+	g_test_add_func("/daemon/restart/damaged-alive", test_damaged_alive);
 	g_test_add_func("/daemon/restart/autostart", test_autostart);
+	g_test_add_func("/daemon/restart/autostart-many", test_autostart_many);
 	return g_test_run();
 }

@@ -64,7 +64,7 @@ static GPtrArray *unit_names(bool user)
 		.uuid = "",
 		.control_fd = STDIN_FILENO,
 		.slice = "machine.slice",
-		.vcpus = 2,
+		.tasks = 100,
 		.memory = 1 << 30,
 	};
 	const char *name, *contents;
