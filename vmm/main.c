@@ -14,6 +14,7 @@
 #include <string.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
+
 #include "build-config.h"
 #include "vmm/api/control.h"
 #include "vmm/api/protocol.h"
@@ -109,7 +110,8 @@ static int parse(int argc, char **argv, struct options *ret)
 }
 
 /* SIGTERM and SIGRTMIN+4 (machinectl poweroff) press the button, SIGINT reboots. */
-static int on_signal(sd_event_source *source _unused_, const struct signalfd_siginfo *si, void *data)
+static int on_signal(sd_event_source *source _unused_, const struct signalfd_siginfo *si,
+		     void *data)
 {
 	if (si->ssi_signo == SIGINT)
 		control_reboot(data);

@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 #include <systemd/sd-bus.h>
 #include <unistd.h>
+
 #include "dbus/bus-path.h"
 #include "tests/bench/bench.h"
 #include "tests/lib/private-bus.h"
@@ -142,8 +143,9 @@ static int remove_one(const char *path, const struct stat *st, int flag, struct 
 
 int main(void)
 {
-	static struct bench_samples objects = { "get-managed-objects", "brumed-1000", "ms", 50,
-						0, { 0 } };
+	static struct bench_samples objects = {
+		"get-managed-objects", "brumed-1000", "ms", 50, 0, { 0 }
+	};
 	static struct bench_samples load = { "daemon-start", "brumed-1000", "ms", 0, 0, { 0 } };
 	struct private_bus private;
 	struct daemon d = { .private = &private };

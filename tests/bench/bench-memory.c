@@ -23,6 +23,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
 #include "tests/bench/bench.h"
 #include "tests/bench/peer.h"
 
@@ -161,10 +162,21 @@ static void run_qemu(struct subject *s, int disk0, int disk1, int tap)
 	char drive0[96], drive1[96], netdev[64];
 	const char *argv[] = { PEER_QEMU_ARGV(PEER_QEMU_MACHINE ",pcie=on", g_getenv("BRUME_TINY"),
 					      CMDLINE),
-			       "-drive", drive0, "-device", "virtio-blk-pci,drive=d0",
-			       "-drive", drive1, "-device", "virtio-blk-pci,drive=d1",
-			       "-netdev", netdev, "-device", "virtio-net-pci,netdev=n0,romfile=",
-			       "-device", "virtio-rng-pci", NULL };
+			       "-drive",
+			       drive0,
+			       "-device",
+			       "virtio-blk-pci,drive=d0",
+			       "-drive",
+			       drive1,
+			       "-device",
+			       "virtio-blk-pci,drive=d1",
+			       "-netdev",
+			       netdev,
+			       "-device",
+			       "virtio-net-pci,netdev=n0,romfile=",
+			       "-device",
+			       "virtio-rng-pci",
+			       NULL };
 	struct peer p;
 
 	snprintf(drive0, sizeof(drive0), "if=none,id=d0,format=raw,file=/proc/self/fd/%d", disk0);

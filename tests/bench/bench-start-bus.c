@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-bus.h>
+
 #include "dbus/bus-path.h"
 #include "dbus/variant.h"
 #include "tests/bench/bench.h"
@@ -69,8 +70,9 @@ static int on_reply(sd_bus_message *m, void *data, sd_bus_error *e _unused_)
 
 static void call(sd_bus *bus, const char *path, const char *method, struct round *round)
 {
-	g_assert_cmpint(sd_bus_call_method_async(bus, NULL, BRUME_BUS_NAME, path, BRUME_VM_INTERFACE,
-						 method, on_reply, round, "a{sv}", 0),
+	g_assert_cmpint(sd_bus_call_method_async(bus, NULL, BRUME_BUS_NAME, path,
+						 BRUME_VM_INTERFACE, method, on_reply, round,
+						 "a{sv}", 0),
 			>=, 0);
 }
 

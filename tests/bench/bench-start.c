@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
 #include "tests/bench/bench.h"
 #include "tests/bench/peer.h"
 
@@ -51,9 +52,9 @@ int main(void)
 	static struct bench_samples exec = { "start-exec", "brume", "ms", 0, 0, { 0 } };
 	static struct bench_samples qemu = { "start", "qemu-microvm", "ms", 0, 0, { 0 } };
 	static struct bench_samples floor = { "start", "kvm-floor", "ms", 0, 0, { 0 } };
-	const char *const qemu_argv[] = { PEER_QEMU_ARGV(PEER_QEMU_MACHINE,
-							  g_getenv("BRUME_TINY"), CMDLINE),
-					   NULL };
+	const char *const qemu_argv[] = {
+		PEER_QEMU_ARGV(PEER_QEMU_MACHINE, g_getenv("BRUME_TINY"), CMDLINE), NULL
+	};
 	const char *const floor_argv[] = { g_getenv("BENCH_KVM_FLOOR"), NULL };
 	const char *missing = peer_qemu_missing();
 	struct peer p;

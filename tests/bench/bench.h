@@ -25,7 +25,9 @@ unsigned int bench_runs(void);
 
 void bench_add(struct bench_samples *s, double value);
 double bench_median(struct bench_samples *s);
-/* {"benchmark": ..., "peer": ..., "unit": ..., "median": ..., "min": ..., "p90": ..., "runs": ...} */
+/*
+ * {"benchmark": ..., "peer": ..., "unit": ..., "median": ..., "min": ..., "p90": ..., "runs": ...}
+ */
 void bench_print(struct bench_samples *s);
 /* A figure that is not sampled. */
 void bench_print_value(const char *benchmark, const char *peer, const char *unit, double value,

@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
 #include "dbus/variant.h"
 #include "tests/bench/bench.h"
 #include "vmm/api/protocol.h"
@@ -136,9 +137,9 @@ static GVariant *complete_config(const char *cmdline, const char *config)
 							 " 'cmdline': <%s>}",
 							 cmdline));
 	g_variant_dict_insert_value(&dict, "rng", g_variant_new_parsed("{'src': <'/rng/src'>}"));
-	g_variant_dict_insert_value(
-		&dict, "memory",
-		g_variant_new_parsed("{'size': <%t>}", (guint64)PEER_MEMORY_MIB << 20));
+	g_variant_dict_insert_value(&dict, "memory",
+				    g_variant_new_parsed("{'size': <%t>}",
+							 (guint64)PEER_MEMORY_MIB << 20));
 	return g_variant_ref_sink(g_variant_dict_end(&dict));
 }
 

@@ -12,11 +12,11 @@
 
 struct peer {
 	pid_t pid;
-	double born_ms;   /* bench_now_ms() before the fork */
-	int out;          /* port 0x80 arrives here, or -EBADF */
-	sd_bus *bus;      /* of the worker, else NULL */
+	double born_ms;       /* bench_now_ms() before the fork */
+	int out;              /* port 0x80 arrives here, or -EBADF */
+	sd_bus *bus;          /* of the worker, else NULL */
 	unsigned char wanted; /* code that is waited for */
-	double seen_ms;   /* when it arrived, else 0 */
+	double seen_ms;       /* when it arrived, else 0 */
 	int failed;
 };
 
@@ -52,8 +52,8 @@ void peer_end(struct peer *p);
 const char *peer_qemu_missing(void);
 /* Arguments for a microvm with the tiny guest and port 0x80 on standard output. */
 #define PEER_QEMU_MACHINE "microvm,pic=off,pit=off,rtc=off,isa-serial=off"
-#define PEER_QEMU_ARGV(machine, tiny, cmdline)                                                  \
-	"qemu-system-x86_64", "-M", machine, "-accel", "kvm", "-m", "128", "-smp", "1",  \
-		"-nodefaults", "-no-user-config", "-display", "none", "-chardev",                 \
-		"stdio,id=code,signal=off", "-device", "isa-debugcon,iobase=0x80,chardev=code",   \
+#define PEER_QEMU_ARGV(machine, tiny, cmdline)                                                     \
+	"qemu-system-x86_64", "-M", machine, "-accel", "kvm", "-m", "128", "-smp", "1",            \
+		"-nodefaults", "-no-user-config", "-display", "none", "-chardev",                  \
+		"stdio,id=code,signal=off", "-device", "isa-debugcon,iobase=0x80,chardev=code",    \
 		"-kernel", tiny, "-append", cmdline

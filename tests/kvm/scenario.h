@@ -7,6 +7,7 @@
 #pragma once
 
 #include <stddef.h>
+
 #include "tests/lib/worker.h"
 
 struct scenario {
@@ -17,8 +18,8 @@ struct scenario {
 	void (*prepare)(struct test_worker *w);
 	/* Optional: after the guest is done and the worker has ended. */
 	void (*check)(struct test_worker *w);
-	const char *edge;    /* last state change; NULL = the guest powers off */
-	int status;          /* exit status of the worker */
+	const char *edge;     /* last state change; NULL = the guest powers off */
+	int status;           /* exit status of the worker */
 	unsigned int seconds; /* 0 = 20 */
 };
 
@@ -30,14 +31,14 @@ void scenarios_add(const struct scenario *scenarios, size_t n);
 void scenario_expect_done(struct test_worker *w);
 
 /* Resources that rows share. */
-void prepare_disk(struct test_worker *w);      /* /disks/0/path, 1 MiB */
+void prepare_disk(struct test_worker *w);        /* /disks/0/path, 1 MiB */
 void prepare_all_devices(struct test_worker *w); /* a disk, a tap with an echo, rng */
 void prepare_net(struct test_worker *w);
 #define CONFIG_DISK "{'disks': <[{'path': <'/disks/0/path'>}]>}"
 #define CONFIG_NET  "{'net': <[{'tap': <'/net/0/tap'>, 'mac': <'52:54:00:12:34:56'>}]>}"
 /* without the braces, for rows that add to it */
-#define CONFIG_ALL_DEVICES                                                                 \
-	"'disks': <[{'path': <'/disks/0/path'>}]>,"                                        \
-	" 'net': <[{'tap': <'/net/0/tap'>, 'mac': <'52:54:00:12:34:56'>}]>,"               \
+#define CONFIG_ALL_DEVICES                                                                         \
+	"'disks': <[{'path': <'/disks/0/path'>}]>,"                                                \
+	" 'net': <[{'tap': <'/net/0/tap'>, 'mac': <'52:54:00:12:34:56'>}]>,"                       \
 	" 'console': <{'mode': <'Tty'>}>"
 #define CONFIG_ALL "{" CONFIG_ALL_DEVICES "}"

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
+
 #include "tests/kvm/scenario.h"
 
 static void prepare_readonly_disk(struct test_worker *w)
@@ -63,8 +64,8 @@ static const struct scenario scenarios[] = {
 	{ "/net/loop", "test=net-loop count=64", CONFIG_NET, prepare_net },
 	{ "/net/control-queue", "test=net-ctrl", CONFIG_NET, prepare_net },
 	{ "/rng", "test=rng", NULL },
-	{ "/console/output", "test=console text=hello-there", "{'console': <{'mode': <'Tty'>}>}", NULL,
-	  check_console },
+	{ "/console/output", "test=console text=hello-there", "{'console': <{'mode': <'Tty'>}>}",
+	  NULL, check_console },
 };
 
 /* What the guest wrote is in the image, and nowhere else. */

@@ -7,11 +7,15 @@
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
 #include "tests/kvm/scenario.h"
 #include "vmm/api/protocol.h"
 
-#define HOSTILE(test, args) \
-	{ "/hostile/" test, "test=" test " dev=all" args, CONFIG_ALL, prepare_all_devices, .seconds = 60 }
+#define HOSTILE(test, args)                                                                        \
+	{                                                                                          \
+		"/hostile/" test, "test=" test " dev=all" args, CONFIG_ALL, prepare_all_devices,   \
+			.seconds = 60                                                              \
+	}
 
 static const struct scenario scenarios[] = {
 	HOSTILE("bad-loop", ""),
@@ -52,9 +56,8 @@ static void storm_console(struct test_worker *w, unsigned int i)
 static void test_race_and_calls(void)
 {
 	static const char *const calls[] = {
-		"Pause", "GetCounters", "Resume",      "Query", "Pause", "Reset",
-		"Hello", "Pause",       "PowerButton", "Reset", "Pause", "Query",
-		"Resume", "Reboot",
+		"Pause", "GetCounters", "Resume", "Query", "Pause", "Reset",  "Hello",
+		"Pause", "PowerButton", "Reset",  "Pause", "Query", "Resume", "Reboot",
 	};
 	struct test_worker w;
 	struct err err = { 0 };
@@ -67,8 +70,8 @@ static void test_race_and_calls(void)
 	test_worker_resource(&w, "/rng/src", open("/dev/urandom", O_RDONLY | O_CLOEXEC));
 	prepare_all_devices(&w);
 	if (test_worker_start(&w, "test=bad-race ms=100000 out=e9",
-			      "{'cpus': <{'boot_vcpus': <uint32 4>}>," CONFIG_ALL_DEVICES "}", false,
-			      &err) < 0)
+			      "{'cpus': <{'boot_vcpus': <uint32 4>}>," CONFIG_ALL_DEVICES "}",
+			      false, &err) < 0)
 		g_error("Start: %s", err.msg);
 	for (unsigned int i = 0; i < 140 && !w.exited; i++) {
 		/* A wrong state is an answer; a missing one is a hang, and sd-bus says so. */

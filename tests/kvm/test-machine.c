@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
 #include "tests/kvm/scenario.h"
 #include "vmm/api/protocol.h"
 #include "vmm/arch/x86/cpuid.h"
@@ -55,13 +56,15 @@ static const struct scenario scenarios[] = {
 	  .config = "{'cpus': <{'boot_vcpus': <uint32 4>}>}" },
 	{ .name = "/machine/smp/topology",
 	  .cmdline = "test=smp cpus=6",
-	  .config = "{'cpus': <{'boot_vcpus': <uint32 6>, 'topology': <{'threads_per_core': <uint32 2>,"
-		    " 'cores_per_die': <uint32 3>, 'dies_per_package': <uint32 1>,"
-		    " 'packages': <uint32 1>}>}>}" },
+	  .config =
+		  "{'cpus': <{'boot_vcpus': <uint32 6>, 'topology': <{'threads_per_core': <uint32 2>,"
+		  " 'cores_per_die': <uint32 3>, 'dies_per_package': <uint32 1>,"
+		  " 'packages': <uint32 1>}>}>}" },
 	{ .name = "/machine/smp/affinity",
 	  .cmdline = "test=smp cpus=2",
-	  .config = "{'cpus': <{'boot_vcpus': <uint32 2>, 'affinity': <[{'vcpu': <uint32 0>,"
-		    " 'host_cpus': <[uint32 0]>}, {'vcpu': <uint32 1>, 'host_cpus': <[uint32 1]>}]>}>}" },
+	  .config =
+		  "{'cpus': <{'boot_vcpus': <uint32 2>, 'affinity': <[{'vcpu': <uint32 0>,"
+		  " 'host_cpus': <[uint32 0]>}, {'vcpu': <uint32 1>, 'host_cpus': <[uint32 1]>}]>}>}" },
 	{ .name = "/machine/pmtimer", .cmdline = "test=pmtimer" },
 	{ .name = "/machine/rtc", .cmdline = "test=rtc" },
 	{ .name = "/machine/reset/keyboard-controller",
@@ -177,8 +180,8 @@ static uint64_t ged_address(void)
 	struct hv_caps caps;
 
 	g_assert_cmpint(hypervisor_kvm.probe(kvm, &caps, NULL), ==, 0);
-	g_assert_cmpint(
-		x86_windows_init(&windows, 512ULL << 20, x86_phys_bits(&caps, &cpus), NULL), ==, 0);
+	g_assert_cmpint(x86_windows_init(&windows, 512ULL << 20, x86_phys_bits(&caps, &cpus), NULL),
+			==, 0);
 	return windows.platform_start;
 }
 
@@ -281,8 +284,8 @@ static void test_start_refused(void)
 
 		test_worker_spawn(&w, NULL);
 		test_worker_resource(&w, "/rng/src", open("/dev/urandom", O_RDONLY | O_CLOEXEC));
-		g_assert_cmpint(test_worker_start(&w, "test=hello", cases[i].config, false, &err), <,
-				0);
+		g_assert_cmpint(test_worker_start(&w, "test=hello", cases[i].config, false, &err),
+				<, 0);
 		if (!strstr(err.msg, cases[i].text))
 			g_error("case %zu: '%s' is not in '%s'", i, cases[i].text, err.msg);
 		test_worker_end(&w);

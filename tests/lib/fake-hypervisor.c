@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
 #include "vmm/hypervisor/x86-state.h"

@@ -25,6 +25,7 @@
 #pragma once
 
 #include <stdbool.h>
+
 #include "vmm/hypervisor/hypervisor.h"
 
 struct fake_hv;

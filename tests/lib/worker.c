@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
 #include "dbus/variant.h"
 #include "dbus/worker-error.h"
 #include "vmm/api/protocol.h"
@@ -179,9 +180,9 @@ static GVariant *complete_config(const char *cmdline, const char *config)
 							 " 'cmdline': <%s>}",
 							 cmdline));
 	g_variant_dict_insert_value(&dict, "rng", g_variant_new_parsed("{'src': <'/rng/src'>}"));
-	g_variant_dict_insert_value(
-		&dict, "debug_console",
-		g_variant_new_parsed("{'mode': <'File'>, 'file': <'/debug_console/file'>}"));
+	g_variant_dict_insert_value(&dict, "debug_console",
+				    g_variant_new_parsed(
+					    "{'mode': <'File'>, 'file': <'/debug_console/file'>}"));
 	return g_variant_ref_sink(g_variant_dict_end(&dict));
 }
 

@@ -11,19 +11,20 @@
 #include <stdbool.h>
 #include <sys/types.h>
 #include <systemd/sd-bus.h>
+
 #include "vmm/base/err.h"
 
 struct test_worker {
 	pid_t pid;
 	sd_bus *bus;
-	int debug_fd;          /* memfd: what the guest wrote to port 0xe9 */
-	GPtrArray *resources;  /* names of resources to hand over */
-	GArray *fds;           /* int, parallel */
-	GPtrArray *states;     /* "running>shutdown:guest-shutdown" in order */
-	GPtrArray *events;     /* "guest/debug-code" ... */
+	int debug_fd;            /* memfd: what the guest wrote to port 0xe9 */
+	GPtrArray *resources;    /* names of resources to hand over */
+	GArray *fds;             /* int, parallel */
+	GPtrArray *states;       /* "running>shutdown:guest-shutdown" in order */
+	GPtrArray *events;       /* "guest/debug-code" ... */
 	GHashTable *debug_codes; /* code -> guint64 usec */
 	bool exited;
-	int status;            /* of waitpid */
+	int status; /* of waitpid */
 };
 
 /* Starts the process and connects. extra: NULL-terminated arguments, may be NULL. */

@@ -8,6 +8,7 @@
 #include <systemd/sd-bus.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-id128.h>
+
 #include "dbus/variant.h"
 #include "dbus/worker-error.h"
 #include "vmm/api/protocol.h"
@@ -28,7 +29,7 @@ struct control {
 	sd_event *event;
 	int listen_fd;
 	sd_event_source *listen_source, *mailbox_source;
-	sd_bus *bus;             /* the daemon, or NULL between two of them */
+	sd_bus *bus; /* the daemon, or NULL between two of them */
 	sd_bus_slot *slot;
 	struct resources resources; /* collected until Start */
 	struct vm *vm;
@@ -81,14 +82,14 @@ static void on_state_changed(enum vm_state from, enum vm_state to, const char *r
 
 		if (sd_bus_message_new_signal(c->bus, &m, PROTOCOL_OBJECT, PROTOCOL_INTERFACE,
 					      "StateChanged") >= 0 &&
-		    sd_bus_message_append(m, "sss", vm_state_to_string(from), vm_state_to_string(to),
-					  reason) >= 0)
+		    sd_bus_message_append(m, "sss", vm_state_to_string(from),
+					  vm_state_to_string(to), reason) >= 0)
 			emit(c, m);
 	}
 	if (to == VM_STATE_SHUTDOWN)
-		end_process(c, strcmp(reason, WORKER_REASON_TRIPLE_FAULT) == 0 ?
-				       WORKER_EXIT_TRIPLE_FAULT :
-				       WORKER_EXIT_OK);
+		end_process(c, strcmp(reason, WORKER_REASON_TRIPLE_FAULT) == 0
+				       ? WORKER_EXIT_TRIPLE_FAULT
+				       : WORKER_EXIT_OK);
 	else if (to == VM_STATE_FAILED)
 		end_process(c, WORKER_EXIT_VM);
 }
@@ -97,8 +98,8 @@ static sd_bus_message *event_new(struct control *c, const char *source, const ch
 {
 	sd_bus_message *m = NULL;
 
-	if (!c->bus || sd_bus_message_new_signal(c->bus, &m, PROTOCOL_OBJECT, PROTOCOL_INTERFACE,
-						 "Event") < 0)
+	if (!c->bus ||
+	    sd_bus_message_new_signal(c->bus, &m, PROTOCOL_OBJECT, PROTOCOL_INTERFACE, "Event") < 0)
 		return NULL;
 	if (sd_bus_message_append(m, "ss", source, name) < 0)
 		return sd_bus_message_unref(m);
@@ -424,11 +425,12 @@ static int on_query(sd_bus_message *m, void *data, sd_bus_error *ret_error _unus
 	if (r >= 0)
 		r = sd_bus_message_open_container(reply, 'a', "{sv}");
 	if (r >= 0)
-		r = sd_bus_message_append(
-			reply, "{sv}{sv}{sv}{sv}", "state", "s",
-			vm_state_to_string(c->vm ? c->vm->state : VM_STATE_CREATED), "vcpus", "u",
-			c->vm ? c->boot_vcpus : 0, "memory", "t", c->vm ? c->memory_size : 0, "boots",
-			"u", c->vm ? c->vm->boots : 0);
+		r = sd_bus_message_append(reply, "{sv}{sv}{sv}{sv}", "state", "s",
+					  vm_state_to_string(c->vm ? c->vm->state
+								   : VM_STATE_CREATED),
+					  "vcpus", "u", c->vm ? c->boot_vcpus : 0, "memory", "t",
+					  c->vm ? c->memory_size : 0, "boots", "u",
+					  c->vm ? c->vm->boots : 0);
 	if (r >= 0)
 		r = append_consoles(reply, consoles);
 	if (r >= 0)
@@ -536,7 +538,8 @@ static int serve(struct control *c, int fd, struct err *err)
 	return 0;
 }
 
-static int on_connect(sd_event_source *source _unused_, int fd, uint32_t events _unused_, void *data)
+static int on_connect(sd_event_source *source _unused_, int fd, uint32_t events _unused_,
+		      void *data)
 {
 	struct control *c = data;
 	struct err err = { 0 };

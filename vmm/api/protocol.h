@@ -33,33 +33,33 @@
  */
 #pragma once
 
-#define PROTOCOL_VERSION       1
-#define PROTOCOL_OBJECT        "/org/brume/worker"
-#define PROTOCOL_INTERFACE     "org.brume.Worker1"
-#define PROTOCOL_ERROR_PREFIX  "org.brume.Worker1.Error."
-#define PROTOCOL_FDS_PER_CALL  200
+#define PROTOCOL_VERSION      1
+#define PROTOCOL_OBJECT       "/org/brume/worker"
+#define PROTOCOL_INTERFACE    "org.brume.Worker1"
+#define PROTOCOL_ERROR_PREFIX "org.brume.Worker1.Error."
+#define PROTOCOL_FDS_PER_CALL 200
 
 /* Names of resources that no configuration key holds. */
-#define PROTOCOL_RESOURCE_KVM  "kvm"
+#define PROTOCOL_RESOURCE_KVM "kvm"
 
 /* Worker states, as StateChanged and Query give them. */
-#define WORKER_STATE_IDLE      "idle"      /* nothing configured yet */
-#define WORKER_STATE_RUNNING   "running"
-#define WORKER_STATE_PAUSED    "paused"
-#define WORKER_STATE_SHUTDOWN  "shutdown"  /* last one before the process exits */
-#define WORKER_STATE_FAILED    "failed"
+#define WORKER_STATE_IDLE     "idle" /* nothing configured yet */
+#define WORKER_STATE_RUNNING  "running"
+#define WORKER_STATE_PAUSED   "paused"
+#define WORKER_STATE_SHUTDOWN "shutdown" /* last one before the process exits */
+#define WORKER_STATE_FAILED   "failed"
 
 /* Reasons of a StateChanged. */
 #define WORKER_REASON_REQUEST        "request"
 #define WORKER_REASON_GUEST_SHUTDOWN "guest-shutdown"
-#define WORKER_REASON_GUEST_REBOOT   "guest-reboot"   /* running -> running, boots + 1 */
+#define WORKER_REASON_GUEST_REBOOT   "guest-reboot" /* running -> running, boots + 1 */
 #define WORKER_REASON_RESET          "reset"
 #define WORKER_REASON_TRIPLE_FAULT   "triple-fault"
 #define WORKER_REASON_INTERNAL_ERROR "internal-error"
 
 /* Exit status of brume-vmm. */
-#define WORKER_EXIT_OK               0  /* guest powered off, or Quit */
-#define WORKER_EXIT_USAGE            2
-#define WORKER_EXIT_CONTROL          3  /* control channel unusable */
-#define WORKER_EXIT_VM               4  /* the machine failed: KVM internal error */
-#define WORKER_EXIT_TRIPLE_FAULT     5
+#define WORKER_EXIT_OK           0 /* guest powered off, or Quit */
+#define WORKER_EXIT_USAGE        2
+#define WORKER_EXIT_CONTROL      3 /* control channel unusable */
+#define WORKER_EXIT_VM           4 /* the machine failed: KVM internal error */
+#define WORKER_EXIT_TRIPLE_FAULT 5

@@ -21,12 +21,12 @@
 #define _noreturn_       __attribute__((noreturn))
 
 /* Defines NAME_cleanup(TYPE *p), which calls FN(*p) unless *p is NULL. */
-#define DEFINE_CLEANUP(type, fn)                    \
-	static inline void fn##_cleanup(type **p)   \
-	{                                           \
-		if (*p)                             \
-			fn(*p);                     \
-	}                                           \
+#define DEFINE_CLEANUP(type, fn)                                                                   \
+	static inline void fn##_cleanup(type **p)                                                  \
+	{                                                                                          \
+		if (*p)                                                                            \
+			fn(*p);                                                                    \
+	}                                                                                          \
 	struct cleanup_semicolon_
 
 static inline void cleanup_free_(void *p)
@@ -43,24 +43,24 @@ static inline void cleanup_close_(int *fd)
 #define _cleanup_free_  _cleanup_(cleanup_free_)
 #define _cleanup_close_ _cleanup_(cleanup_close_)
 
-#define TAKE_PTR(p)                           \
-	({                                    \
-		__typeof__(p) *take_p_ = &(p); \
-		__typeof__(p) take_v_ = *take_p_; \
-		*take_p_ = NULL;              \
-		take_v_;                      \
+#define TAKE_PTR(p)                                                                                \
+	({                                                                                         \
+		__typeof__(p) *take_p_ = &(p);                                                     \
+		__typeof__(p) take_v_ = *take_p_;                                                  \
+		*take_p_ = NULL;                                                                   \
+		take_v_;                                                                           \
 	})
 
-#define TAKE_FD(fd)                \
-	({                         \
-		int *take_f_ = &(fd); \
-		int take_n_ = *take_f_; \
-		*take_f_ = -EBADF; \
-		take_n_;           \
+#define TAKE_FD(fd)                                                                                \
+	({                                                                                         \
+		int *take_f_ = &(fd);                                                              \
+		int take_n_ = *take_f_;                                                            \
+		*take_f_ = -EBADF;                                                                 \
+		take_n_;                                                                           \
 	})
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
 /* Through void *: the compiler cannot know that the whole object is aligned. */
-#define container_of(ptr, type, member) \
+#define container_of(ptr, type, member)                                                            \
 	((type *)(void *)((char *)(1 ? (ptr) : &((type *)0)->member) - offsetof(type, member)))

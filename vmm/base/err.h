@@ -16,13 +16,14 @@
 #pragma once
 
 #include <stdarg.h>
+
 #include "vmm/base/cleanup.h"
 
 #define ERR_MSG_MAX 512
 
 /* What a client may branch on.  dbus/bus-error.c maps each to its D-Bus name. */
 enum fault {
-	FAULT_NONE,           /* derive the public name from the errno */
+	FAULT_NONE, /* derive the public name from the errno */
 	FAULT_NO_SUCH_VM,
 	FAULT_VM_EXISTS,
 	FAULT_WRONG_STATE,
@@ -32,8 +33,8 @@ enum fault {
 	FAULT_NO_SUCH_CONSOLE,
 	FAULT_CONSOLE_IN_USE,
 	FAULT_DEVICE_EXISTS,
-	FAULT_BAD_ARGUMENT,   /* wrong call: option key, type, range */
-	FAULT_BAD_CONFIG,     /* wrong VM definition: text starts with a JSON pointer */
+	FAULT_BAD_ARGUMENT, /* wrong call: option key, type, range */
+	FAULT_BAD_CONFIG,   /* wrong VM definition: text starts with a JSON pointer */
 	FAULT_UNSUPPORTED,
 	FAULT_HOST_RESOURCE,
 	FAULT_GUEST_TIMEOUT,
@@ -46,7 +47,7 @@ const char *fault_to_string(enum fault fault);
 int fault_from_string(const char *s, enum fault *ret); /* 0 or -EINVAL */
 
 struct err {
-	int code;         /* errno, positive; 0 = nothing failed */
+	int code; /* errno, positive; 0 = nothing failed */
 	enum fault fault;
 	char msg[ERR_MSG_MAX];
 };

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+
 #include "vmm/base/cleanup.h"
 
 struct list {
@@ -39,13 +40,13 @@ static inline void list_remove(struct list *node)
 	list_init(node);
 }
 
-#define LIST_FOREACH(pos, head, member)                                            \
-	for ((pos) = container_of((head)->next, __typeof__(*(pos)), member);       \
-	     &(pos)->member != (head);                                             \
+#define LIST_FOREACH(pos, head, member)                                                            \
+	for ((pos) = container_of((head)->next, __typeof__(*(pos)), member);                       \
+	     &(pos)->member != (head);                                                             \
 	     (pos) = container_of((pos)->member.next, __typeof__(*(pos)), member))
 
-#define LIST_FOREACH_SAFE(pos, tmp, head, member)                                  \
-	for ((pos) = container_of((head)->next, __typeof__(*(pos)), member),       \
-	    (tmp) = container_of((pos)->member.next, __typeof__(*(pos)), member);  \
-	     &(pos)->member != (head);                                             \
+#define LIST_FOREACH_SAFE(pos, tmp, head, member)                                                  \
+	for ((pos) = container_of((head)->next, __typeof__(*(pos)), member),                       \
+	    (tmp) = container_of((pos)->member.next, __typeof__(*(pos)), member);                  \
+	     &(pos)->member != (head);                                                             \
 	     (pos) = (tmp), (tmp) = container_of((tmp)->member.next, __typeof__(*(tmp)), member))

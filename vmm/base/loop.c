@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <unistd.h>
+
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
 

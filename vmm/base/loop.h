@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+
 #include "vmm/base/list.h"
 #include "vmm/base/thread.h"
 
@@ -34,7 +35,7 @@ struct loop {
 	int epoll_fd, wake_fd;
 	struct list sources;
 	struct loop_source wake;
-	pthread_mutex_t lock;       /* the request below; leaf */
+	pthread_mutex_t lock; /* the request below; leaf */
 	pthread_cond_t done;
 	void (*call)(void *data);
 	void *call_data;
@@ -54,7 +55,9 @@ int loop_spawn(struct loop *loop, struct err *err);
 int loop_settle(struct loop *loop, struct err *err);
 /* Does nothing for a loop that is all zeroes. */
 void loop_stop(struct loop *loop);
-/* Runs fn on the loop's thread and waits; also while parked. On the loop's own thread: just runs. */
+/*
+ * Runs fn on the loop's thread and waits; also while parked. On the loop's own thread: just runs.
+ */
 void loop_call(struct loop *loop, void (*fn)(void *data), void *data);
 void loop_park(struct loop *loop);
 void loop_unpark(struct loop *loop);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <unistd.h>
+
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/thread.h"

@@ -16,6 +16,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+
 #include "vmm/base/list.h"
 
 struct err;

@@ -15,17 +15,17 @@
 /* GLib has its own, which evaluate their arguments twice. */
 #undef MIN
 #undef MAX
-#define MIN(a, b)                            \
-	({                                   \
-		__typeof__(a) min_a_ = (a);  \
-		__typeof__(b) min_b_ = (b);  \
-		min_a_ < min_b_ ? min_a_ : min_b_; \
+#define MIN(a, b)                                                                                  \
+	({                                                                                         \
+		__typeof__(a) min_a_ = (a);                                                        \
+		__typeof__(b) min_b_ = (b);                                                        \
+		min_a_ < min_b_ ? min_a_ : min_b_;                                                 \
 	})
-#define MAX(a, b)                            \
-	({                                   \
-		__typeof__(a) max_a_ = (a);  \
-		__typeof__(b) max_b_ = (b);  \
-		max_a_ > max_b_ ? max_a_ : max_b_; \
+#define MAX(a, b)                                                                                  \
+	({                                                                                         \
+		__typeof__(a) max_a_ = (a);                                                        \
+		__typeof__(b) max_b_ = (b);                                                        \
+		max_a_ > max_b_ ? max_a_ : max_b_;                                                 \
 	})
 
 /* [base, base + len) inside [0, limit), without overflow; len 0 is inside. */

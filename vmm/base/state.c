@@ -2,6 +2,7 @@
 #include "vmm/base/state.h"
 
 #include <errno.h>
+
 #include "vmm/base/err.h"
 
 bool state_desc_tiles(const struct state_desc *desc, struct err *err)

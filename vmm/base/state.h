@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
 #include "vmm/base/cleanup.h"
 
 struct err;
@@ -37,9 +38,9 @@ struct state_desc;
 struct state_field {
 	const char *name;
 	enum state_kind kind;
-	uint32_t offset, size; /* size: of one element */
-	uint32_t count;        /* 1, or the length of an array */
-	uint32_t since;        /* version that introduced it; absent in older data = zero */
+	uint32_t offset, size;         /* size: of one element */
+	uint32_t count;                /* 1, or the length of an array */
+	uint32_t since;                /* version that introduced it; absent in older data = zero */
 	const struct state_desc *desc; /* STRUCT only */
 };
 
@@ -55,46 +56,48 @@ struct state_desc {
 
 /* A wrong kind for the member's type does not compile (or is a NULL-size array). */
 #define STATE_SIZEOF_(type, member) sizeof(((type *)0)->member)
-#define STATE_SCALAR_(k, ctype, type, member)                                                  \
-	{                                                                                      \
-		.name = #member, .kind = (k), .offset = offsetof(type, member),                \
-		.size = sizeof(ctype) +                                                        \
-			0 * sizeof(char[_Generic(((type *)0)->member, ctype: 1, default: -1)]), \
-		.count = 1                                                                     \
+#define STATE_SCALAR_(k, ctype, type, member)                                                      \
+	{                                                                                          \
+		.name = #member, .kind = (k), .offset = offsetof(type, member),                    \
+		.size = sizeof(ctype) +                                                            \
+			0 * sizeof(char[_Generic(((type *)0)->member, ctype : 1, default           \
+						 : -1)]),                                          \
+		.count = 1                                                                         \
 	}
 #define STATE_BOOL(type, member) STATE_SCALAR_(STATE_KIND_BOOL, bool, type, member)
 #define STATE_U8(type, member)   STATE_SCALAR_(STATE_KIND_U8, uint8_t, type, member)
 #define STATE_U16(type, member)  STATE_SCALAR_(STATE_KIND_U16, uint16_t, type, member)
 #define STATE_U32(type, member)  STATE_SCALAR_(STATE_KIND_U32, uint32_t, type, member)
 #define STATE_U64(type, member)  STATE_SCALAR_(STATE_KIND_U64, uint64_t, type, member)
-#define STATE_BYTES(type, member)                                                              \
-	{                                                                                      \
-		.name = #member, .kind = STATE_KIND_BYTES, .offset = offsetof(type, member),   \
-		.size = STATE_SIZEOF_(type, member), .count = 1                                \
+#define STATE_BYTES(type, member)                                                                  \
+	{                                                                                          \
+		.name = #member, .kind = STATE_KIND_BYTES, .offset = offsetof(type, member),       \
+		.size = STATE_SIZEOF_(type, member), .count = 1                                    \
 	}
-#define STATE_ARRAY_(k, ctype, type, member)                                                   \
-	{                                                                                      \
-		.name = #member, .kind = (k), .offset = offsetof(type, member),                \
-		.size = sizeof(ctype) + 0 * sizeof(char[_Generic(((type *)0)->member[0],       \
-								 ctype: 1, default: -1)]),     \
-		.count = STATE_SIZEOF_(type, member) / sizeof(ctype)                           \
+#define STATE_ARRAY_(k, ctype, type, member)                                                       \
+	{                                                                                          \
+		.name = #member, .kind = (k), .offset = offsetof(type, member),                    \
+		.size = sizeof(ctype) +                                                            \
+			0 * sizeof(char[_Generic(((type *)0)->member[0], ctype : 1, default        \
+						 : -1)]),                                          \
+		.count = STATE_SIZEOF_(type, member) / sizeof(ctype)                               \
 	}
 #define STATE_ARRAY_U32(type, member) STATE_ARRAY_(STATE_KIND_U32, uint32_t, type, member)
 #define STATE_ARRAY_U64(type, member) STATE_ARRAY_(STATE_KIND_U64, uint64_t, type, member)
-#define STATE_STRUCT(type, member, description)                                                \
-	{                                                                                      \
-		.name = #member, .kind = STATE_KIND_STRUCT, .offset = offsetof(type, member),  \
-		.size = STATE_SIZEOF_(type, member), .count = 1, .desc = (description)         \
+#define STATE_STRUCT(type, member, description)                                                    \
+	{                                                                                          \
+		.name = #member, .kind = STATE_KIND_STRUCT, .offset = offsetof(type, member),      \
+		.size = STATE_SIZEOF_(type, member), .count = 1, .desc = (description)             \
 	}
-#define STATE_STRUCT_ARRAY(type, member, description)                                          \
-	{                                                                                      \
-		.name = #member, .kind = STATE_KIND_STRUCT, .offset = offsetof(type, member),  \
-		.size = sizeof(((type *)0)->member[0]),                                        \
-		.count = STATE_SIZEOF_(type, member) / sizeof(((type *)0)->member[0]),         \
-		.desc = (description)                                                          \
+#define STATE_STRUCT_ARRAY(type, member, description)                                              \
+	{                                                                                          \
+		.name = #member, .kind = STATE_KIND_STRUCT, .offset = offsetof(type, member),      \
+		.size = sizeof(((type *)0)->member[0]),                                            \
+		.count = STATE_SIZEOF_(type, member) / sizeof(((type *)0)->member[0]),             \
+		.desc = (description)                                                              \
 	}
 
-#define STATE_LAYOUT(type, table) \
+#define STATE_LAYOUT(type, table)                                                                  \
 	.size = sizeof(type), .fields = (table), .n_fields = ARRAY_SIZE(table)
 
 /* True when the fields cover the struct, in order, with no gap and no overlap. */

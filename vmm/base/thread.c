@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 

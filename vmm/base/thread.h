@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+
 #include "vmm/base/cleanup.h"
 
 struct err;

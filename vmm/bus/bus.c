@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include "vmm/base/err.h"
 #include "vmm/base/math.h"
 

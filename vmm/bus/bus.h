@@ -16,6 +16,7 @@
 
 #include <pthread.h>
 #include <stdint.h>
+
 #include "vmm/base/cleanup.h"
 
 struct err;
@@ -30,14 +31,14 @@ struct bus_ops {
 
 struct bus_device {
 	const struct bus_ops *ops;
-	uint64_t base, len;  /* set by bus_add, changed by bus_move */
+	uint64_t base, len; /* set by bus_add, changed by bus_move */
 };
 
 struct bus {
 	pthread_rwlock_t lock;
 	struct bus_device **devices; /* by ascending base */
 	size_t n_devices, capacity;
-	uint64_t limit;      /* exclusive end of the address space; 0 = 2^64 */
+	uint64_t limit; /* exclusive end of the address space; 0 = 2^64 */
 };
 
 void bus_init(struct bus *bus, uint64_t limit);

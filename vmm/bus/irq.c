@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/math.h"

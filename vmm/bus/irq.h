@@ -17,6 +17,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+
 #include "vmm/hypervisor/hypervisor.h"
 
 struct err;
@@ -41,16 +42,16 @@ static inline void irq_line_pulse(struct irq_line *line)
 struct irq_table {
 	struct hv_vm *hv;
 	pthread_mutex_t lock;
-	uint32_t first_gsi, n_gsis;      /* the MSI range, behind the IOAPIC's pins */
-	struct hv_route *routes;         /* what the hypervisor has now, dense */
+	uint32_t first_gsi, n_gsis; /* the MSI range, behind the IOAPIC's pins */
+	struct hv_route *routes;    /* what the hypervisor has now, dense */
 	size_t n_routes;
-	uint64_t *used;                  /* bitmap of GSIs */
+	uint64_t *used; /* bitmap of GSIs */
 };
 
 struct irq_vector {
 	struct irq_table *table;
-	int fd;                          /* eventfd: whoever signals it raises the interrupt */
-	uint32_t gsi;                    /* 0 = none yet: allocated at the first unmask */
+	int fd;       /* eventfd: whoever signals it raises the interrupt */
+	uint32_t gsi; /* 0 = none yet: allocated at the first unmask */
 	struct hv_msi msi;
 	bool masked;
 };
@@ -59,7 +60,8 @@ struct irq_vector {
 int irq_table_init(struct irq_table *table, struct hv_vm *hv, uint32_t pins, struct err *err);
 void irq_table_deinit(struct irq_table *table);
 
-int irq_vector_init(struct irq_vector *vector, struct irq_table *table, struct err *err); /* masked */
+int irq_vector_init(struct irq_vector *vector, struct irq_table *table,
+		    struct err *err); /* masked */
 /* Masks, frees the GSI, closes the eventfd. */
 void irq_vector_deinit(struct irq_vector *vector);
 

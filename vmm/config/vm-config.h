@@ -66,8 +66,8 @@ enum boot_protocol {
 	BOOT_PROTOCOL_BZIMAGE, /* a bzImage unpacks itself in the guest: slower, with KASLR */
 	BOOT_PROTOCOL_N_,
 };
-const char *boot_protocol_to_string(enum boot_protocol protocol);          /* "Auto" */
-int boot_protocol_from_string(const char *s, enum boot_protocol *ret);     /* 0 or -EINVAL */
+const char *boot_protocol_to_string(enum boot_protocol protocol);      /* "Auto" */
+int boot_protocol_from_string(const char *s, enum boot_protocol *ret); /* 0 or -EINVAL */
 
 struct payload_config {
 	enum boot_protocol boot_protocol;

@@ -7,6 +7,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
@@ -130,8 +131,8 @@ static void on_client(struct loop_source *source, uint32_t events)
 
 	if ((events & EPOLLIN) && (c->client.events & EPOLLIN))
 		receive_input(c);
-	if (has_client(c) && (events & (EPOLLHUP | EPOLLERR)) &&
-	    !(c->client.events & EPOLLIN) && hung_up(c))
+	if (has_client(c) && (events & (EPOLLHUP | EPOLLERR)) && !(c->client.events & EPOLLIN) &&
+	    hung_up(c))
 		drop_client(c);
 	if (has_client(c) && (events & EPOLLOUT))
 		send_output(c);

@@ -21,6 +21,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
 #include "vmm/base/loop.h"
 #include "vmm/config/vm-config.h"
 
@@ -33,22 +34,22 @@ typedef size_t (*chardev_receive_fn)(void *data, const uint8_t *buf, size_t len)
 
 struct chardev {
 	enum console_mode mode;
-	char name[16];             /* "serial" */
+	char name[16]; /* "serial" */
 	struct loop *loop;
-	int file_fd;               /* mode File */
+	int file_fd; /* mode File */
 	chardev_receive_fn receive;
 	void *receive_data;
 
-	pthread_mutex_t lock;      /* the ring and its positions */
-	uint8_t *ring;             /* allocated with the first byte */
-	uint64_t head;             /* bytes ever written */
-	uint64_t sent;             /* bytes the client has got or lost */
+	pthread_mutex_t lock; /* the ring and its positions */
+	uint8_t *ring;        /* allocated with the first byte */
+	uint64_t head;        /* bytes ever written */
+	uint64_t sent;        /* bytes the client has got or lost */
 
-	int wake_fd;               /* there is output for the client, or room for its input */
+	int wake_fd;                     /* there is output for the client, or room for its input */
 	struct loop_source wake, client; /* loop thread; client.fd -EBADF = none */
-	bool readonly;             /* the client's input is dropped */
-	bool input_ended;          /* it has shut its sending side, and still reads */
-	_Atomic uint64_t dropped;  /* bytes the client was too slow for */
+	bool readonly;                   /* the client's input is dropped */
+	bool input_ended;                /* it has shut its sending side, and still reads */
+	_Atomic uint64_t dropped;        /* bytes the client was too slow for */
 };
 
 /* Control thread. file_fd is taken over on success (mode File; else -EBADF). */

@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+
 #include "vmm/bus/bus.h"
 #include "vmm/devices/chardev.h"
 

@@ -3,9 +3,9 @@
 
 #include <string.h>
 
-#define SYSTEM_CONTROL_B  0    /* 0x61 */
+#define SYSTEM_CONTROL_B  0 /* 0x61 */
 #define TIMER2_OUTPUT     0x20
-#define COMMAND           3    /* 0x64 */
+#define COMMAND           3 /* 0x64 */
 #define COMMAND_RESET_CPU 0xfe
 
 static void i8042_read(struct bus_device *dev _unused_, uint64_t off, void *data, uint32_t len)

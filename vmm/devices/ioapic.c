@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
+
 #include "vmm/base/bytes.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
@@ -17,15 +18,15 @@
 #define REG_REDIRECTION 0x10 /* two a pin: low, high */
 
 /* Redirection entry, low half (data sheet, 3.2.4). */
-#define RTE_VECTOR       0x000ffULL
-#define RTE_DELIVERY     0x00700ULL /* 8-10 */
-#define RTE_LOGICAL      0x00800ULL
-#define RTE_PENDING      0x01000ULL /* delivery status: we never delay */
-#define RTE_POLARITY     0x02000ULL
-#define RTE_REMOTE_IRR   0x04000ULL
-#define RTE_LEVEL        0x08000ULL
-#define RTE_MASKED       0x10000ULL
-#define RTE_LOW_WRITABLE \
+#define RTE_VECTOR     0x000ffULL
+#define RTE_DELIVERY   0x00700ULL /* 8-10 */
+#define RTE_LOGICAL    0x00800ULL
+#define RTE_PENDING    0x01000ULL /* delivery status: we never delay */
+#define RTE_POLARITY   0x02000ULL
+#define RTE_REMOTE_IRR 0x04000ULL
+#define RTE_LEVEL      0x08000ULL
+#define RTE_MASKED     0x10000ULL
+#define RTE_LOW_WRITABLE                                                                           \
 	(RTE_VECTOR | RTE_DELIVERY | RTE_LOGICAL | RTE_POLARITY | RTE_LEVEL | RTE_MASKED)
 /* High half: destination, and bits 49-55 as its extension (KVM_FEATURE_MSI_EXT_DEST_ID). */
 #define RTE_DEST_SHIFT     56
@@ -37,13 +38,13 @@
 #define DELIVERY_LOWEST 0x100ULL
 
 /* SDM 3A, 11.11: the message that stands for an interrupt. */
-#define MSI_ADDR           0xfee00000ULL
-#define MSI_ADDR_LOGICAL   0x4ULL
-#define MSI_ADDR_REDIRECT  0x8ULL
-#define MSI_ADDR_EXT_SHIFT 5
+#define MSI_ADDR            0xfee00000ULL
+#define MSI_ADDR_LOGICAL    0x4ULL
+#define MSI_ADDR_REDIRECT   0x8ULL
+#define MSI_ADDR_EXT_SHIFT  5
 #define MSI_ADDR_DEST_SHIFT 12
-#define MSI_DATA_ASSERT    0x4000U
-#define MSI_DATA_LEVEL     0x8000U
+#define MSI_DATA_ASSERT     0x4000U
+#define MSI_DATA_LEVEL      0x8000U
 
 static int ioapic_validate(const void *state, struct err *err)
 {
@@ -284,9 +285,8 @@ void ioapic_init(struct ioapic *ioapic, struct irq_table *irqs)
 	*ioapic = (struct ioapic){ .region.ops = &ioapic_ops, .irqs = irqs };
 	pthread_mutex_init(&ioapic->lock, NULL);
 	for (uint32_t pin = 0; pin < IOAPIC_PINS; pin++) {
-		ioapic->lines[pin] = (struct ioapic_line){
-			.line.set = line_set, .ioapic = ioapic, .pin = pin
-		};
+		ioapic->lines[pin] =
+			(struct ioapic_line){ .line.set = line_set, .ioapic = ioapic, .pin = pin };
 		ioapic->st.redirection[pin] = RTE_MASKED;
 	}
 }

@@ -18,6 +18,7 @@
 
 #include <pthread.h>
 #include <stdint.h>
+
 #include "vmm/base/state.h"
 #include "vmm/bus/bus.h"
 #include "vmm/bus/irq.h"
@@ -43,7 +44,7 @@ struct ioapic_line {
 struct ioapic {
 	struct bus_device region; /* MMIO, LAYOUT_IOAPIC_SIZE bytes */
 	struct irq_table *irqs;
-	pthread_mutex_t lock;  /* st */
+	pthread_mutex_t lock; /* st */
 	struct ioapic_state st;
 	struct ioapic_line lines[IOAPIC_PINS];
 };

@@ -3,20 +3,21 @@
 
 #include <string.h>
 #include <time.h>
+
 #include "vmm/base/math.h"
 
-#define NMI_OFF          0x80
-#define REG_SHUTDOWN     0x0f
-#define REG_A            0x0a
-#define REG_B            0x0b
-#define REG_C            0x0c
-#define REG_D            0x0d
-#define REG_CENTURY      0x32
-#define REG_EXT_MEM_LOW  0x34 /* above 16 MiB, in 64 KiB */
-#define REG_HIGH_MEM     0x5b /* above 4 GiB, in 64 KiB, three bytes */
-#define B_24_HOURS       0x02
-#define D_VALID          0x80
-#define A_DIVIDER_32KHZ  0x26
+#define NMI_OFF         0x80
+#define REG_SHUTDOWN    0x0f
+#define REG_A           0x0a
+#define REG_B           0x0b
+#define REG_C           0x0c
+#define REG_D           0x0d
+#define REG_CENTURY     0x32
+#define REG_EXT_MEM_LOW 0x34 /* above 16 MiB, in 64 KiB */
+#define REG_HIGH_MEM    0x5b /* above 4 GiB, in 64 KiB, three bytes */
+#define B_24_HOURS      0x02
+#define D_VALID         0x80
+#define A_DIVIDER_32KHZ 0x26
 
 static const struct state_field rtc_fields[] = {
 	STATE_U8(struct rtc_state, index),

@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 #include <stdint.h>
+
 #include "vmm/base/state.h"
 #include "vmm/bus/bus.h"
 #include "vmm/devices/machine-request.h"

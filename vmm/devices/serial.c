@@ -4,13 +4,16 @@
 #include <errno.h>
 #include <linux/serial_reg.h>
 #include <string.h>
+
 #include "vmm/base/err.h"
 #include "vmm/base/math.h"
 
 #define F(kind, member) STATE_##kind(struct serial_state, member)
 static const struct state_field serial_fields[] = {
-	F(U16, divisor), F(U8, ier), F(U8, fcr), F(U8, lcr), F(U8, mcr), F(U8, lsr), F(U8, msr),
-	F(U8, scr), F(U8, thr_empty_pending), F(U8, rx_len), F(BYTES, rx), F(BYTES, pad),
+	F(U16, divisor), F(U8, ier),   F(U8, fcr),
+	F(U8, lcr),      F(U8, mcr),   F(U8, lsr),
+	F(U8, msr),      F(U8, scr),   F(U8, thr_empty_pending),
+	F(U8, rx_len),   F(BYTES, rx), F(BYTES, pad),
 };
 #undef F
 

@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 #include <stdint.h>
+
 #include "vmm/base/state.h"
 #include "vmm/bus/bus.h"
 #include "vmm/bus/irq.h"

@@ -17,26 +17,27 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
 #include "vmm/base/cleanup.h"
 
 struct err;
 struct hv_vm;
 struct hv_vcpu;
-struct x86_cpuid_entry;   /* vmm/hypervisor/x86-state.h */
+struct x86_cpuid_entry; /* vmm/hypervisor/x86-state.h */
 struct x86_vcpu_state;
 
 struct hv_caps {
-	uint32_t max_vcpus;      /* what the host can run in one VM */
-	uint32_t max_vcpu_id;    /* exclusive upper bound of APIC ids */
+	uint32_t max_vcpus;   /* what the host can run in one VM */
+	uint32_t max_vcpu_id; /* exclusive upper bound of APIC ids */
 	uint32_t memory_slots;
-	uint32_t gsi_routes;     /* highest GSI + 1 */
-	uint32_t xsave_size;     /* bytes of one XSAVE area, at least 4096 */
-	uint8_t phys_bits;       /* guest-physical address bits the host offers */
-	bool x2apic_32bit_ids;   /* APIC ids above 254 can be addressed by MSI */
+	uint32_t gsi_routes;   /* highest GSI + 1 */
+	uint32_t xsave_size;   /* bytes of one XSAVE area, at least 4096 */
+	uint8_t phys_bits;     /* guest-physical address bits the host offers */
+	bool x2apic_32bit_ids; /* APIC ids above 254 can be addressed by MSI */
 	bool tsc_deadline;
 	bool user_nmi;
 	bool adjust_clock;
-	uint64_t tsc_khz;        /* 0 = unknown */
+	uint64_t tsc_khz; /* 0 = unknown */
 };
 
 /* One message-signalled interrupt: PCI 3.0, 6.8.1; Intel SDM 3A, 11.11. */
@@ -52,43 +53,43 @@ struct hv_route {
 
 struct hv_memory_slot {
 	uint32_t slot;
-	uint64_t gpa, size;      /* bytes, page-aligned; size 0 removes the slot */
+	uint64_t gpa, size; /* bytes, page-aligned; size 0 removes the slot */
 	void *hva;
 	bool readonly, log_dirty;
 };
 
 struct hv_ioeventfd {
 	uint64_t addr;
-	uint32_t len;            /* 1, 2, 4, 8; 0 = any width (MMIO) */
+	uint32_t len; /* 1, 2, 4, 8; 0 = any width (MMIO) */
 	bool pio;
-	bool match;              /* fire only for this value */
+	bool match; /* fire only for this value */
 	uint64_t value;
 };
 
 enum hv_exit_kind {
-	HV_EXIT_INTERRUPTED,     /* kicked, or a signal: look at your requests */
+	HV_EXIT_INTERRUPTED, /* kicked, or a signal: look at your requests */
 	HV_EXIT_PIO,
 	HV_EXIT_MMIO,
-	HV_EXIT_IOAPIC_EOI,      /* vector */
-	HV_EXIT_SHUTDOWN,        /* triple fault */
-	HV_EXIT_FAILED,          /* the hypervisor cannot go on: text */
+	HV_EXIT_IOAPIC_EOI, /* vector */
+	HV_EXIT_SHUTDOWN,   /* triple fault */
+	HV_EXIT_FAILED,     /* the hypervisor cannot go on: text */
 	HV_EXIT_N_,
 };
 
 struct hv_exit {
 	enum hv_exit_kind kind;
 	bool write;
-	uint64_t addr;           /* port or guest-physical address */
-	uint32_t len;            /* bytes of one access */
-	uint32_t count;          /* accesses, one after another in data (string I/O); MMIO: 1 */
-	void *data;              /* valid until the next run(); reads are answered in place */
+	uint64_t addr;  /* port or guest-physical address */
+	uint32_t len;   /* bytes of one access */
+	uint32_t count; /* accesses, one after another in data (string I/O); MMIO: 1 */
+	void *data;     /* valid until the next run(); reads are answered in place */
 	uint8_t vector;
 	char text[160];
 };
 
 struct hv_vm_params {
-	uint32_t ioapic_pins;    /* GSIs the userspace IOAPIC owns, 0..pins-1 */
-	uint32_t max_apic_id;    /* above 254 turns 32-bit ids on */
+	uint32_t ioapic_pins; /* GSIs the userspace IOAPIC owns, 0..pins-1 */
+	uint32_t max_apic_id; /* above 254 turns 32-bit ids on */
 };
 
 struct hv_vcpu_ops {
@@ -123,8 +124,8 @@ struct hv_vcpu {
 
 struct hv_vm_ops {
 	int (*memory_set)(struct hv_vm *vm, const struct hv_memory_slot *slot, struct err *err);
-	int (*vcpu_create)(struct hv_vm *vm, uint32_t index, uint32_t apic_id,
-			   struct hv_vcpu **ret, struct err *err);
+	int (*vcpu_create)(struct hv_vm *vm, uint32_t index, uint32_t apic_id, struct hv_vcpu **ret,
+			   struct err *err);
 	int (*irqfd_set)(struct hv_vm *vm, int fd, uint32_t gsi, bool attach);
 	/* Replaces the whole table. */
 	int (*routes_set)(struct hv_vm *vm, const struct hv_route *routes, size_t n);
@@ -144,7 +145,7 @@ struct hv_vm {
 };
 
 struct hypervisor {
-	const char *name;        /* "kvm" */
+	const char *name; /* "kvm" */
 	/*
 	 * fd: an open /dev/kvm, borrowed for the life of the VM.  Fails with a
 	 * sentence that names the capability the host lacks.

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/types.h>
+
 #include "vmm/hypervisor/hypervisor.h"
 #include "vmm/hypervisor/x86-state.h"
 
@@ -24,11 +25,11 @@
 
 struct kvm_vm {
 	struct hv_vm vm;
-	int kvm_fd;              /* borrowed */
+	int kvm_fd; /* borrowed */
 	int vm_fd;
-	pid_t pid;               /* for kicks: getpid() is a system call */
-	size_t run_size;         /* bytes of struct kvm_run's mapping */
-	bool x2apic_ids;         /* 32-bit APIC ids are on */
+	pid_t pid;       /* for kicks: getpid() is a system call */
+	size_t run_size; /* bytes of struct kvm_run's mapping */
+	bool x2apic_ids; /* 32-bit APIC ids are on */
 	bool have_xsave2, have_xcrs, have_debugregs;
 	/* MSRs that state_get returns; settled by the first vCPU that is asked. */
 	uint32_t *msrs;

@@ -24,6 +24,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
 #include "vmm/base/err.h"
 #include "vmm/base/math.h"
 #include "vmm/base/thread.h"
@@ -357,11 +358,10 @@ static int kvm_nmi(struct hv_vcpu *vcpu)
 static void kvm_forget(struct hv_vcpu *hv)
 {
 	static const uint32_t enabled_by_guest[] = {
-		MSR_KVM_SYSTEM_TIME,
-		0x4b564d01, /* MSR_KVM_SYSTEM_TIME_NEW */
-		0x4b564d02, /* MSR_KVM_ASYNC_PF_EN */
-		0x4b564d03, /* MSR_KVM_STEAL_TIME */
-		0x4b564d04, /* MSR_KVM_EOI_EN */
+		MSR_KVM_SYSTEM_TIME, 0x4b564d01, /* MSR_KVM_SYSTEM_TIME_NEW */
+		0x4b564d02,                      /* MSR_KVM_ASYNC_PF_EN */
+		0x4b564d03,                      /* MSR_KVM_STEAL_TIME */
+		0x4b564d04,                      /* MSR_KVM_EOI_EN */
 	};
 	struct msr_buffer list = { .nmsrs = 1 };
 
@@ -417,8 +417,9 @@ static void segment_set(struct kvm_segment *to, const struct x86_segment *from)
 }
 
 #define GENERAL_REGS(X)                                                                            \
-	X(rax) X(rbx) X(rcx) X(rdx) X(rsi) X(rdi) X(rsp) X(rbp) X(r8) X(r9) X(r10) X(r11) X(r12)   \
-		X(r13) X(r14) X(r15) X(rip) X(rflags)
+	X(rax)                                                                                     \
+	X(rbx) X(rcx) X(rdx) X(rsi) X(rdi) X(rsp) X(rbp) X(r8) X(r9) X(r10) X(r11) X(r12) X(r13)   \
+		X(r14) X(r15) X(rip) X(rflags)
 #define SEGMENT_REGS(X) X(cs) X(ds) X(es) X(fs) X(gs) X(ss) X(tr) X(ldt)
 #define CONTROL_REGS(X) X(cr0) X(cr2) X(cr3) X(cr4) X(cr8) X(efer) X(apic_base)
 
@@ -572,10 +573,8 @@ static int events_set(struct kvm_vcpu *vcpu, const struct x86_vcpu_state *state)
 }
 
 static const uint32_t mp_states[] = {
-	[X86_MP_RUNNABLE] = KVM_MP_STATE_RUNNABLE,
-	[X86_MP_WAIT_SIPI] = KVM_MP_STATE_UNINITIALIZED,
-	[X86_MP_INIT] = KVM_MP_STATE_INIT_RECEIVED,
-	[X86_MP_HALTED] = KVM_MP_STATE_HALTED,
+	[X86_MP_RUNNABLE] = KVM_MP_STATE_RUNNABLE,  [X86_MP_WAIT_SIPI] = KVM_MP_STATE_UNINITIALIZED,
+	[X86_MP_INIT] = KVM_MP_STATE_INIT_RECEIVED, [X86_MP_HALTED] = KVM_MP_STATE_HALTED,
 	[X86_MP_SIPI] = KVM_MP_STATE_SIPI_RECEIVED,
 };
 
@@ -671,8 +670,7 @@ static int msrs_settle(struct kvm_vcpu *vcpu)
 		msr_drop(vcpu->vm, set.entries[r].index);
 		/* On with the ones behind it. */
 		set.nmsrs -= (uint32_t)r + 1;
-		memmove(&set.entries[0], &set.entries[r + 1],
-			set.nmsrs * sizeof(set.entries[0]));
+		memmove(&set.entries[0], &set.entries[r + 1], set.nmsrs * sizeof(set.entries[0]));
 	}
 	vcpu->vm->msrs_tried = true;
 	return 0;

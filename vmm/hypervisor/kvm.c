@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+
 #include "vmm/base/err.h"
 #include "vmm/base/math.h"
 #include "vmm/base/thread.h"
@@ -26,7 +27,8 @@
 /* MSI address: bits 4 to 11 extend the destination, bit 4 set means remappable format instead. */
 #define MSI_EXT_DEST_MASK  0xff0ULL
 #define MSI_REMAPPABLE     0x010ULL
-#define MSI_EXT_DEST_SHIFT 35 /* bits 5-11 become bits 8-14 of the destination, in the high word */
+#define MSI_EXT_DEST_SHIFT 35 /* bits 5-11 become bits 8-14 of the destination, in the high word   \
+			       */
 
 static const struct required_cap {
 	int cap;
@@ -85,8 +87,8 @@ static int check_host(int fd, struct err *err)
 				 "KVM's interface has version %d, wanted is %d", r, KVM_API);
 	for (size_t i = 0; i < ARRAY_SIZE(required_caps); i++)
 		if (!check_cap(fd, required_caps[i].cap))
-			return err_fault(err, FAULT_UNSUPPORTED, ENOTSUP,
-					 "the host's KVM lacks %s", required_caps[i].name);
+			return err_fault(err, FAULT_UNSUPPORTED, ENOTSUP, "the host's KVM lacks %s",
+					 required_caps[i].name);
 	return 0;
 }
 
@@ -152,8 +154,8 @@ static int kvm_memory_set(struct hv_vm *vm, const struct hv_memory_slot *slot, s
 	return 0;
 }
 
-static int kvm_vcpu_create(struct hv_vm *vm, uint32_t index, uint32_t apic_id,
-			   struct hv_vcpu **ret, struct err *err)
+static int kvm_vcpu_create(struct hv_vm *vm, uint32_t index, uint32_t apic_id, struct hv_vcpu **ret,
+			   struct err *err)
 {
 	return kvm_x86_vcpu_create(to_kvm(vm), index, apic_id, ret, err);
 }
@@ -388,8 +390,9 @@ static int kvm_vm_create(int fd, const struct hv_vm_params *params, struct hv_vm
 	}
 	kvm->run_size = (size_t)r;
 	/* Not resident until used: a VM touches a page or two of it. */
-	kvm->routing = calloc(1, sizeof(*kvm->routing) + kvm->vm.caps.gsi_routes *
-						       sizeof(struct kvm_irq_routing_entry));
+	kvm->routing =
+		calloc(1, sizeof(*kvm->routing) +
+				  kvm->vm.caps.gsi_routes * sizeof(struct kvm_irq_routing_entry));
 	if (!kvm->routing) {
 		r = err_errno(err, ENOMEM, "cannot allocate the interrupt routes");
 		goto fail;

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/math.h"
@@ -103,8 +104,8 @@ static int open_backing(const struct guest_mem_params *p, uint64_t size, uint64_
 					 mib(size), (unsigned long long)(*page_size / KIB));
 	}
 	if (ftruncate(fd, (off_t)size) < 0)
-		return p->hugepages ? hugetlb_error(errno, size, *page_size, err) :
-				      err_errno(err, errno, "cannot size a memory file to %llu MiB",
+		return p->hugepages ? hugetlb_error(errno, size, *page_size, err)
+				    : err_errno(err, errno, "cannot size a memory file to %llu MiB",
 						mib(size));
 	/* A plain memfd reserves nothing by being mapped: set its pages aside now. */
 	if (p->reserve && !p->hugepages && fallocate(fd, 0, 0, (off_t)size) < 0)
@@ -241,9 +242,8 @@ static int region_prefault(const struct guest_region *region, struct err *err)
 		job->start = region->hva + done;
 		job->len = MIN(share, region->size - done);
 		done += job->len;
-		job->thread = (struct thread){ .role = THREAD_ROLE_IO,
-					       .run = prefault_run,
-					       .data = job };
+		job->thread =
+			(struct thread){ .role = THREAD_ROLE_IO, .run = prefault_run, .data = job };
 		snprintf(job->thread.name, sizeof(job->thread.name), "prefault%u", i);
 		/* The last share, or one that gets no thread, is done here. */
 		if (done == region->size || thread_start(&job->thread, NULL) < 0)
@@ -328,9 +328,9 @@ int guest_mem_init(struct guest_mem *mem, struct hv_vm *hv, const struct guest_m
 	uint64_t low = params->size;
 	int r;
 
-	*mem = (struct guest_mem){ .hv = hv,
-				   .keep_pages = params->reserve || params->prefault ||
-						 params->hugepages };
+	*mem = (struct guest_mem){
+		.hv = hv, .keep_pages = params->reserve || params->prefault || params->hugepages
+	};
 	r = check_params(params, err);
 	if (r < 0)
 		return r;

@@ -21,6 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
+
 #include "vmm/base/cleanup.h"
 
 struct err;
@@ -29,22 +30,22 @@ struct hv_vm;
 #define GUEST_REGIONS_MAX 64
 
 struct guest_region {
-	uint64_t gpa, size;  /* bytes */
+	uint64_t gpa, size; /* bytes */
 	uint8_t *hva;
-	int fd;              /* memfd behind it, or -EBADF */
+	int fd; /* memfd behind it, or -EBADF */
 	uint64_t fd_off;
-	uint32_t slot;       /* hypervisor memory slot */
+	uint32_t slot; /* hypervisor memory slot */
 };
 
 struct guest_mem {
 	struct guest_region regions[GUEST_REGIONS_MAX]; /* by ascending gpa */
 	_Atomic uint32_t n_regions;
 	struct hv_vm *hv;
-	bool keep_pages;     /* reserved, prefaulted or huge: emptying keeps what was set aside */
+	bool keep_pages; /* reserved, prefaulted or huge: emptying keeps what was set aside */
 };
 
 struct guest_mem_params {
-	uint64_t size;       /* bytes, multiple of 4 KiB */
+	uint64_t size;                 /* bytes, multiple of 4 KiB */
 	uint64_t hole_start, hole_end; /* nothing between; RAM goes on at hole_end */
 	bool shared, hugepages, prefault, reserve, thp, mergeable;
 	uint64_t hugepage_size; /* 0 = host default */

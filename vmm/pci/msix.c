@@ -6,6 +6,7 @@
 #include <linux/pci_regs.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include "vmm/base/bytes.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
@@ -68,8 +69,8 @@ static void update(struct msix *m, uint16_t i)
 {
 	const struct msix_entry_state *e = &m->entries[i];
 	struct hv_msi msi = { .addr = e->addr, .data = e->data };
-	bool masked = !m->enabled || m->function_masked ||
-		      (e->control & PCI_MSIX_ENTRY_CTRL_MASKBIT);
+	bool masked =
+		!m->enabled || m->function_masked || (e->control & PCI_MSIX_ENTRY_CTRL_MASKBIT);
 	int r = irq_vector_update(&m->vectors[i], &msi, masked);
 
 	if (r < 0)

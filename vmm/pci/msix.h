@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+
 #include "vmm/base/state.h"
 #include "vmm/bus/irq.h"
 
@@ -29,7 +30,7 @@ extern const struct state_desc msix_entry_state_desc;
 
 struct msix {
 	struct pci_device *pci;
-	uint8_t cap;            /* offset of the capability */
+	uint8_t cap; /* offset of the capability */
 	uint16_t n;
 	bool enabled, function_masked;
 	struct msix_entry_state *entries;

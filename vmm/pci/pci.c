@@ -5,6 +5,7 @@
 #include <linux/pci_regs.h>
 #include <stdio.h>
 #include <string.h>
+
 #include "vmm/base/bytes.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
@@ -81,8 +82,8 @@ static uint64_t bar_get(const struct pci_device *pci, unsigned int bar)
 	       (uint64_t)PCI_BASE_ADDRESS_MEM_MASK;
 }
 
-void pci_add_bar(struct pci_device *pci, unsigned int bar, uint64_t size, uint64_t align, bool is_64,
-		 struct bus_device *region)
+void pci_add_bar(struct pci_device *pci, unsigned int bar, uint64_t size, uint64_t align,
+		 bool is_64, struct bus_device *region)
 {
 	assert(bar + is_64 < PCI_BARS && is_pow2(size) && size >= 4096);
 	pci->bars[bar] = (struct pci_bar){
@@ -127,7 +128,8 @@ uint32_t pci_config_read(struct pci_device *pci, uint32_t off, uint32_t len)
 /* pci->lock held */
 static void update_decoding(struct pci_device *pci)
 {
-	atomic_store_explicit(&pci->decoding, pci_config_get(pci, PCI_COMMAND, 2) & PCI_COMMAND_MEMORY,
+	atomic_store_explicit(&pci->decoding,
+			      pci_config_get(pci, PCI_COMMAND, 2) & PCI_COMMAND_MEMORY,
 			      memory_order_relaxed);
 }
 

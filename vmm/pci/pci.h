@@ -20,6 +20,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+
 #include "vmm/base/state.h"
 #include "vmm/bus/bus.h"
 
@@ -31,8 +32,8 @@ struct pci_segment;
 #define PCI_CONFIG_SIZE 256 /* no extended capabilities: the rest of the 4 KiB reads zero */
 
 struct pci_bar {
-	uint64_t size;             /* power of two; 0 = none */
-	uint64_t align;            /* of its first address; at least size */
+	uint64_t size;  /* power of two; 0 = none */
+	uint64_t align; /* of its first address; at least size */
 	bool is_64;
 	struct bus_device *region; /* owned by the device */
 	uint64_t addr;             /* where it is mapped; 0 = not yet */
@@ -68,8 +69,8 @@ struct pci_device {
 	uint8_t writable[PCI_CONFIG_SIZE]; /* mask of bits the guest may change */
 	uint8_t initial[PCI_CONFIG_SIZE];  /* contents after reset */
 	struct pci_bar bars[PCI_BARS];
-	atomic_bool decoding;              /* PCI_COMMAND_MEMORY, for the BARs' handlers */
-	uint8_t cap_end;                   /* first free byte for a capability */
+	atomic_bool decoding; /* PCI_COMMAND_MEMORY, for the BARs' handlers */
+	uint8_t cap_end;      /* first free byte for a capability */
 	uint8_t last_cap;
 };
 
@@ -83,8 +84,8 @@ void pci_device_init(struct pci_device *pci, const struct pci_device_ops *ops, c
 void pci_device_deinit(struct pci_device *pci);
 
 /* A memory BAR (two registers when is_64). region's ops are set by the caller. */
-void pci_add_bar(struct pci_device *pci, unsigned int bar, uint64_t size, uint64_t align, bool is_64,
-		 struct bus_device *region);
+void pci_add_bar(struct pci_device *pci, unsigned int bar, uint64_t size, uint64_t align,
+		 bool is_64, struct bus_device *region);
 /*
  * Appends a capability: body is all len bytes of it, of which the first two (id
  * and next) are filled in here; returns its offset.

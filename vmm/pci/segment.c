@@ -5,6 +5,7 @@
 #include <linux/pci_regs.h>
 #include <stdio.h>
 #include <string.h>
+
 #include "vmm/base/bytes.h"
 #include "vmm/base/err.h"
 #include "vmm/base/math.h"
@@ -187,8 +188,9 @@ static const struct pci_bar *bar_that_overlaps(const struct pci_device *pci, uin
  * A BAR that overlaps [at, at+size), or NULL: BARs are the record of what is
  * taken.  incoming has no slot yet, but may have some of its BARs.
  */
-static const struct pci_bar *find_overlap(struct pci_segment *seg, const struct pci_device *incoming,
-					  uint64_t at, uint64_t size)
+static const struct pci_bar *find_overlap(struct pci_segment *seg,
+					  const struct pci_device *incoming, uint64_t at,
+					  uint64_t size)
 {
 	const struct pci_bar *taken = bar_that_overlaps(incoming, at, size);
 

@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
+
 #include "vmm/bus/bus.h"
 #include "vmm/pci/pci.h"
 
@@ -31,7 +32,7 @@ struct pci_segment {
 	struct pci_window mmio32, mmio64;
 	_Atomic(struct pci_device *) slots[PCI_SLOTS];
 	struct bus_device ecam, ports;
-	pthread_mutex_t lock;     /* of cf8; leaf */
+	pthread_mutex_t lock; /* of cf8; leaf */
 	uint32_t cf8;
 	struct pci_device bridge; /* segment 0 */
 };

@@ -28,16 +28,33 @@
 struct row {
 	int syscall;
 	const char *why;
-	bool refuse;     /* EACCES instead of allowed: libraries ask, and take no for an answer */
+	bool refuse; /* EACCES instead of allowed: libraries ask, and take no for an answer */
 	bool has_arg;
 	struct scmp_arg_cmp arg;
 };
 
-#define ROW(name, reason)        { SCMP_SYS(name), reason, false, false, { 0 } }
-#define REFUSE(name, reason)     { SCMP_SYS(name), reason, true, false, { 0 } }
-#define IOCTL(request, reason)   { SCMP_SYS(ioctl), reason, false, true, SCMP_A1(SCMP_CMP_EQ, request) }
-#define MASKED(name, n, mask, value, reason) \
-	{ SCMP_SYS(name), reason, false, true, SCMP_CMP(n, SCMP_CMP_MASKED_EQ, mask, value) }
+#define ROW(name, reason)                                                                          \
+	{                                                                                          \
+		SCMP_SYS(name), reason, false, false,                                              \
+		{                                                                                  \
+			0                                                                          \
+		}                                                                                  \
+	}
+#define REFUSE(name, reason)                                                                       \
+	{                                                                                          \
+		SCMP_SYS(name), reason, true, false,                                               \
+		{                                                                                  \
+			0                                                                          \
+		}                                                                                  \
+	}
+#define IOCTL(request, reason)                                                                     \
+	{                                                                                          \
+		SCMP_SYS(ioctl), reason, false, true, SCMP_A1(SCMP_CMP_EQ, request)                \
+	}
+#define MASKED(name, n, mask, value, reason)                                                       \
+	{                                                                                          \
+		SCMP_SYS(name), reason, false, true, SCMP_CMP(n, SCMP_CMP_MASKED_EQ, mask, value)  \
+	}
 
 static const struct row common_rows[] = {
 	ROW(futex, "locks and condition variables"),
@@ -166,10 +183,16 @@ struct table {
 	size_t n;
 };
 
-#define TABLE(rows) { rows, sizeof(rows) / sizeof((rows)[0]) }
+#define TABLE(rows)                                                                                \
+	{                                                                                          \
+		rows, sizeof(rows) / sizeof((rows)[0])                                             \
+	}
 
 static const struct table all[] = {
-	TABLE(common_rows), TABLE(vcpu_rows), TABLE(io_rows), TABLE(control_rows),
+	TABLE(common_rows),
+	TABLE(vcpu_rows),
+	TABLE(io_rows),
+	TABLE(control_rows),
 };
 
 static const struct {
@@ -220,7 +243,8 @@ static void write_program(FILE *out, const char *name, unsigned int tables)
 	rewind(bpf);
 	fprintf(out, "static const struct sock_filter %s_program[] = {\n", name);
 	while (fread(&insn, sizeof(insn), 1, bpf) == 1)
-		fprintf(out, "\t{ 0x%04x, %u, %u, 0x%08x },\n", insn.code, insn.jt, insn.jf, insn.k);
+		fprintf(out, "\t{ 0x%04x, %u, %u, 0x%08x },\n", insn.code, insn.jt, insn.jf,
+			insn.k);
 	fprintf(out, "};\n\n");
 	fclose(bpf);
 	seccomp_release(ctx);

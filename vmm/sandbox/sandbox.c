@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
 #include "sandbox-filters.h" /* made by make-filters.c: control_program, vcpu_program, io_program */
 #include "vmm/base/err.h"
 

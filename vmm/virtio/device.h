@@ -20,6 +20,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+
 #include "vmm/base/loop.h"
 #include "vmm/base/state.h"
 #include "vmm/virtio/queue.h"
@@ -35,13 +36,13 @@ enum virtio_threads {
 };
 
 struct virtio_counter {
-	const char *name;         /* "read_bytes" */
-	_Atomic uint64_t *value;  /* written with relaxed order by its owner thread */
+	const char *name;        /* "read_bytes" */
+	_Atomic uint64_t *value; /* written with relaxed order by its owner thread */
 };
 
 struct virtio_device_ops {
-	const char *name;         /* "blk": config, log, snapshot, D-Bus */
-	uint16_t device_id;       /* virtio 1.3, 5 */
+	const char *name;   /* "blk": config, log, snapshot, D-Bus */
+	uint16_t device_id; /* virtio 1.3, 5 */
 	uint8_t pci_class, pci_subclass;
 	enum virtio_threads threads;
 	const struct state_desc *state; /* of the device's own state; NULL = none */
@@ -50,7 +51,8 @@ struct virtio_device_ops {
 	/* The queue's I/O thread: the driver made requests available. */
 	void (*kick)(struct virtio_device *dev, struct virtio_queue *q);
 	/* vCPU thread, dev->lock held: the driver wrote config space; optional. */
-	void (*config_write)(struct virtio_device *dev, uint32_t off, const void *buf, uint32_t len);
+	void (*config_write)(struct virtio_device *dev, uint32_t off, const void *buf,
+			     uint32_t len);
 	/* Finish or abandon what is in flight; after it no I/O touches guest memory. */
 	void (*reset)(struct virtio_device *dev);
 	/* Optional: finish what is in flight (threads still run), and start again. */
@@ -72,7 +74,7 @@ struct virtio_transport_ops {
 
 struct virtio_device {
 	const struct virtio_device_ops *ops;
-	char id[64];              /* the configuration's id */
+	char id[64]; /* the configuration's id */
 	struct guest_mem *mem;
 	struct loop *shared_loop;
 	int (*thread_enter)(enum thread_role role, struct err *err);
@@ -88,15 +90,15 @@ struct virtio_device {
 	uint64_t features_offered, features; /* features: what the driver acked */
 	uint8_t status;
 	uint8_t config_generation;
-	uint8_t config[VIRTIO_CONFIG_MAX];   /* the device's config struct, little endian */
+	uint8_t config[VIRTIO_CONFIG_MAX]; /* the device's config struct, little endian */
 	uint32_t config_size;
 
 	struct virtio_queue *queues;
 	uint16_t n_queues;
-	struct loop *loops;       /* own I/O threads, n_loops of them, while active */
+	struct loop *loops; /* own I/O threads, n_loops of them, while active */
 	uint16_t n_loops;
 	bool active;
-	atomic_bool broken;       /* set on any thread, cleared by reset */
+	atomic_bool broken; /* set on any thread, cleared by reset */
 };
 
 /* Control thread. queue_sizes: n_queues entries. The device is owned by its creator until free. */

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
+
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/math.h"
@@ -14,9 +15,9 @@
 
 #define F(kind, member) STATE_##kind(struct virtio_queue_state, member)
 static const struct state_field queue_fields[] = {
-	F(U64, desc_gpa),	  F(U64, avail_gpa),  F(U64, used_gpa),  F(U16, size),
-	F(U16, vector),		  F(U16, next_avail), F(U16, next_used), F(U16, signalled_used),
-	F(BOOL, enabled),	  F(BOOL, signalled_valid), F(BYTES, pad),
+	F(U64, desc_gpa), F(U64, avail_gpa),        F(U64, used_gpa),  F(U16, size),
+	F(U16, vector),   F(U16, next_avail),       F(U16, next_used), F(U16, signalled_used),
+	F(BOOL, enabled), F(BOOL, signalled_valid), F(BYTES, pad),
 };
 #undef F
 const struct state_desc virtio_queue_state_desc = {
@@ -87,9 +88,10 @@ static int map_ring(const struct virtio_queue *q, struct guest_mem *mem, const c
 {
 	*ret = guest_range(mem, gpa, len, align);
 	if (!*ret)
-		return err_set(err, EBADMSG,
-			       "queue %u: the %s at 0x%lx (%zu bytes) is not in RAM or not aligned to %zu",
-			       q->index, what, gpa, len, align);
+		return err_set(
+			err, EBADMSG,
+			"queue %u: the %s at 0x%lx (%zu bytes) is not in RAM or not aligned to %zu",
+			q->index, what, gpa, len, align);
 	return 0;
 }
 
@@ -177,7 +179,7 @@ static int chain_add(struct virtio_queue *q, struct virtq_chain *chain, const st
 		return -EBADMSG;
 	if (!guest_covers(q->dev->mem, le64_get(d->addr), len))
 		return -EBADMSG;
-	*total += len; /* at most 1024 * 2^32: cannot wrap */
+	*total += len;           /* at most 1024 * 2^32: cannot wrap */
 	if (*total > UINT32_MAX) /* 2.7.5.2: no more than 2^32 bytes */
 		return -EBADMSG;
 	q->bufs[n] = (struct virtq_buf){ .gpa = le64_get(d->addr), .len = len };
@@ -194,8 +196,8 @@ static bool indirect_is_legal(const struct virtio_queue *q, const struct table *
 {
 	uint32_t len = le32_get(d->len);
 
-	return q->indirect && !t->indirect && len > 0 && len % 16 == 0 &&
-	       len / 16 <= q->st.size && !(le16_get(d->flags) & VIRTQ_DESC_F_NEXT);
+	return q->indirect && !t->indirect && len > 0 && len % 16 == 0 && len / 16 <= q->st.size &&
+	       !(le16_get(d->flags) & VIRTQ_DESC_F_NEXT);
 }
 
 static int chain_walk(struct virtio_queue *q, struct virtq_chain *chain)
@@ -205,7 +207,8 @@ static int chain_walk(struct virtio_queue *q, struct virtq_chain *chain)
 	struct virtq_desc d;
 	int r;
 
-	/* Ends: every turn adds a buffer, at most st.size of them, or enters the one indirect table. */
+	/* Ends: every turn adds a buffer, at most st.size of them, or enters the one indirect
+	 * table. */
 	for (;;) {
 		r = table_get(&t, i, &d);
 		if (r < 0)

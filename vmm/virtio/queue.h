@@ -14,9 +14,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
-#include "vmm/virtio/virtio-abi.h"
+
 #include "vmm/base/loop.h"
 #include "vmm/base/state.h"
+#include "vmm/virtio/virtio-abi.h"
 
 struct err;
 struct guest_mem;
@@ -25,10 +26,10 @@ struct virtio_device;
 /* What the driver programmed and how far the device has come: the saved state. */
 struct virtio_queue_state {
 	uint64_t desc_gpa, avail_gpa, used_gpa;
-	uint16_t size;         /* entries, power of two */
-	uint16_t vector;       /* MSI-X vector, or VIRTIO_NO_VECTOR */
-	uint16_t next_avail;   /* next entry of the available ring to take */
-	uint16_t next_used;    /* next entry of the used ring to fill */
+	uint16_t size;           /* entries, power of two */
+	uint16_t vector;         /* MSI-X vector, or VIRTIO_NO_VECTOR */
+	uint16_t next_avail;     /* next entry of the available ring to take */
+	uint16_t next_used;      /* next entry of the used ring to fill */
 	uint16_t signalled_used; /* used index at the last interrupt (event index) */
 	bool enabled;
 	bool signalled_valid;
@@ -46,8 +47,8 @@ struct virtq_buf {
 /* One request.  bufs is the queue's scratch space: valid until the next pop. */
 struct virtq_chain {
 	uint16_t head;
-	uint16_t n_readable;   /* bufs[0 .. n_readable) the device may read */
-	uint16_t n_writable;   /* the next n_writable ones it may write */
+	uint16_t n_readable;                 /* bufs[0 .. n_readable) the device may read */
+	uint16_t n_writable;                 /* the next n_writable ones it may write */
 	uint64_t readable_len, writable_len; /* bytes, sums */
 	const struct virtq_buf *bufs;
 };
@@ -60,14 +61,14 @@ struct virtio_queue {
 
 	/* valid while active */
 	struct virtq_desc *desc;
-	uint16_t *avail;       /* flags, idx, ring..., used_event: little endian in memory */
-	uint16_t *used;        /* flags, idx, elements..., avail_event */
+	uint16_t *avail;        /* flags, idx, ring..., used_event: little endian in memory */
+	uint16_t *used;         /* flags, idx, elements..., avail_event */
 	struct virtq_buf *bufs; /* size_max entries */
 	bool event_idx, indirect;
-	bool used_dirty;       /* pushed since the last notify */
+	bool used_dirty; /* pushed since the last notify */
 
-	int kick_fd;           /* eventfd, signalled by the guest's doorbell */
-	struct loop *loop;     /* the I/O thread that serves it */
+	int kick_fd;       /* eventfd, signalled by the guest's doorbell */
+	struct loop *loop; /* the I/O thread that serves it */
 	struct loop_source kick_source;
 };
 

@@ -7,6 +7,7 @@
 #include <linux/virtio_pci.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
@@ -104,8 +105,8 @@ static int reset_call(void *data)
 
 static struct virtio_queue *selected(struct virtio_pci *vp)
 {
-	return vp->st.queue_select < vp->dev->n_queues ? &vp->dev->queues[vp->st.queue_select] :
-							 NULL;
+	return vp->st.queue_select < vp->dev->n_queues ? &vp->dev->queues[vp->st.queue_select]
+						       : NULL;
 }
 
 static uint8_t status_get(const struct virtio_pci *vp)
@@ -388,7 +389,9 @@ static void config_written(struct pci_device *pci, uint32_t off, uint32_t len)
 	msix_config_written(&container_of(pci, struct virtio_pci, pci)->msix, off, len);
 }
 
-/* 4.1.4.9: the window into BAR 0 for firmware that cannot reach it; true when len bytes are legal. */
+/*
+ * 4.1.4.9: the window into BAR 0 for firmware that cannot reach it; true when len bytes are legal.
+ */
 static bool cfg_window(struct virtio_pci *vp, uint32_t off, uint32_t len, uint32_t *ret_off)
 {
 	uint32_t at = vp->cfg_cap + (uint32_t)sizeof(struct virtio_pci_cap);
@@ -397,11 +400,12 @@ static bool cfg_window(struct virtio_pci *vp, uint32_t off, uint32_t len, uint32
 	if (off != at)
 		return false;
 	pthread_mutex_lock(&vp->pci.lock);
-	*ret_off = pci_config_get(&vp->pci, vp->cfg_cap + offsetof(struct virtio_pci_cap, offset), 4);
+	*ret_off =
+		pci_config_get(&vp->pci, vp->cfg_cap + offsetof(struct virtio_pci_cap, offset), 4);
 	width = pci_config_get(&vp->pci, vp->cfg_cap + offsetof(struct virtio_pci_cap, length), 4);
 	pthread_mutex_unlock(&vp->pci.lock);
-	return (width == 1 || width == 2 || width == 4) && len == width &&
-	       *ret_off % width == 0 && range_fits(*ret_off, width, VIRTIO_PCI_BAR_SIZE);
+	return (width == 1 || width == 2 || width == 4) && len == width && *ret_off % width == 0 &&
+	       range_fits(*ret_off, width, VIRTIO_PCI_BAR_SIZE);
 }
 
 static bool config_read_special(struct pci_device *pci, uint32_t off, void *data, uint32_t len)
@@ -509,8 +513,8 @@ static void add_capabilities(struct virtio_pci *vp)
 	add_capability(vp, VIRTIO_PCI_CAP_NOTIFY_CFG, VIRTIO_PCI_NOTIFY,
 		       vp->dev->n_queues * VIRTIO_PCI_NOTIFY_MULTIPLIER);
 	vp->cfg_cap = add_capability(vp, VIRTIO_PCI_CAP_PCI_CFG, 0, 0);
-	pci_set_writable(&vp->pci, vp->cfg_cap + offsetof(struct virtio_pci_cap, offset), UINT64_MAX,
-			 8); /* offset and length */
+	pci_set_writable(&vp->pci, vp->cfg_cap + offsetof(struct virtio_pci_cap, offset),
+			 UINT64_MAX, 8); /* offset and length */
 }
 
 int virtio_pci_new(struct virtio_device *dev, struct hv_vm *hv, struct irq_table *irqs,

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <stdatomic.h>
+
 #include "vmm/bus/bus.h"
 #include "vmm/pci/msix.h"
 #include "vmm/pci/pci.h"
@@ -22,15 +23,15 @@ struct err;
 struct hv_vm;
 struct mailbox;
 
-#define VIRTIO_PCI_BAR_SIZE  0x80000U /* 512 KiB */
-#define VIRTIO_PCI_BAR_ALIGN 0x800000U /* 8 MiB: what Windows' driver assumes */
-#define VIRTIO_PCI_COMMON    0x0U
-#define VIRTIO_PCI_ISR_STATUS 0x2000U /* not VIRTIO_PCI_ISR: linux/virtio_pci.h has that */
-#define VIRTIO_PCI_DEVICE    0x4000U
-#define VIRTIO_PCI_NOTIFY    0x6000U
+#define VIRTIO_PCI_BAR_SIZE          0x80000U  /* 512 KiB */
+#define VIRTIO_PCI_BAR_ALIGN         0x800000U /* 8 MiB: what Windows' driver assumes */
+#define VIRTIO_PCI_COMMON            0x0U
+#define VIRTIO_PCI_ISR_STATUS        0x2000U /* not VIRTIO_PCI_ISR: linux/virtio_pci.h has that */
+#define VIRTIO_PCI_DEVICE            0x4000U
+#define VIRTIO_PCI_NOTIFY            0x6000U
 #define VIRTIO_PCI_NOTIFY_MULTIPLIER 4U
-#define VIRTIO_PCI_MSIX      0x8000U
-#define VIRTIO_PCI_PBA       0x48000U
+#define VIRTIO_PCI_MSIX              0x8000U
+#define VIRTIO_PCI_PBA               0x48000U
 
 /* Saved state of the transport's registers. */
 struct virtio_pci_state {
@@ -43,9 +44,9 @@ extern const struct state_desc virtio_pci_state_desc;
 
 struct virtio_pci {
 	struct pci_device pci;
-	struct bus_device region;   /* BAR 0 */
+	struct bus_device region; /* BAR 0 */
 	struct msix msix;
-	struct virtio_device *dev;  /* owned */
+	struct virtio_device *dev; /* owned */
 	struct hv_vm *hv;
 	struct mailbox *mailbox;
 	struct virtio_pci_state st; /* dev->lock */

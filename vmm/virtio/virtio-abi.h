@@ -8,6 +8,7 @@
 
 #include <assert.h>
 #include <stddef.h>
+
 #include "vmm/base/bytes.h"
 
 /* 2.1 device status */

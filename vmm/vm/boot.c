@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+
 #include "vmm/acpi/smbios.h"
 #include "vmm/acpi/tables.h"
 #include "vmm/arch/x86/boot.h"
@@ -20,7 +21,8 @@ static const enum loader_mode modes[BOOT_PROTOCOL_N_] = {
 	[BOOT_PROTOCOL_BZIMAGE] = LOADER_BZIMAGE,
 };
 
-static int load_payload(struct vm *vm, uint64_t rsdp_gpa, struct loader_result *ret, struct err *err)
+static int load_payload(struct vm *vm, uint64_t rsdp_gpa, struct loader_result *ret,
+			struct err *err)
 {
 	const struct payload_config *pc = &vm->config->payload;
 	const char *image = pc->firmware ? pc->firmware : pc->kernel;

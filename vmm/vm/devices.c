@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include "vmm/base/err.h"
 #include "vmm/sandbox/sandbox.h"
 #include "vmm/virtio/blk.h"
@@ -112,8 +113,8 @@ static int add_net(struct vm *vm, const struct net_config *net, struct err *err)
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		fds[i] = -EBADF;
 	memcpy(params.mac, net->mac.bytes, sizeof(params.mac));
-	r = net->has_mac ? take_taps(vm, net, fds, n_pairs, err) :
-			   err_set(err, EINVAL, "network '%s': the daemon gave it no MAC address",
+	r = net->has_mac ? take_taps(vm, net, fds, n_pairs, err)
+			 : err_set(err, EINVAL, "network '%s': the daemon gave it no MAC address",
 				   net->id);
 	if (r >= 0)
 		r = virtio_net_new(&params, &dev, err);

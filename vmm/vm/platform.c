@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include <time.h>
+
 #include "vmm/acpi/tables.h"
 #include "vmm/arch/x86/layout.h"
 #include "vmm/arch/x86/memory-map.h"
@@ -28,7 +29,8 @@ static void list_places(struct platform *p, struct place ret[static PLACES])
 	const struct vm_config *c = p->config;
 	bool serial = c->serial.mode != CONSOLE_MODE_OFF;
 	bool debug = c->debug_console.mode != CONSOLE_MODE_OFF;
-	uint16_t debug_port = c->debug_console.iobase ? c->debug_console.iobase : PORT_DEBUG_CONSOLE;
+	uint16_t debug_port =
+		c->debug_console.iobase ? c->debug_console.iobase : PORT_DEBUG_CONSOLE;
 	const struct place places[PLACES] = {
 		{ &p->ioapic.region, true, LAYOUT_IOAPIC, LAYOUT_IOAPIC_SIZE, true },
 		{ &p->ged.mmio, true, p->windows->platform_start + LAYOUT_PLATFORM_GED, 1, true },
@@ -196,7 +198,8 @@ void platform_power_button(struct platform *p)
 static size_t list_chardevs(const struct platform *p,
 			    const struct chardev *ret[static PLATFORM_CONSOLES_MAX])
 {
-	const struct chardev *all[] = { &p->serial_chardev, &p->console_chardev, &p->debug_chardev };
+	const struct chardev *all[] = { &p->serial_chardev, &p->console_chardev,
+					&p->debug_chardev };
 	size_t n = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)

@@ -30,7 +30,7 @@ struct x86_windows;
 struct platform_params {
 	struct bus *pio, *mmio;
 	struct irq_table *irqs;
-	struct loop *loop;              /* for console clients */
+	struct loop *loop; /* for console clients */
 	const struct vm_config *config;
 	const struct resources *resources;
 	const struct x86_windows *windows;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
 

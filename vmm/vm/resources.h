@@ -7,6 +7,7 @@
 #pragma once
 
 #include <stddef.h>
+
 #include "vmm/base/cleanup.h"
 
 struct err;
@@ -15,7 +16,7 @@ struct resources {
 	struct resource_entry {
 		char *name;
 		int fd;
-	} *entries;
+	} * entries;
 	size_t n;
 };
 

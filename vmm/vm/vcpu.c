@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
@@ -117,8 +118,9 @@ static void vcpu_run(void *data)
 		r = vcpu->hv->ops->run(vcpu->hv, &exit);
 		if (r < 0) {
 			exit.kind = HV_EXIT_FAILED;
-			snprintf(exit.text, sizeof(exit.text), "the hypervisor cannot run vCPU %u: %s",
-				 vcpu->index, strerror(-r));
+			snprintf(exit.text, sizeof(exit.text),
+				 "the hypervisor cannot run vCPU %u: %s", vcpu->index,
+				 strerror(-r));
 		}
 		handle(vcpu, &exit);
 	}

@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+
 #include "vmm/base/thread.h"
 #include "vmm/hypervisor/hypervisor.h"
 
@@ -27,8 +28,9 @@ struct vcpu {
 	uint32_t index;
 	struct hv_vcpu *hv;
 	struct thread thread;
-	bool parked;          /* set->lock */
-	atomic_bool stand;    /* own thread: asked for something that ends this run; release clears it */
+	bool parked; /* set->lock */
+	atomic_bool
+		stand; /* own thread: asked for something that ends this run; release clears it */
 };
 
 struct vcpu_set {
@@ -40,7 +42,7 @@ struct vcpu_set {
 	pthread_mutex_t lock; /* n_parked, parked; leaf */
 	pthread_cond_t released;
 	uint32_t n_parked;
-	atomic_bool hold;     /* written under lock; read without by vCPUs between runs */
+	atomic_bool hold; /* written under lock; read without by vCPUs between runs */
 	bool stop;
 	/* vCPU thread: the guest did something only the machine can answer. */
 	void (*on_exit)(struct vcpu *vcpu, const struct hv_exit *exit, void *data);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+
 #include "vmm/api/protocol.h"
 #include "vmm/arch/x86/cpuid.h"
 #include "vmm/arch/x86/layout.h"
@@ -14,15 +15,13 @@
 #include "vmm/hypervisor/hypervisor.h"
 #include "vmm/hypervisor/x86-state.h"
 #include "vmm/sandbox/sandbox.h"
+#include "vmm/virtio/transport-pci.h"
 #include "vmm/vm/boot.h"
 #include "vmm/vm/devices.h"
-#include "vmm/virtio/transport-pci.h"
 
 static const char *const state_names[VM_STATE_N_] = {
-	[VM_STATE_CREATED] = WORKER_STATE_IDLE,
-	[VM_STATE_RUNNING] = WORKER_STATE_RUNNING,
-	[VM_STATE_PAUSED] = WORKER_STATE_PAUSED,
-	[VM_STATE_SHUTDOWN] = WORKER_STATE_SHUTDOWN,
+	[VM_STATE_CREATED] = WORKER_STATE_IDLE,  [VM_STATE_RUNNING] = WORKER_STATE_RUNNING,
+	[VM_STATE_PAUSED] = WORKER_STATE_PAUSED, [VM_STATE_SHUTDOWN] = WORKER_STATE_SHUTDOWN,
 	[VM_STATE_FAILED] = WORKER_STATE_FAILED,
 };
 
@@ -187,7 +186,9 @@ static int restart(struct vm *vm, const char *reason, struct err *err)
 	/* A request made before the reset belongs to the machine that is gone. */
 	atomic_store_explicit(&vm->requests, 0, memory_order_relaxed);
 	vm->reboot_wanted = false;
-	/* Device threads may stand (paused) or run: a reset takes their queues away in either case. */
+	/*
+	 * Device threads may stand (paused) or run: a reset takes their queues away in either case.
+	 */
 	pci_segment_reset(&vm->segment);
 	platform_reset(&vm->platform);
 	r = guest_mem_clear(&vm->mem, err);
@@ -373,8 +374,8 @@ static int settle_threads(struct vm *vm, struct err *err)
 	return r < 0 ? r : vcpu_set_settle(&vm->vcpus, err);
 }
 
-int vm_new(struct vm_config *config, struct resources *resources, const struct vm_listener *listener,
-	   struct vm **ret, struct err *err)
+int vm_new(struct vm_config *config, struct resources *resources,
+	   const struct vm_listener *listener, struct vm **ret, struct err *err)
 {
 	struct vm *vm = calloc(1, sizeof(*vm));
 	int r;

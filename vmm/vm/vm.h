@@ -13,13 +13,14 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "vmm/arch/x86/memory-map.h"
 #include "vmm/base/loop.h"
 #include "vmm/base/mailbox.h"
 #include "vmm/bus/bus.h"
 #include "vmm/bus/irq.h"
 #include "vmm/config/vm-config.h"
 #include "vmm/memory/guest-memory.h"
-#include "vmm/arch/x86/memory-map.h"
 #include "vmm/pci/segment.h"
 #include "vmm/vm/platform.h"
 #include "vmm/vm/resources.h"
@@ -56,7 +57,7 @@ struct vm {
 	struct vm_listener listener;
 	enum vm_state state;
 	uint32_t boots;
-	bool reboot_wanted;      /* the next guest shutdown is a reboot */
+	bool reboot_wanted; /* the next guest shutdown is a reboot */
 
 	struct hv_vm *hv;
 	struct guest_mem mem;
@@ -74,8 +75,8 @@ struct vm {
 	/* What vCPUs ask of the control thread; bits of 1 << enum vm_request. */
 	struct message request_message, debug_message;
 	_Atomic uint32_t requests;
-	bool parking;            /* control is waiting for vCPUs: requests are kept */
-	char failure[160];       /* written once by the vCPU that fails first */
+	bool parking;      /* control is waiting for vCPUs: requests are kept */
+	char failure[160]; /* written once by the vCPU that fails first */
 	atomic_flag failing;
 };
 
@@ -84,8 +85,8 @@ struct vm {
  * (*resources is emptied).  The mailbox fd of the result must be watched and
  * vm_dispatch() called.
  */
-int vm_new(struct vm_config *config, struct resources *resources, const struct vm_listener *listener,
-	   struct vm **ret, struct err *err);
+int vm_new(struct vm_config *config, struct resources *resources,
+	   const struct vm_listener *listener, struct vm **ret, struct err *err);
 void vm_free(struct vm *vm);
 DEFINE_CLEANUP(struct vm, vm_free);
 

@@ -105,10 +105,9 @@
 #include "tests/kvm/guest/scenario.h"
 
 static const struct scenario *const groups[] = {
-	machine_scenarios, time_scenarios,     pci_scenarios,    msix_scenarios,
-	smp_scenarios,     blk_scenarios,      net_scenarios,    stream_scenarios,
-	ring_scenarios,    register_scenarios, header_scenarios, storm_scenarios,
-	race_scenarios,
+	machine_scenarios, time_scenarios,  pci_scenarios,    msix_scenarios, smp_scenarios,
+	blk_scenarios,     net_scenarios,   stream_scenarios, ring_scenarios, register_scenarios,
+	header_scenarios,  storm_scenarios, race_scenarios,
 };
 
 _Noreturn void guest_main(const struct hvm_start_info *hvm);

@@ -25,7 +25,7 @@
 
 struct target {
 	struct victim *victim;
-	struct pci_device pci;       /* a copy: the BAR moves under the original */
+	struct pci_device pci; /* a copy: the BAR moves under the original */
 	uint64_t home, away, size;
 	uint64_t common, notify, msix; /* offsets in the BAR */
 	struct virtq_desc *desc;
@@ -79,8 +79,8 @@ static void cycle(struct target *t, struct random *r)
 		mmio_write16(common + COMMON_QUEUE_VECTOR, (uint16_t)random_below(r, 4));
 		mmio_write16(common + COMMON_QUEUE_ENABLE, 1);
 	}
-	mmio_write8(common + COMMON_STATUS, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER |
-						    VIRTIO_FEATURES_OK | VIRTIO_DRIVER_OK);
+	mmio_write8(common + COMMON_STATUS,
+		    VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_FEATURES_OK | VIRTIO_DRIVER_OK);
 }
 
 static void put_bar(const struct target *t, uint64_t address)

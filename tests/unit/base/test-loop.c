@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
+
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
 
@@ -15,7 +16,7 @@ struct counter {
 	struct loop_source source;
 	struct loop_source *remove; /* removed in the callback, when set */
 	int answer_fd;
-	unsigned int n;             /* loop's thread */
+	unsigned int n; /* loop's thread */
 	int r;
 };
 

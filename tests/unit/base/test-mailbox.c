@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <glib.h>
 #include <poll.h>
+
 #include "vmm/base/fd.h"
 #include "vmm/base/thread.h"
 
@@ -50,8 +51,9 @@ static void call_often(void *data)
 static void start(struct caller *c, struct mailbox *box, unsigned int *shared)
 {
 	*c = (struct caller){ .box = box, .shared = shared };
-	c->thread = (struct thread){ .name = "vcpu", .role = THREAD_ROLE_VCPU, .run = call_often,
-				     .data = c };
+	c->thread = (struct thread){
+		.name = "vcpu", .role = THREAD_ROLE_VCPU, .run = call_often, .data = c
+	};
 	g_assert_cmpint(thread_start(&c->thread, NULL), ==, 0);
 }
 
@@ -180,8 +182,9 @@ static void test_post_from_threads(void)
 	g_assert_cmpint(mailbox_init(&box, NULL), ==, 0);
 	for (size_t i = 0; i < G_N_ELEMENTS(posters); i++) {
 		posters[i].note = &note;
-		posters[i].thread = (struct thread){ .name = "io", .role = THREAD_ROLE_IO,
-						     .run = post_often, .data = &posters[i] };
+		posters[i].thread = (struct thread){
+			.name = "io", .role = THREAD_ROLE_IO, .run = post_often, .data = &posters[i]
+		};
 		g_assert_cmpint(thread_start(&posters[i].thread, NULL), ==, 0);
 	}
 	for (int i = 0; i < 100; i++)

@@ -2,6 +2,7 @@
 #include "vmm/base/state.h"
 
 #include <glib.h>
+
 #include "vmm/base/err.h"
 
 struct inner {
@@ -72,8 +73,9 @@ static void test_forgotten(void)
 static void test_forgotten_inside(void)
 {
 	struct state_desc inner = inner_desc, desc = { "outer", .version = 1, .size = 4 };
-	struct state_field field = { .name = "one", .kind = STATE_KIND_STRUCT, .size = 4,
-				     .count = 1, .desc = &inner };
+	struct state_field field = {
+		.name = "one", .kind = STATE_KIND_STRUCT, .size = 4, .count = 1, .desc = &inner
+	};
 	struct err err = { 0 };
 
 	desc.fields = &field;

@@ -5,6 +5,7 @@
 #include <glib.h>
 #include <signal.h>
 #include <string.h>
+
 #include "vmm/base/err.h"
 
 struct seen {
@@ -39,8 +40,11 @@ static int enter_fails(enum thread_role role G_GNUC_UNUSED, struct err *err)
 static void test_start(void)
 {
 	struct seen seen = { 0 };
-	struct thread t = { .name = "vcpu0", .role = THREAD_ROLE_VCPU, .enter = enter_ok,
-			    .run = look, .data = &seen };
+	struct thread t = { .name = "vcpu0",
+			    .role = THREAD_ROLE_VCPU,
+			    .enter = enter_ok,
+			    .run = look,
+			    .data = &seen };
 	sigset_t set;
 
 	g_assert_cmpint(thread_start(&t, NULL), ==, 0);
@@ -65,8 +69,7 @@ static void test_start(void)
 static void test_kick_not_inherited(void)
 {
 	struct seen seen = { .kick_blocked = true };
-	struct thread t = { .name = "vcpu0", .role = THREAD_ROLE_VCPU, .run = look,
-			    .data = &seen };
+	struct thread t = { .name = "vcpu0", .role = THREAD_ROLE_VCPU, .run = look, .data = &seen };
 	sigset_t kick, old;
 
 	sigemptyset(&kick);
@@ -80,8 +83,9 @@ static void test_kick_not_inherited(void)
 
 static void test_enter_fails(void)
 {
-	struct thread t = { .name = "io", .role = THREAD_ROLE_IO, .enter = enter_fails,
-			    .run = look };
+	struct thread t = {
+		.name = "io", .role = THREAD_ROLE_IO, .enter = enter_fails, .run = look
+	};
 	struct err err = { 0 };
 
 	g_assert_cmpint(thread_start(&t, &err), ==, -EPERM);

@@ -3,6 +3,7 @@
 
 #include <glib.h>
 #include <string.h>
+
 #include "vmm/base/bytes.h"
 #include "vmm/base/err.h"
 
@@ -105,9 +106,9 @@ static void test_overlap(void)
 		uint64_t base, len;
 		int r;
 	} cases[] = {
-		{ 0x100, 8, -EBUSY }, { 0xf9, 8, -EBUSY },  { 0x107, 1, -EBUSY },
-		{ 0x0, 0x1000, -EBUSY }, { 0x103, 2, -EBUSY }, { 0xf8, 8, 0 },
-		{ 0x108, 8, 0 },      { 0xfff8, 8, 0 },     { 0xfff8, 9, -EINVAL },
+		{ 0x100, 8, -EBUSY },    { 0xf9, 8, -EBUSY },   { 0x107, 1, -EBUSY },
+		{ 0x0, 0x1000, -EBUSY }, { 0x103, 2, -EBUSY },  { 0xf8, 8, 0 },
+		{ 0x108, 8, 0 },         { 0xfff8, 8, 0 },      { 0xfff8, 9, -EINVAL },
 		{ 0x10000, 1, -EINVAL }, { 0x200, 0, -EINVAL }, { UINT64_MAX, 2, -EINVAL },
 	};
 	struct bus bus;

@@ -7,6 +7,7 @@
 
 #include <glib.h>
 #include <string.h>
+
 #include "tests/lib/fake-hypervisor.h"
 #include "vmm/base/err.h"
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
 

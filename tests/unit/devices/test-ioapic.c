@@ -3,12 +3,13 @@
 
 #include <glib.h>
 #include <string.h>
+
 #include "tests/lib/fake-hypervisor.h"
 #include "vmm/base/err.h"
 
-#define MASKED 0x10000U
-#define LEVEL  0x8000U
-#define IRR    0x4000U
+#define MASKED  0x10000U
+#define LEVEL   0x8000U
+#define IRR     0x4000U
 #define LOGICAL 0x800U
 
 struct fixture {

@@ -4,6 +4,7 @@
 #include <glib.h>
 #include <string.h>
 #include <time.h>
+
 #include "vmm/base/err.h"
 #include "vmm/base/math.h"
 

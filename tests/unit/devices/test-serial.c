@@ -5,6 +5,7 @@
 #include <linux/serial_reg.h>
 #include <poll.h>
 #include <string.h>
+
 #include "vmm/base/err.h"
 
 struct fixture {

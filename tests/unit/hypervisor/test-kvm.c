@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+
 #include "vmm/arch/x86/layout.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
@@ -135,18 +136,18 @@ static void test_apic_id_too_high(void)
 static void test_run_exits(void)
 {
 	static const uint8_t code[] = {
-		0xee,                         /* out dx, al */
-		0xec,                         /* in al, dx */
-		0xa2, 0x00, 0x20,             /* mov [0x2000], al */
-		0xf3, 0x6e,                   /* rep outsb */
+		0xee,                               /* out dx, al */
+		0xec,                               /* in al, dx */
+		0xa2, 0x00, 0x20,                   /* mov [0x2000], al */
+		0xf3, 0x6e,                         /* rep outsb */
 		0x66, 0xb8, 0x78, 0x56, 0x34, 0x12, /* mov eax, 0x12345678 */
-		0x8e, 0xdb,                   /* mov ds, bx */
-		0xba, 0x00, 0xf0,             /* mov dx, 0xf000 */
-		0x8e, 0xda,                   /* mov ds, dx */
-		0x66, 0xa3, 0x00, 0x00,       /* mov [0xf0000], eax: not RAM */
-		0x66, 0xa1, 0x04, 0x00,       /* mov eax, [0xf0004] */
-		0x66, 0xef,                   /* out dx, eax */
-		0xf4,                         /* hlt */
+		0x8e, 0xdb,                         /* mov ds, bx */
+		0xba, 0x00, 0xf0,                   /* mov dx, 0xf000 */
+		0x8e, 0xda,                         /* mov ds, dx */
+		0x66, 0xa3, 0x00, 0x00,             /* mov [0xf0000], eax: not RAM */
+		0x66, 0xa1, 0x04, 0x00,             /* mov eax, [0xf0004] */
+		0x66, 0xef,                         /* out dx, eax */
+		0xf4,                               /* hlt */
 	};
 	struct machine m;
 	struct hv_exit exit = { 0 };
@@ -209,11 +210,11 @@ static void test_run_exits(void)
 static void test_state_finishes_access(void)
 {
 	static const uint8_t code[] = {
-		0xec,                   /* in al, dx */
-		0xbb, 0x00, 0xf0,       /* mov bx, 0xf000 */
-		0x8e, 0xdb,             /* mov ds, bx */
-		0xa1, 0x04, 0x00,       /* mov ax, [0xf0004] */
-		0xee,                   /* out dx, al */
+		0xec,             /* in al, dx */
+		0xbb, 0x00, 0xf0, /* mov bx, 0xf000 */
+		0x8e, 0xdb,       /* mov ds, bx */
+		0xa1, 0x04, 0x00, /* mov ax, [0xf0004] */
+		0xee,             /* out dx, al */
 	};
 	g_autofree struct x86_vcpu_state *state = g_new0(struct x86_vcpu_state, 1);
 	struct machine m;
@@ -262,10 +263,20 @@ static void test_triple_fault(void)
 		return;
 	g_assert_cmpint(m.vcpu->ops->state_get(m.vcpu, state, &err), ==, 0);
 	state->parts = X86_STATE_REGS;
-	state->cs = (struct x86_segment){ .limit = 0xffffffff, .selector = 8, .type = 11,
-					  .present = 1, .db = 1, .s = 1, .g = 1 };
-	state->ds = (struct x86_segment){ .limit = 0xffffffff, .selector = 16, .type = 3,
-					  .present = 1, .db = 1, .s = 1, .g = 1 };
+	state->cs = (struct x86_segment){ .limit = 0xffffffff,
+					  .selector = 8,
+					  .type = 11,
+					  .present = 1,
+					  .db = 1,
+					  .s = 1,
+					  .g = 1 };
+	state->ds = (struct x86_segment){ .limit = 0xffffffff,
+					  .selector = 16,
+					  .type = 3,
+					  .present = 1,
+					  .db = 1,
+					  .s = 1,
+					  .g = 1 };
 	state->es = state->fs = state->gs = state->ss = state->ds;
 	state->idt = (struct x86_dtable){ 0 };
 	state->cr0 |= 1;
@@ -298,8 +309,8 @@ static void test_kick_before_run(void)
 
 struct runner {
 	struct hv_vcpu *vcpu;
-	int wanted;            /* requests; atomic */
-	int seen;              /* what the vCPU has reacted to; atomic */
+	int wanted; /* requests; atomic */
+	int seen;   /* what the vCPU has reacted to; atomic */
 	int seen_fd;
 };
 
@@ -327,8 +338,9 @@ static void kick_often(const uint8_t *code, size_t len)
 {
 	struct machine m;
 	struct runner runner = { 0 };
-	struct thread thread = { .name = "vcpu0", .role = THREAD_ROLE_VCPU, .run = runner_run,
-				 .data = &runner };
+	struct thread thread = {
+		.name = "vcpu0", .role = THREAD_ROLE_VCPU, .run = runner_run, .data = &runner
+	};
 	struct err err = { 0 };
 
 	if (!machine_start(&m, 0, code, len))

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+
 #include "tests/lib/fake-hypervisor.h"
 #include "vmm/base/err.h"
 #include "vmm/base/math.h"
@@ -120,7 +121,8 @@ static void test_nothing_copied_on_failure(void)
 /* Two regions that touch are one piece of RAM, in two iovecs. */
 static void test_regions_that_touch(void)
 {
-	struct guest_mem_params p = { .size = 2 * HALF, .hole_start = HALF,
+	struct guest_mem_params p = { .size = 2 * HALF,
+				      .hole_start = HALF,
 				      .hole_end = HALF + 4096 };
 	struct guest_mem mem;
 	struct iovec iov[3];
@@ -162,8 +164,9 @@ static void test_range_alignment(void)
 
 static void test_thp_alignment(void)
 {
-	struct guest_mem_params p = { .size = 16 * MIB, .hole_start = 8 * MIB, .hole_end = 64 * MIB,
-				      .thp = true };
+	struct guest_mem_params p = {
+		.size = 16 * MIB, .hole_start = 8 * MIB, .hole_end = 64 * MIB, .thp = true
+	};
 	struct guest_mem mem;
 
 	g_assert_cmpint(guest_mem_init(&mem, NULL, &p, NULL), ==, 0);
@@ -226,7 +229,8 @@ static void test_clear(void)
 	static const struct {
 		const char *name;
 		bool shared, reserve;
-	} cases[] = { { "anonymous" }, { "shared", .shared = true },
+	} cases[] = { { "anonymous" },
+		      { "shared", .shared = true },
 		      { "shared and reserved", .shared = true, .reserve = true } };
 
 	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
@@ -270,7 +274,8 @@ static void test_mergeable(void)
 /* Works if the host has hugepages set aside, else says what is missing. */
 static void test_hugepages(void)
 {
-	struct guest_mem_params p = { .size = 8 * GIB, .hugepages = true,
+	struct guest_mem_params p = { .size = 8 * GIB,
+				      .hugepages = true,
 				      .hugepage_size = 2 * MIB };
 	struct guest_mem mem;
 	struct err err = { 0 };
@@ -292,18 +297,23 @@ static void test_bad_params(void)
 		struct guest_mem_params p;
 		const char *text;
 	} cases[] = {
-		{ "empty", { .size = 0 },
+		{ "empty",
+		  { .size = 0 },
 		  "/memory/size: 0 is not a multiple of 4096 bytes above 0" },
-		{ "odd", { .size = 4097 },
+		{ "odd",
+		  { .size = 4097 },
 		  "/memory/size: 4097 is not a multiple of 4096 bytes above 0" },
-		{ "mergeable and shared", { .size = 4096, .mergeable = true, .shared = true },
+		{ "mergeable and shared",
+		  { .size = 4096, .mergeable = true, .shared = true },
 		  "/memory/mergeable: cannot be combined with shared or hugepages" },
-		{ "page size without hugepages", { .size = 4096, .hugepage_size = 2 * MIB },
+		{ "page size without hugepages",
+		  { .size = 4096, .hugepage_size = 2 * MIB },
 		  "/memory/hugepage_size: needs hugepages=on" },
 		{ "no power of two",
 		  { .size = 4096, .hugepages = true, .hugepage_size = 3 * MIB },
 		  "/memory/hugepage_size: 3145728 is not a power of two" },
-		{ "too much", { .size = 1ULL << 63, .hole_start = 4096, .hole_end = 8192 },
+		{ "too much",
+		  { .size = 1ULL << 63, .hole_start = 4096, .hole_end = 8192 },
 		  "guest RAM of 8796093022208 MiB does not fit around its hole" },
 	};
 

@@ -199,7 +199,7 @@ static void test_pending(void)
 	control(&f, PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
 	msix_raise(&f.msix, 0);
 	msix_raise(&f.msix, 9);
-	msix_raise(&f.msix, N);     /* nobody */
+	msix_raise(&f.msix, N); /* nobody */
 	msix_raise(&f.msix, 0xffff);
 	g_assert_cmphex(pba(&f, 0, 8), ==, 0x201);
 	g_assert_cmphex(pba(&f, 1, 1), ==, 2);

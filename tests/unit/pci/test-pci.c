@@ -67,9 +67,14 @@ static const struct pci_device_ops card_ops = {
 
 static void card_init(struct card *c, const char *id)
 {
-	const struct pci_header header = { .vendor = 0x1af4, .device = 0x1055, .class = 2,
-					   .subclass = 1, .prog_if = 3, .revision = 9,
-					   .subsystem_vendor = 0x1234, .subsystem = 0x5678 };
+	const struct pci_header header = { .vendor = 0x1af4,
+					   .device = 0x1055,
+					   .class = 2,
+					   .subclass = 1,
+					   .prog_if = 3,
+					   .revision = 9,
+					   .subsystem_vendor = 0x1234,
+					   .subsystem = 0x5678 };
 
 	*c = (struct card){ .regions = { { .ops = &region_ops }, { .ops = &region_ops } } };
 	pci_device_init(&c->pci, &card_ops, id, &header);
@@ -84,8 +89,8 @@ static void setup(struct fixture *f)
 	bus_init(&f->pio, 65536);
 	if (mailbox_init(&f->box, &err) < 0 ||
 	    pci_segment_init(&f->seg, 0, &f->mmio, &f->pio, &f->box, ECAM,
-			     (struct pci_window){ LOW, WINDOW }, (struct pci_window){ HIGH, WINDOW },
-			     &err) < 0)
+			     (struct pci_window){ LOW, WINDOW },
+			     (struct pci_window){ HIGH, WINDOW }, &err) < 0)
 		g_error("%s", err.msg);
 	card_init(&f->a, "a");
 	card_init(&f->b, "b");

@@ -49,9 +49,9 @@ static int make(enum call call)
 		r = syscall(SYS_write, -1, "", 0);
 		r = r == -1 && errno == EBADF ? syscall(SYS_gettid) : -1;
 		return r > 0 && mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) !=
-					MAP_FAILED ?
-			       0 :
-			       1;
+					       MAP_FAILED
+			       ? 0
+			       : 1;
 	case CALL_KVM:
 		r = syscall(SYS_ioctl, -1, (unsigned long)KVM_RUN, 0UL);
 		return r == -1 && errno == EBADF ? 0 : 1;

@@ -27,8 +27,9 @@ struct fixture {
 
 static struct virtio_device *new_blk(struct fixture *f G_GNUC_UNUSED, struct err *err)
 {
-	struct virtio_blk_params params = { .id = "blk", .n_queues = 2, .queue_size = 16,
-					    .engine = "sync" };
+	struct virtio_blk_params params = {
+		.id = "blk", .n_queues = 2, .queue_size = 16, .engine = "sync"
+	};
 	struct virtio_device *dev = NULL;
 
 	params.fd = memfd_create("disk", MFD_CLOEXEC);
@@ -43,8 +44,11 @@ static struct virtio_device *new_net(struct fixture *f, struct err *err)
 
 	g_assert_cmpint(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), ==, 0);
 	f->wire = pair[1];
-	const struct virtio_net_params params = { .id = "net", .fds = &pair[0], .n_pairs = 1,
-						  .queue_size = 16, .mac = { 2, 0, 0, 0, 0, 1 },
+	const struct virtio_net_params params = { .id = "net",
+						  .fds = &pair[0],
+						  .n_pairs = 1,
+						  .queue_size = 16,
+						  .mac = { 2, 0, 0, 0, 0, 1 },
 						  .allow_socket = true };
 	return virtio_net_new(&params, &dev, err) < 0 ? NULL : dev;
 }
@@ -121,7 +125,7 @@ static void test_type(gconstpointer data)
 
 	if (loop_start(&f.loop, "shared", NULL, &err) < 0)
 		g_error("%s", err.msg);
-	dev = type->new(&f, &err);
+	dev = type->new (&f, &err);
 	if (!dev)
 		g_error("%s", err.msg);
 	mock_driver_init(&f.driver, dev, 8 << 20);

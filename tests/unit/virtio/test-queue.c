@@ -380,8 +380,9 @@ static void test_indirect(void)
 	/* 2.7.5.3.2: WRITE of the descriptor that refers to a table is ignored. */
 	put_desc(&f, DESC, 4, TABLE, 16 * SIZE, INDIRECT | WRITE, 0);
 	for (uint16_t i = 0; i < SIZE; i++)
-		put_desc(&f, TABLE, i, DATA + i, 1, (uint16_t)((i + 1U < SIZE ? NEXT : 0) |
-			 (i > 1 ? WRITE : 0)), (uint16_t)(i + 1));
+		put_desc(&f, TABLE, i, DATA + i, 1,
+			 (uint16_t)((i + 1U < SIZE ? NEXT : 0) | (i > 1 ? WRITE : 0)),
+			 (uint16_t)(i + 1));
 	publish(&f, 4);
 	g_assert_cmpint(virtio_queue_pop(&f.q, &c), ==, 1);
 	g_assert_cmpuint(c.head, ==, 4);

@@ -25,10 +25,10 @@
 #define WINDOW  0xc0000000UL
 #define OFFERED (VIRTIO_FEATURE(VIRTIO_F_VERSION_1) | VIRTIO_FEATURE(VIRTIO_RING_F_EVENT_IDX) | 1)
 
-#define ACK    VIRTIO_STATUS_ACKNOWLEDGE
-#define DRV    VIRTIO_STATUS_DRIVER
-#define FOK    VIRTIO_STATUS_FEATURES_OK
-#define DOK    VIRTIO_STATUS_DRIVER_OK
+#define ACK VIRTIO_STATUS_ACKNOWLEDGE
+#define DRV VIRTIO_STATUS_DRIVER
+#define FOK VIRTIO_STATUS_FEATURES_OK
+#define DOK VIRTIO_STATUS_DRIVER_OK
 
 struct toy {
 	struct virtio_device dev;
@@ -68,8 +68,7 @@ static void toy_kick(struct virtio_device *dev, struct virtio_queue *q G_GNUC_UN
 	eventfd_signal(to_toy(dev)->kicked_fd);
 }
 
-static void toy_config_write(struct virtio_device *dev, uint32_t off, const void *buf,
-			     uint32_t len)
+static void toy_config_write(struct virtio_device *dev, uint32_t off, const void *buf, uint32_t len)
 {
 	to_toy(dev)->config_writes++;
 	memcpy(dev->config + off, buf, len);
@@ -129,7 +128,8 @@ static void setup(struct fixture *f)
 	check(irq_table_init(&f->irqs, fake_hv_vm(f->hv), 24, &err), &err);
 	check(pci_segment_init(&f->seg, 0, &f->mmio, &f->pio, &f->box, ECAM,
 			       (struct pci_window){ WINDOW, 64 << 20 },
-			       (struct pci_window){ 1UL << 36, 64 << 20 }, &err), &err);
+			       (struct pci_window){ 1UL << 36, 64 << 20 }, &err),
+	      &err);
 	f->toy.kicked_fd = eventfd_new();
 	f->toy.dev.features_offered = OFFERED;
 	check(virtio_device_init(&f->toy.dev, &toy_ops, "toy0", sizes, 2, &err), &err);
@@ -261,8 +261,8 @@ static void test_features(void)
 		set_status(&f, ACK | DRV | FOK);
 		g_assert_cmphex(status(&f), ==, ACK | DRV | FOK);
 		g_assert_cmphex(f.toy.dev.features, ==,
-				cases[i].ok ? cases[i].features :
-					      VIRTIO_FEATURE(VIRTIO_F_VERSION_1));
+				cases[i].ok ? cases[i].features
+					    : VIRTIO_FEATURE(VIRTIO_F_VERSION_1));
 	}
 	wr(&f, VIRTIO_PCI_COMMON_GFSELECT, 4, 2);
 	wr(&f, VIRTIO_PCI_COMMON_GF, 4, UINT32_MAX);
@@ -389,7 +389,7 @@ static void test_device_config(void)
 
 	setup(&f);
 	g_assert_cmphex(rd(&f, VIRTIO_PCI_DEVICE, 4), ==, 0x666e6f63); /* "conf" */
-	g_assert_cmphex(rd(&f, VIRTIO_PCI_DEVICE + 8, 8), ==, 0); /* past the end */
+	g_assert_cmphex(rd(&f, VIRTIO_PCI_DEVICE + 8, 8), ==, 0);      /* past the end */
 	wr(&f, VIRTIO_PCI_DEVICE + 11, 1, 'X');
 	wr(&f, VIRTIO_PCI_DEVICE + 11, 2, 0);
 	wr(&f, VIRTIO_PCI_DEVICE + 12, 1, 0);
@@ -435,8 +435,13 @@ static void test_cfg_window(void)
 	g_assert_cmphex(pci_config_read(pci, data, 4), ==, 0); /* not the width it was set to */
 	static const struct {
 		uint32_t off, len;
-	} bad[] = { { 1, 4 }, { 0, 3 }, { 0, 0 }, { 0, 8 }, { VIRTIO_PCI_BAR_SIZE, 4 },
-		    { UINT32_MAX, 1 }, { UINT32_MAX - 3, 4 } };
+	} bad[] = { { 1, 4 },
+		    { 0, 3 },
+		    { 0, 0 },
+		    { 0, 8 },
+		    { VIRTIO_PCI_BAR_SIZE, 4 },
+		    { UINT32_MAX, 1 },
+		    { UINT32_MAX - 3, 4 } };
 	for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
 		pci_config_write(pci, cap + 8, 4, bad[i].off);
 		pci_config_write(pci, cap + 12, 4, bad[i].len);

@@ -21,17 +21,10 @@
 #include "vmm/virtio/transport-pci.h"
 
 static const struct state_desc *const all[] = {
-	&ged_state_desc,
-	&ioapic_state_desc,
-	&msix_entry_state_desc,
-	&pci_config_state_desc,
-	&pm_state_desc,
-	&rtc_state_desc,
-	&serial_state_desc,
-	&virtio_blk_state_desc,
-	&virtio_net_state_desc,
-	&virtio_pci_state_desc,
-	&virtio_queue_state_desc,
+	&ged_state_desc,        &ioapic_state_desc,       &msix_entry_state_desc,
+	&pci_config_state_desc, &pm_state_desc,           &rtc_state_desc,
+	&serial_state_desc,     &virtio_blk_state_desc,   &virtio_net_state_desc,
+	&virtio_pci_state_desc, &virtio_queue_state_desc,
 };
 
 static void test_tiles(void)

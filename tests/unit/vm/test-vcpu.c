@@ -26,7 +26,7 @@ struct fixture {
 	atomic_uint accesses, calls, exits;
 	unsigned int posted; /* control thread */
 	struct message message;
-	bool stand;          /* the port makes the vCPU stand */
+	bool stand; /* the port makes the vCPU stand */
 	uint8_t data[1];
 };
 
@@ -80,7 +80,8 @@ static void setup(struct fixture *f)
 {
 	struct err err = { 0 };
 
-	*f = (struct fixture){ .hv = fake_hv_new(), .port.ops = &port_ops,
+	*f = (struct fixture){ .hv = fake_hv_new(),
+			       .port.ops = &port_ops,
 			       .message.fn = on_message };
 	bus_init(&f->pio, 65536);
 	bus_init(&f->mmio, 0);
@@ -110,8 +111,9 @@ static void teardown(struct fixture *f)
 
 static void push(struct fixture *f, uint32_t vcpu, enum hv_exit_kind kind)
 {
-	const struct hv_exit exit = { .kind = kind, .write = true, .addr = 0x10, .len = 1,
-				      .count = 1, .data = f->data };
+	const struct hv_exit exit = {
+		.kind = kind, .write = true, .addr = 0x10, .len = 1, .count = 1, .data = f->data
+	};
 
 	fake_vcpu_push_exit(f->set.vcpus[vcpu].hv, &exit);
 }
