@@ -245,8 +245,13 @@ static void attack(struct victim *v)
 			     v->type->name);
 			continue;
 		}
-		virtqueue_publish(&v->vq, 0);
 		c->mangle(v, c);
+		/*
+		 * Only now: a device may look at its queue without a doorbell, and would find
+		 * the request still in order.  A case about the index has set it itself.
+		 */
+		if (v->vq.avail->idx == 0)
+			virtqueue_publish(&v->vq, 0);
 		victim_settle(v, c->name);
 	}
 }
