@@ -10,6 +10,7 @@ disks are cached images opened as snapshots: nothing an appliance does outlives 
 import os
 import pathlib
 import re
+import socket
 
 import cache
 import debroot
@@ -23,6 +24,10 @@ INSIDE = TOP / "tests/rig/inside"
 MODULES = ["virtio_pci", "virtio_blk", "virtio_console", "virtio_rng"]
 APPLETS = ["cat", "cp", "grep", "insmod", "mkdir", "mount", "poweroff", "sh", "switch_root",
            "umount", "usleep"]
+# An emulated processor's SVM loses the host now and then (seen with QEMU 7.2: an interrupt taken right
+# after VMRUN although GIF is clear, so with the guest's GS; or silence). That says nothing about what
+# was tested, so it is tried again.
+ATTEMPTS = 3
 MEMORY_MIB = 6144               # room for a guest of 4 GiB; taken from the host as it is touched
 
 CUSTOMISE = debroot.customise_common("brume-host") + """
@@ -48,10 +53,13 @@ def hardware():
     return os.path.exists("/dev/kvm") and ("svm" in words or "vmx" in words)
 
 
-def product():
-    """The cached kernel, initramfs and root disk of the appliance."""
+def product(bench=False):
+    """
+    The cached kernel, initramfs and root disk of the appliance; with `bench` a root that also has
+    what benchmarks compare with.
+    """
     kernel = linux_kernel.kernel()
-    root = debroot.root("linux-host-root", CUSTOMISE) / "root"
+    root = debroot.root("bench-linux-root" if bench else "linux-host-root", CUSTOMISE) / "root"
 
     def make(work):
         linux_kernel.initramfs(work / "initramfs", kernel, MODULES, INSIDE / "init-appliance",
@@ -63,7 +71,7 @@ def product():
         disk.ext4_image(tree, work / "root.img", 4 << 30)
         run(["rm", "-rf", "--one-file-system", tree])
 
-    return cache.product("linux-host", [str(kernel), str(root), MODULES, APPLETS,
+    return cache.product("bench-linux-host" if bench else "linux-host", [str(kernel), str(root), MODULES, APPLETS,
                                         cache.text_of(__file__, disk, linux_kernel,
                                                       INSIDE / "init-appliance")], make)
 
@@ -78,22 +86,27 @@ def assets_disk():
     return cache.product("guest-assets-disk", [str(assets), cache.text_of(__file__, disk)], make)
 
 
-def payload_disk(work, build, job):
-    """A disk with the staged build, the tests and the job, for this run only."""
+def payload_disk(work, build, job, bench=False):
+    """
+    A disk with the staged build, the tests and the job, for this run only; with `bench` also what
+    benchmarks run.
+    """
     tree = work / "payload"
     tree.mkdir()
     payload.stage(build, tree)
     payload.add_tests(tree, job)
+    if bench:
+        payload.add_tiny_guest(build, tree)
     disk.ext4_image(tree, work / "payload.img", disk.tree_size(tree) * 2 + (32 << 20))
     run(["rm", "-rf", tree])
 
 
-def command(work, console, memory_mib=MEMORY_MIB):
+def command(work, console, memory_mib=MEMORY_MIB, bench=False):
     """
     QEMU's command line. `console` is a chardev definition with id=console; results written to
-    /dev/virtio-ports/results inside arrive in work/log.
+    /dev/virtio-ports/results inside arrive in work/log, signs of life in work/heartbeat.
     """
-    host, assets = product(), assets_disk()
+    host, assets = product(bench), assets_disk()
     if hardware():
         processor = ["-accel", "kvm", "-cpu", "host"]
     else:
@@ -103,7 +116,10 @@ def command(work, console, memory_mib=MEMORY_MIB):
         return ["-drive", f"if=none,id={name},format=raw,cache=unsafe,snapshot=on,file={image}",
                 "-device", f"virtio-blk-pci,drive={name},serial={name}{more}"]
 
-    append = "console=ttyS0 quiet mitigations=off net.ifnames=0 systemd.show_status=no brume.assets"
+    append = "console=ttyS0 quiet mitigations=off net.ifnames=0 systemd.show_status=no brume.assets " \
+             "panic=-1 "            # with -no-reboot: QEMU ends, and the rig sees it at once
+    # What guests' guests would need and ours do not: without it hosts died much less often.
+    append += "kvm_amd.nested=0 kvm_amd.vgif=0 kvm_amd.vls=0"
     return ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-machine", "q35", *processor, "-smp", "2", "-m", str(memory_mib),
             "-kernel", str(host / "vmlinuz"), "-initrd", str(host / "initramfs"), "-append", append,
@@ -112,4 +128,36 @@ def command(work, console, memory_mib=MEMORY_MIB):
             "-device", "virtio-rng-pci",
             "-chardev", console, "-serial", "chardev:console",
             "-chardev", f"file,id=results,path={work / 'log'}",
-            "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=results,name=results"]
+            "-chardev", f"file,id=heartbeat,path={work / 'heartbeat'}",
+            "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=results,name=results",
+            "-device", "virtserialport,chardev=heartbeat,name=heartbeat",
+            "-monitor", f"unix:{work / 'monitor'},server=on,wait=off"]
+
+
+def attempts():
+    """How often to start an appliance before its death is a failure."""
+    return 1 if hardware() else ATTEMPTS
+
+
+def post_mortem(work):
+    """What can be said about an appliance that died: its processors, the end of its console."""
+    lines = []
+    try:
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(5)
+            s.connect(str(work / "monitor"))
+            s.sendall(b"info cpus\ninfo registers -a\n")
+            text = b""
+            while text.count(b"(qemu)") < 3:
+                data = s.recv(65536)
+                if not data:
+                    break
+                text += data
+        lines += [line for line in text.decode(errors="replace").replace("\r", "").split("\n")
+                  if re.match(r"\*? *CPU#|R[A-Z0-9]{2}=|RIP=|CR[0-9]=|GS =|CS =", line)]
+    except OSError as e:
+        lines.append(f"no answer from QEMU's monitor: {e}")
+    console = work / "console"
+    if console.is_file():
+        lines += ["the end of its console:", *console.read_text(errors="replace")[-6000:].splitlines()]
+    return "\n".join(lines)

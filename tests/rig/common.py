@@ -29,6 +29,10 @@ class RigError(Exception):
     """A rig cannot go on; the text says which step and why."""
 
 
+class HostDied(RigError):
+    """The machine that the tests ran on panicked, froze or went away."""
+
+
 def say(text):
     """One progress line on stderr: stdout belongs to results."""
     print(f"[{time.monotonic() - _T0:6.1f}] {text}", file=sys.stderr, flush=True)
@@ -100,13 +104,17 @@ def require_root():
 
 
 def packages(*lists):
-    """The packages named in tests/lib/packages/<list>, each once, in order."""
+    """
+    The packages named in tests/lib/packages/<list>, each once, in order. A line "@other" stands for
+    the packages of that list.
+    """
     names = []
     for name in lists:
         for line in (PACKAGES / name).read_text().splitlines():
             line = line.split("#", 1)[0].strip()
-            if line and line not in names:
-                names.append(line)
+            for package in packages(line[1:]) if line.startswith("@") else [line]:
+                if package and package not in names:
+                    names.append(package)
     return names
 
 
@@ -154,14 +162,18 @@ def candidate(package):
     return m.group(1)
 
 
-def follow(child, log, timeout, what, until_done=False, hide=None):
+FROZEN_SECONDS = 120            # a heartbeat is due every second; start-up takes 15 to 40
+
+
+def follow(child, log, timeout, what, until_done=False, hide=None, heartbeat=None):
     """
     Copies the results to stdout as they come until the child ends, or with until_done until they
-    say so themselves; returns the exit status they end with, None if they do not end. Lines that
-    start with `hide` are for us only.
+    say so themselves; returns the exit status they end with. Lines that start with `hide` are for
+    us only. HostDied if results do not end, or if the file `heartbeat` stops growing.
     """
     deadline = time.monotonic() + timeout
     text, status, partial = "", None, b""
+    beats, last_beat = 0, time.monotonic()
     with open(log, "rb") as f:
         while True:
             ended = child.poll() is not None
@@ -176,8 +188,16 @@ def follow(child, log, timeout, what, until_done=False, hide=None):
             m = re.search(r"^### done (\d+)$", text, re.M)
             if m:
                 status = int(m.group(1))
-            if (ended and not data) or (until_done and status is not None):
+            if until_done and status is not None:
                 return status
+            if ended and not data:
+                if status is None:
+                    raise HostDied(f"{what} ended before what it had to do did")
+                return status
+            if heartbeat is not None and heartbeat.exists() and beats != heartbeat.stat().st_size:
+                beats, last_beat = heartbeat.stat().st_size, time.monotonic()
+            if heartbeat is not None and time.monotonic() - last_beat > FROZEN_SECONDS:
+                raise HostDied(f"{what} froze: no sign of life for {FROZEN_SECONDS} s")
             if time.monotonic() > deadline:
                 raise RigError(f"{what} was still busy after {timeout} s")
             time.sleep(0.05)

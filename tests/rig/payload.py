@@ -64,9 +64,10 @@ def add_tiny_guest(build, out):
         raise RigError(f"{tiny} does not exist: run 'ninja -C {build}' first")
     guest = make_dir(pathlib.Path(out) / "brume/guest")
     shutil.copyfile(tiny, guest / "tiny.elf")
-    bench = build / "tests/bench/bench-start-bus"
-    if bench.exists():                      # what tests/bench/system-*.py run
-        shutil.copy(bench, guest)
+    for name in ("bench-start-bus", "bench-memory"):
+        bench = build / "tests/bench" / name
+        if bench.exists():                  # what tests/bench/{system,linux}-*.py run
+            shutil.copy(bench, guest)
 
 
 def scripts(folder, wanted):

@@ -33,7 +33,7 @@ import build
 import common
 import guest_assets
 import payload
-from common import CACHE, RigError, run, say, step
+from common import CACHE, HostDied, RigError, run, say, step
 
 KEPT = CACHE / "quickstart"
 INNER = "tests/rig/inside/quickstart-guest"
@@ -88,11 +88,12 @@ def in_appliance(where, keep):
                                      start_new_session=keep)
         if keep:
             (work / "pid").write_text(str(child.pid))
-        status = common.follow(child, work / "log", 900, "the appliance", until_done=keep,
-                               hide="### ")
-        if status is None:
-            raise RigError("the appliance ended before the guest's part did\n"
-                           + (work / "qemu.log").read_text(errors="replace")[-2000:])
+        try:
+            status = common.follow(child, work / "log", 900, "the appliance", until_done=keep,
+                                   hide="### ", heartbeat=work / "heartbeat")
+        except HostDied as e:
+            raise HostDied(f"{e}\n{(work / 'qemu.log').read_text(errors='replace')[-2000:]}"
+                           f"{appliance.post_mortem(work)}") from e
         leave = keep and status == 0
         if leave:
             print(f"\nThe appliance (process {child.pid}) keeps running, and the guest in it.\n"
@@ -184,7 +185,14 @@ def main():
         if pathlib.Path("/proc/1/comm").read_text().strip() != "systemd":
             why.append("PID 1 is not systemd")
         say(f"{' and '.join(why)}: everything happens in a Debian appliance run by QEMU")
-        status = in_appliance(where, args.keep)
+        for left in reversed(range(appliance.attempts())):
+            try:
+                status = in_appliance(where, args.keep)
+                break
+            except HostDied as e:
+                if not left:
+                    raise
+                say(f"{e}\nThat was the emulated machine, not what runs in it: once more.")
     with contextlib.suppress(BrokenPipeError):
         print(f"\nquickstart: {'everything worked' if status == 0 else 'FAILED'} "
               f"({time.monotonic() - start:.0f} s in all)", flush=True)

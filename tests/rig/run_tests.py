@@ -38,8 +38,8 @@ class Run:
         count = {o: sum(r.outcome == o for r in results) for o in ("passed", "failed", "skipped")}
         self.timings.append((rig, seconds, count))
         for r in results:
-            if r.outcome == "failed":
-                print(f"\nFAILED {r.name}")
+            if r.outcome in ("failed", "note"):
+                print(f"\n{r.outcome.upper()} {r.name}")
                 print("".join(f"    {line}\n" for line in r.text.splitlines()), end="", flush=True)
         print(f"{rig}: {count['passed']} passed, {count['failed']} failed, "
               f"{count['skipped']} skipped in {seconds:.1f} s", flush=True)
@@ -47,7 +47,7 @@ class Run:
     def finish(self):
         skipped = [r for r in self.results if r.outcome == "skipped"]
         failed = [r for r in self.results if r.outcome == "failed"]
-        passed = len(self.results) - len(skipped) - len(failed)
+        passed = sum(r.outcome == "passed" for r in self.results)
         if skipped:
             print("\nSkipped:")
             for r in skipped:

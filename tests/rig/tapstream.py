@@ -8,7 +8,7 @@ import re
 @dataclasses.dataclass
 class Result:
     name: str                   # "system/test-install.py: unit verifies"
-    outcome: str                # passed | failed | skipped
+    outcome: str                # passed | failed | skipped | note (of the rig; not counted)
     text: str = ""              # reason of a skip, output of a failure
 
 
@@ -72,10 +72,10 @@ def parse(name, text, status=0):
 
 def parse_stream(rig, text):
     """The results of a rig's output (format: tests/rig/inside/run-scripts)."""
-    results, name, lines, done = [], None, [], False
+    results, name, lines, done, died = [], None, [], False, None
     for line in text.splitlines():
         if line.startswith("### begin "):
-            name, lines = line.split(" ", 2)[2], []
+            name, lines, died = line.split(" ", 2)[2], [], None
         elif line.startswith("### end "):
             _, _, ended, status, _seconds = line.split(" ")
             journal = []
@@ -90,6 +90,13 @@ def parse_stream(rig, text):
             name = None
         elif line.startswith("### done "):
             done = True
+        elif line.startswith("### died "):
+            # the host of the tests, not what they test; the open file is run again, if any
+            if died is None or name is not None:
+                died = Result(f"{rig} rig: a host died during {name or 'its start'}", "note")
+                results.append(died)
+            died.text += line.removeprefix("### died ") + "\n"
+            name = None
         elif name is not None:
             lines.append(line)
     if name is not None:

@@ -54,6 +54,10 @@ STREAM = "### begin a.py\n1..1\nnot ok 1 - x\n### journal\nit broke\n### end a.p
     ("no end", STREAM, ["failed", "failed"]),
     ("ended inside a file", "### begin a.py\n1..2\nok 1\n", ["passed", "failed", "failed"]),
     ("nothing", "", ["failed"]),
+    ("a host died, another finished", "### begin a.py\n1..2\nok 1\n### died it froze\n### died rip\n"
+     "### begin a.py\n1..1\nok 1 - x\n### end a.py 0 1\n### done 0\n", ["note", "passed"]),
+    ("all hosts died", "### begin a.py\n### died one\n### begin a.py\n### died two\n",
+     ["note", "note", "failed"]),
 ])
 def test_stream(t, text, expected):
     results = tapstream.parse_stream("linux", text)
