@@ -7,6 +7,9 @@
  * (RSS), the process's share of it (PSS), and what is its alone (private dirty),
  * each without the mapping of the guest's RAM.  Of the worker also without
  * devices, which gives the cost of one.
+ *
+ * bench-memory --process PID: the same of a process that runs already, and what
+ * of the guest's RAM is resident, as one JSON object (linux-memory.py).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -81,48 +84,90 @@ static int make_tap(void)
 	return ioctl(fd, TUNSETIFF, &ifr) < 0 ? -errno : fd;
 }
 
-/* Mappings that touch count as one: advice about a part splits the guest's RAM. */
-struct block {
-	uint64_t end, size;
+struct mapping {
+	unsigned long start, end;
+	bool anonymous; /* and writable, as RAM is */
 	double kib[FIGURES_N_];
 };
 
-static void block_close(struct block *block, double *sums)
+static GArray *read_smaps(pid_t pid)
 {
-	for (size_t i = 0; i < FIGURES_N_ && block->size < (uint64_t)PEER_MEMORY_MIB << 20; i++)
-		sums[i] += block->kib[i];
-	*block = (struct block){ 0 };
-}
-
-static bool read_smaps(pid_t pid, double *sums)
-{
-	struct block block = { 0 };
+	GArray *all = g_array_new(FALSE, FALSE, sizeof(struct mapping));
+	struct mapping *last = NULL;
 	char path[64], line[512];
 	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%d/smaps", (int)pid);
 	f = fopen(path, "re");
 	if (!f)
-		return false;
+		g_error("%s: %s", path, g_strerror(errno));
 	while (fgets(line, sizeof(line), f)) {
 		unsigned long start, end, inode;
 		char mode[5], key[32];
 		long kib;
 
 		if (sscanf(line, "%lx-%lx %4s %*x %*s %lu", &start, &end, mode, &inode) == 4) {
-			if (start != block.end || inode != 0)
-				block_close(&block, sums);
-			block.end = inode == 0 ? end : 0;
-			block.size += end - start;
-		} else if (sscanf(line, "%31[A-Za-z_]: %ld kB", key, &kib) == 2) {
+			struct mapping m = {
+				start, end, inode == 0 && strncmp(mode, "rw", 2) == 0, { 0 }
+			};
+
+			g_array_append_val(all, m);
+			last = &g_array_index(all, struct mapping, all->len - 1);
+		} else if (last && sscanf(line, "%31[A-Za-z_]: %ld kB", key, &kib) == 2) {
 			for (size_t i = 0; i < FIGURES_N_; i++)
 				if (strcmp(key, figures[i].key) == 0)
-					block.kib[i] += (double)kib;
+					last->kib[i] = (double)kib;
 		}
 	}
-	block_close(&block, sums);
 	fclose(f);
-	return true;
+	return all;
+}
+
+/*
+ * How many mappings from there are the guest's RAM, or 0: they touch and together
+ * have its size.  They may be several, because advice about a part splits one.
+ */
+static size_t count_ram(const GArray *all, size_t from)
+{
+	const struct mapping *first = &g_array_index(all, struct mapping, from), *m = first;
+
+	for (size_t n = from; n < all->len && m->anonymous; n++, m++) {
+		if (m != first && m->start != m[-1].end)
+			break;
+		if (m->end - first->start == (unsigned long)PEER_MEMORY_MIB << 20)
+			return n - from + 1;
+	}
+	return 0;
+}
+
+/* Sums without and of the guest's RAM, in KiB. */
+static void measure(pid_t pid, double *sums, double *ram)
+{
+	GArray *all = read_smaps(pid);
+	size_t from = 0, n_ram = 0;
+
+	while (from < all->len && (n_ram = count_ram(all, from)) == 0)
+		from++;
+	if (n_ram == 0)
+		g_error("process %d: no mapping of %d MiB is the guest's RAM", (int)pid,
+			PEER_MEMORY_MIB);
+	for (size_t n = 0; n < all->len; n++)
+		for (size_t i = 0; i < FIGURES_N_; i++)
+			(n >= from && n < from + n_ram ? ram : sums)[i] +=
+				g_array_index(all, struct mapping, n).kib[i];
+	g_array_free(all, TRUE);
+}
+
+static int print_process(const char *text)
+{
+	double sums[FIGURES_N_] = { 0 }, ram[FIGURES_N_] = { 0 };
+
+	measure(atoi(text), sums, ram);
+	printf("{\"ram\": %.0f", ram[RSS]);
+	for (size_t i = 0; i < FIGURES_N_; i++)
+		printf(", \"%s\": %.0f", figures[i].name, sums[i]);
+	puts("}");
+	return 0;
 }
 
 /* Medians of what take() adds. */
@@ -134,13 +179,13 @@ struct subject {
 
 static void take(struct subject *s, struct peer *p)
 {
-	double sums[FIGURES_N_] = { 0 };
+	double sums[FIGURES_N_] = { 0 }, ram[FIGURES_N_] = { 0 };
 	int r = peer_wait_code(p, PEER_CODE_DONE, TIMEOUT_MS);
 
 	if (r < 0)
 		g_error("%s: %s", s->peer, g_strerror(-r));
 	g_usleep(50000); /* the last interrupts, and the halt itself */
-	g_assert_true(read_smaps(p->pid, sums));
+	measure(p->pid, sums, ram);
 	for (size_t i = 0; i < FIGURES_N_; i++)
 		bench_add(&s->samples[i], sums[i]);
 	peer_end(p);
@@ -186,7 +231,7 @@ static void run_qemu(struct subject *s, int disk0, int disk1, int tap)
 	take(s, &p);
 }
 
-int main(void)
+static int compare_all(void)
 {
 	static const char config[] =
 		"{'disks': <[{'path': <'/disks/0/path'>}, {'path': <'/disks/1/path'>}]>,"
@@ -205,11 +250,9 @@ int main(void)
 	const struct peer_resource only_disk[] = { { "/disks/0/path", disk0 }, { NULL, -EBADF } };
 	struct peer p;
 
-	if (access("/dev/kvm", R_OK | W_OK) < 0 || tap < 0) {
-		bench_print_skip("memory-rss", "brume",
-				 tap < 0 ? "cannot make a tap" : "no access to /dev/kvm");
-		return 0;
-	}
+	if (access("/dev/kvm", R_OK | W_OK) < 0 || tap < 0)
+		return bench_print_missing("memory-rss", "brume",
+					   tap < 0 ? "cannot make a tap" : "no access to /dev/kvm");
 	write_back(g_getenv("BRUME_VMM"));
 	for (unsigned int i = 0; i < bench_runs(); i++) {
 		peer_start_brume(&p, CMDLINE, config, resources);
@@ -225,7 +268,12 @@ int main(void)
 	subject_print(&bare);
 	subject_print(&disk);
 	subject_print(&qemu);
-	if (missing)
-		bench_print_skip("memory-rss", "qemu-microvm", missing);
-	return 0;
+	return missing ? bench_print_missing("memory-rss", "qemu-microvm", missing) : 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 3 && strcmp(argv[1], "--process") == 0)
+		return print_process(argv[2]);
+	return compare_all();
 }

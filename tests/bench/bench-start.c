@@ -59,10 +59,8 @@ int main(void)
 	const char *missing = peer_qemu_missing();
 	struct peer p;
 
-	if (access("/dev/kvm", R_OK | W_OK) < 0) {
-		bench_print_skip("start", "brume", "no access to /dev/kvm");
-		return 0;
-	}
+	if (access("/dev/kvm", R_OK | W_OK) < 0)
+		return bench_print_missing("start", "brume", "no access to /dev/kvm");
 	for (unsigned int i = 0; i < bench_runs(); i++) {
 		peer_start(&p, floor_argv);
 		take(&floor, &p);
@@ -78,7 +76,5 @@ int main(void)
 	bench_print(&exec);
 	bench_print(&ours);
 	bench_print(&qemu);
-	if (missing)
-		bench_print_skip("start", "qemu-microvm", missing);
-	return 0;
+	return missing ? bench_print_missing("start", "qemu-microvm", missing) : 0;
 }

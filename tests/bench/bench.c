@@ -77,11 +77,13 @@ void bench_print_value(const char *benchmark, const char *peer, const char *unit
 	print_goal(goal);
 }
 
-void bench_print_skip(const char *benchmark, const char *peer, const char *why)
+int bench_print_missing(const char *benchmark, const char *peer, const char *why)
 {
 	print_head(benchmark, peer);
-	printf(", \"skipped\": \"%s\"", why);
+	printf(", \"missing\": \"%s\"", why);
 	print_goal(0);
+	fprintf(stderr, "%s: nothing to say about %s: %s\n", benchmark, peer, why);
+	return 1;
 }
 
 long bench_proc_kib(int pid, const char *file, const char *key)

@@ -32,8 +32,11 @@ void bench_print(struct bench_samples *s);
 /* A figure that is not sampled. */
 void bench_print_value(const char *benchmark, const char *peer, const char *unit, double value,
 		       double goal);
-/* Why a peer or a figure is missing. */
-void bench_print_skip(const char *benchmark, const char *peer, const char *why);
+/*
+ * Why a peer or a figure is missing, as a line and on stderr.  Returns the exit
+ * status: half a comparison must not pass for a whole one.
+ */
+int bench_print_missing(const char *benchmark, const char *peer, const char *why);
 
 /* One key of a /proc file in KiB ("Rss" of smaps_rollup), or -1. */
 long bench_proc_kib(int pid, const char *file, const char *key);

@@ -25,6 +25,8 @@ struct peer {
 #define PEER_CODE_DONE  0x41
 
 #define PEER_MEMORY_MIB 128
+/* What starts or ends a machine on the bus may be going on for a while after its call. */
+#define PEER_SETTLE_USEC 100000
 
 /*
  * argv's standard output is the pipe that port 0x80 goes to.  Extra descriptors

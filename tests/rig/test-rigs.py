@@ -11,6 +11,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
 import cache
+import common
 import debroot
 import guestconsole
 import bus
@@ -99,6 +100,17 @@ def test_cache(t):
         for n in range(5):
             cache.product("p", [n], lambda work: None)
         t.equal(len([p for p in (pathlib.Path(tmp) / "p").iterdir() if p.is_dir()]), cache.KEEP)
+
+
+@tap.test("packages: a list takes in another", cases=[
+    ("system", "system-root", "bench-system-root", "libvirt-dbus"),
+    ("linux", "linux-host-root", "bench-linux-root", "qemu-system-x86"),
+])
+def test_packages(t, tests, bench, peer):
+    tests, bench = common.packages(tests), common.packages(bench)
+    t.equal(bench[:len(tests)], tests)
+    t.equal([p for p in bench if p.startswith("@")], [])
+    t.true(peer in bench and peer not in tests, f"{peer} is for benchmarks only")
 
 
 @tap.test("roots: this machine's apt has Debian sources")
