@@ -39,7 +39,7 @@ static size_t search(const struct bus *bus, uint64_t addr)
 	return low;
 }
 
-/* lock held. Where a device at base belongs, or -errno; ignore: the device that is to move. */
+/* lock held. Where a device at base belongs, or -errno. */
 static int find_place(const struct bus *bus, const struct bus_device *dev, uint64_t base,
 		      uint64_t len, size_t *ret, struct err *err)
 {
@@ -76,20 +76,6 @@ static void insert(struct bus *bus, size_t at, struct bus_device *dev, uint64_t 
 	dev->len = len;
 }
 
-/* Whether it was there. */
-static bool take_out(struct bus *bus, const struct bus_device *dev)
-{
-	for (size_t i = 0; i < bus->n_devices; i++) {
-		if (bus->devices[i] != dev)
-			continue;
-		bus->n_devices--;
-		memmove(&bus->devices[i], &bus->devices[i + 1],
-			(bus->n_devices - i) * sizeof(struct bus_device *));
-		return true;
-	}
-	return false;
-}
-
 int bus_add(struct bus *bus, struct bus_device *dev, uint64_t base, uint64_t len, struct err *err)
 {
 	size_t at;
@@ -117,29 +103,15 @@ int bus_add(struct bus *bus, struct bus_device *dev, uint64_t base, uint64_t len
 void bus_remove(struct bus *bus, struct bus_device *dev)
 {
 	pthread_rwlock_wrlock(&bus->lock);
-	take_out(bus, dev);
-	pthread_rwlock_unlock(&bus->lock);
-}
-
-int bus_move(struct bus *bus, struct bus_device *dev, uint64_t base, struct err *err)
-{
-	uint64_t old_base = dev->base, len = dev->len;
-	size_t at;
-	int r;
-
-	pthread_rwlock_wrlock(&bus->lock);
-	if (!take_out(bus, dev)) {
-		pthread_rwlock_unlock(&bus->lock);
-		return err_set(err, ENOENT, "'%s' is not on the bus", dev->ops->name);
+	for (size_t i = 0; i < bus->n_devices; i++) {
+		if (bus->devices[i] != dev)
+			continue;
+		bus->n_devices--;
+		memmove(&bus->devices[i], &bus->devices[i + 1],
+			(bus->n_devices - i) * sizeof(struct bus_device *));
+		break;
 	}
-	r = find_place(bus, dev, base, len, &at, err);
-	if (r < 0) {
-		base = old_base; /* still free: the lock was held throughout */
-		at = search(bus, base);
-	}
-	insert(bus, at, dev, base, len);
 	pthread_rwlock_unlock(&bus->lock);
-	return r;
 }
 
 /* The device that has all of [addr, addr + len), and the offset in it. */

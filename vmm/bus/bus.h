@@ -8,9 +8,8 @@
  * never crosses the end of it.
  *
  * bus->lock protects the map only and is not held while a device runs: the
- * device locks itself.  bus_remove() and bus_move() do not wait for accesses
- * under way, so a bus_device may be freed only after every vCPU passed a
- * parking point.
+ * device locks itself.  bus_remove() does not wait for accesses under way, so a bus_device may be
+ * freed only after every vCPU passed a parking point.
  */
 #pragma once
 
@@ -31,7 +30,7 @@ struct bus_ops {
 
 struct bus_device {
 	const struct bus_ops *ops;
-	uint64_t base, len; /* set by bus_add, changed by bus_move */
+	uint64_t base, len; /* set by bus_add */
 };
 
 struct bus {
@@ -47,8 +46,6 @@ void bus_deinit(struct bus *bus);
 /* Control thread. -EBUSY with a sentence naming both when ranges overlap. */
 int bus_add(struct bus *bus, struct bus_device *dev, uint64_t base, uint64_t len, struct err *err);
 void bus_remove(struct bus *bus, struct bus_device *dev);
-/* Either moved, or failed and still at the old place. */
-int bus_move(struct bus *bus, struct bus_device *dev, uint64_t base, struct err *err);
 
 /* vCPU threads. */
 void bus_read(struct bus *bus, uint64_t addr, void *data, uint32_t len);

@@ -135,7 +135,9 @@ static void update_decoding(struct pci_device *pci)
 
 static int sync_bars_call(void *data)
 {
-	pci_sync_bars(data);
+	struct pci_device *pci = data;
+
+	pci_sync_bars(&pci, 1);
 	return 0;
 }
 
@@ -185,49 +187,131 @@ static bool in_window(const struct pci_window *w, uint64_t addr, uint64_t size)
 	return addr >= w->start && range_fits(addr - w->start, size, w->size);
 }
 
-static void move_bar(struct pci_device *pci, unsigned int bar, uint64_t to)
+static bool may_be_at(const struct pci_device *pci, unsigned int bar, uint64_t at)
 {
-	struct pci_segment *seg = pci->segment;
-	struct pci_bar *b = &pci->bars[bar];
-	struct err err = { 0 };
-	int r;
+	uint64_t size = pci->bars[bar].size;
 
-	if (!in_window(&seg->mmio32, to, b->size) && !in_window(&seg->mmio64, to, b->size)) {
-		log_guest("device '%s': BAR %u cannot move to 0x%lx, outside the windows", pci->id,
-			  bar, to);
-		return;
-	}
-	if (pci->ops->bar_unmapping)
-		pci->ops->bar_unmapping(pci, bar);
-	r = bus_move(seg->mmio, b->region, to, &err);
-	if (r < 0)
-		log_guest("device '%s': BAR %u cannot move: %s", pci->id, bar, err.msg);
-	else
-		b->addr = to;
-	if (pci->ops->bar_mapped)
-		pci->ops->bar_mapped(pci, bar);
+	return in_window(&pci->segment->mmio32, at, size) ||
+	       in_window(&pci->segment->mmio64, at, size);
 }
 
-void pci_sync_bars(struct pci_device *pci)
+/* Where the register wants the BAR to be; a place outside the windows is refused at once. */
+static uint64_t bar_wanted(struct pci_device *pci, unsigned int bar)
 {
-	assert_on_control();
+	struct pci_bar *b = &pci->bars[bar];
+	uint64_t want;
+	bool refused;
+
+	pthread_mutex_lock(&pci->lock);
+	want = bar_get(pci, bar);
+	refused = want != b->addr && !may_be_at(pci, bar, want);
+	if (refused)
+		bar_put(pci, bar, b->addr);
+	pthread_mutex_unlock(&pci->lock);
+	if (!refused)
+		return want;
+	log_guest("device '%s': BAR %u cannot move to 0x%lx, outside the windows", pci->id, bar,
+		  want);
+	return b->addr;
+}
+
+/* Takes the BARs that are to move out of the map. */
+static void lift_bars(struct pci_device *pci)
+{
 	for (unsigned int bar = 0; bar < PCI_BARS; bar++) {
 		struct pci_bar *b = &pci->bars[bar];
-		uint64_t want;
+		uint64_t want = b->size ? bar_wanted(pci, bar) : b->addr;
 
-		if (!b->size)
-			continue;
-		pthread_mutex_lock(&pci->lock);
-		want = bar_get(pci, bar);
-		pthread_mutex_unlock(&pci->lock);
 		if (want == b->addr)
 			continue;
-		move_bar(pci, bar, want);
-		/* A move that failed is rolled back: the register says where the BAR is. */
-		pthread_mutex_lock(&pci->lock);
-		bar_put(pci, bar, b->addr);
-		pthread_mutex_unlock(&pci->lock);
+		if (pci->ops->bar_unmapping)
+			pci->ops->bar_unmapping(pci, bar);
+		bus_remove(pci->segment->mmio, b->region);
+		b->to = want;
 	}
+}
+
+/* 0, or -EBUSY with a sentence: then some of the lifted BARs are there. */
+static int put_bars(struct pci_device *pci, struct err *err)
+{
+	for (unsigned int bar = 0; bar < PCI_BARS; bar++) {
+		struct pci_bar *b = &pci->bars[bar];
+		int r;
+
+		if (!b->to)
+			continue;
+		r = bus_add(pci->segment->mmio, b->region, b->to, b->size, err);
+		if (r < 0)
+			return err_prefix(err, r, "device '%s': BAR %u cannot move", pci->id, bar);
+		b->there = true;
+	}
+	return 0;
+}
+
+static void take_bars_back(struct pci_device *pci)
+{
+	for (unsigned int bar = 0; bar < PCI_BARS; bar++) {
+		struct pci_bar *b = &pci->bars[bar];
+
+		if (b->there)
+			bus_remove(pci->segment->mmio, b->region);
+		b->there = false;
+	}
+}
+
+/* All BARs are lifted again, so where they came from is free. */
+static void restore_bars(struct pci_device *pci)
+{
+	for (unsigned int bar = 0; bar < PCI_BARS; bar++) {
+		struct pci_bar *b = &pci->bars[bar];
+		int r;
+
+		if (!b->to)
+			continue;
+		r = bus_add(pci->segment->mmio, b->region, b->addr, b->size, NULL);
+		assert(r == 0);
+	}
+}
+
+static void bars_arrived(struct pci_device *pci)
+{
+	for (unsigned int bar = 0; bar < PCI_BARS; bar++) {
+		struct pci_bar *b = &pci->bars[bar];
+
+		if (!b->to)
+			continue;
+		pthread_mutex_lock(&pci->lock);
+		if (b->there)
+			b->addr = b->to;
+		else
+			bar_put(pci, bar, b->addr); /* the register says where the BAR still is */
+		pthread_mutex_unlock(&pci->lock);
+		b->to = 0;
+		b->there = false;
+		if (pci->ops->bar_mapped)
+			pci->ops->bar_mapped(pci, bar);
+	}
+}
+
+void pci_sync_bars(struct pci_device *const devices[], size_t n)
+{
+	struct err err = { 0 };
+	int r = 0;
+
+	assert_on_control();
+	for (size_t i = 0; i < n; i++)
+		lift_bars(devices[i]);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = put_bars(devices[i], &err);
+	if (r < 0) {
+		log_guest("%s", err.msg);
+		for (size_t i = 0; i < n; i++)
+			take_bars_back(devices[i]);
+		for (size_t i = 0; i < n; i++)
+			restore_bars(devices[i]);
+	}
+	for (size_t i = 0; i < n; i++)
+		bars_arrived(devices[i]);
 }
 
 void pci_device_reset(struct pci_device *pci)
@@ -239,6 +323,4 @@ void pci_device_reset(struct pci_device *pci)
 	memcpy(pci->st.config, pci->initial, sizeof(pci->st.config));
 	update_decoding(pci);
 	pthread_mutex_unlock(&pci->lock);
-	if (pci->segment)
-		pci_sync_bars(pci);
 }

@@ -37,6 +37,9 @@ struct pci_bar {
 	bool is_64;
 	struct bus_device *region; /* owned by the device */
 	uint64_t addr;             /* where it is mapped; 0 = not yet */
+	/* While pci_sync_bars() moves it, which is the control thread's; else 0. */
+	uint64_t to;
+	bool there;
 };
 
 struct pci_device_ops {
@@ -109,6 +112,11 @@ static inline bool pci_is_decoding(const struct pci_device *pci)
 	return atomic_load_explicit(&pci->decoding, memory_order_relaxed);
 }
 
-/* Control thread: maps BARs where their registers say, or puts the registers back. */
-void pci_sync_bars(struct pci_device *pci);
+/*
+ * Control thread: maps the BARs of these devices where their registers say.  All
+ * leave before the first arrives, so they can change places; when one finds its
+ * place taken none has moved, and the registers are put back.
+ */
+void pci_sync_bars(struct pci_device *const devices[], size_t n);
+/* Control thread: registers as at power-on; the BARs follow with pci_sync_bars(). */
 void pci_device_reset(struct pci_device *pci);

@@ -305,12 +305,20 @@ void pci_segment_remove(struct pci_segment *seg, struct pci_device *pci)
 
 void pci_segment_reset(struct pci_segment *seg)
 {
+	struct pci_device *devices[PCI_SLOTS];
+	size_t n = 0;
+
 	pthread_mutex_lock(&seg->lock);
 	seg->cf8 = 0;
 	pthread_mutex_unlock(&seg->lock);
-	for (unsigned int s = 0; s < PCI_SLOTS; s++)
-		if (seg->slots[s])
-			pci_device_reset(seg->slots[s]);
+	for (unsigned int s = 0; s < PCI_SLOTS; s++) {
+		if (!seg->slots[s])
+			continue;
+		pci_device_reset(seg->slots[s]);
+		devices[n++] = seg->slots[s];
+	}
+	/* Together: the guest may have put one BAR where another one belongs. */
+	pci_sync_bars(devices, n);
 }
 
 void pci_format_bdf(const struct pci_device *pci, char ret[static 16])

@@ -296,6 +296,80 @@ static void test_bar_move(void)
 	teardown(&f);
 }
 
+/* Two BARs that changed places: the first one's home is taken until the second has left it. */
+static void test_reset_after_swap(void)
+{
+	const uint64_t home_a = LOW, home_b = LOW + 0x10000, elsewhere = LOW + 0x80000;
+	struct fixture f;
+	uint8_t raw[1];
+
+	setup(&f);
+	pci_add_bar(&f.a.pci, 0, 0x10000, 0, true, &f.a.regions[0]);
+	pci_add_bar(&f.b.pci, 0, 0x10000, 0, true, &f.b.regions[0]);
+	add(&f, &f.a, 1);
+	add(&f, &f.b, 2);
+	ecam_put(&f, 1, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	ecam_put(&f, 2, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	ecam_put(&f, 1, PCI_BASE_ADDRESS_0, 4, elsewhere);
+	ecam_put(&f, 2, PCI_BASE_ADDRESS_0, 4, home_a);
+	ecam_put(&f, 1, PCI_BASE_ADDRESS_0, 4, home_b);
+	g_assert_cmphex(f.a.pci.bars[0].addr, ==, home_b);
+	g_assert_cmphex(f.b.pci.bars[0].addr, ==, home_a);
+	pci_segment_reset(&f.seg);
+	g_assert_cmphex(f.a.pci.bars[0].addr, ==, home_a);
+	g_assert_cmphex(f.b.pci.bars[0].addr, ==, home_b);
+	g_assert_cmphex(f.a.regions[0].base, ==, home_a);
+	g_assert_cmphex(f.b.regions[0].base, ==, home_b);
+	g_assert_cmphex(bar0(&f, 1), ==, home_a);
+	g_assert_cmphex(bar0(&f, 2), ==, home_b);
+	g_assert_cmpuint(f.a.mapped - f.a.unmapped, ==, 1);
+	g_assert_cmpuint(f.b.mapped - f.b.unmapped, ==, 1);
+	bus_read(&f.mmio, home_b + 5, raw, 1);
+	g_assert_cmphex(raw[0], ==, 0xa5);
+	/* and a second reset moves nothing */
+	pci_segment_reset(&f.seg);
+	g_assert_cmpuint(f.a.unmapped, ==, 3);
+	teardown(&f);
+}
+
+/* Registers written while decoding is off: the BARs change places when it comes on. */
+static void test_swap_own_bars(void)
+{
+	const uint64_t first = LOW, second = LOW + 0x10000, taken = LOW + 0x20000;
+	struct fixture f;
+
+	setup(&f);
+	pci_add_bar(&f.a.pci, 0, 0x10000, 0, true, &f.a.regions[0]);
+	pci_add_bar(&f.a.pci, 2, 0x10000, 0, false, &f.a.regions[1]);
+	pci_add_bar(&f.b.pci, 0, 0x10000, 0, true, &f.b.regions[0]);
+	add(&f, &f.a, 1);
+	add(&f, &f.b, 2);
+	g_assert_cmphex(f.b.pci.bars[0].addr, ==, taken);
+	ecam_put(&f, 1, PCI_BASE_ADDRESS_0, 4, second);
+	ecam_put(&f, 1, PCI_BASE_ADDRESS_2, 4, first);
+	ecam_put(&f, 1, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	g_assert_cmphex(f.a.regions[0].base, ==, second);
+	g_assert_cmphex(f.a.regions[1].base, ==, first);
+	/* One of them finds its place taken: both stay, and the registers say so. */
+	ecam_put(&f, 1, PCI_COMMAND, 2, 0);
+	ecam_put(&f, 1, PCI_BASE_ADDRESS_0, 4, first);
+	ecam_put(&f, 1, PCI_BASE_ADDRESS_2, 4, taken);
+	ecam_put(&f, 1, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	g_assert_cmphex(f.a.regions[0].base, ==, second);
+	g_assert_cmphex(f.a.regions[1].base, ==, first);
+	g_assert_cmphex(bar0(&f, 1), ==, second);
+	g_assert_cmphex(ecam(&f, 1, PCI_BASE_ADDRESS_2, 4), ==, first);
+	g_assert_cmpuint(f.a.mapped - f.a.unmapped, ==, 2);
+	/* One is outside the windows: that is no reason for the other one to stay. */
+	ecam_put(&f, 1, PCI_COMMAND, 2, 0);
+	ecam_put(&f, 1, PCI_BASE_ADDRESS_0, 4, 0xffff0000);
+	ecam_put(&f, 1, PCI_BASE_ADDRESS_2, 4, LOW + 0x40000);
+	ecam_put(&f, 1, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	g_assert_cmphex(bar0(&f, 1), ==, second);
+	g_assert_cmphex(f.a.regions[1].base, ==, LOW + 0x40000);
+	teardown(&f);
+}
+
 static void test_slots(void)
 {
 	struct err err = { 0 };
@@ -343,6 +417,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/pci/segment/ports", test_ports);
 	g_test_add_func("/pci/bar/sizing", test_bar_sizing);
 	g_test_add_func("/pci/bar/move", test_bar_move);
+	g_test_add_func("/pci/bar/reset-after-swap", test_reset_after_swap);
+	g_test_add_func("/pci/bar/swap-own-bars", test_swap_own_bars);
 	g_test_add_func("/pci/segment/slots", test_slots);
 	g_test_add_func("/pci/segment/no-room", test_no_room);
 	return g_test_run();
