@@ -24,11 +24,13 @@
 /* An APIC id that fits an MSI address's 8 destination bits; 255 is broadcast. */
 #define APIC_ID_8BIT_MAX 254
 
-/* MSI address: bits 4 to 11 extend the destination, bit 4 set means remappable format instead. */
+/*
+ * MSI address: bits 5 to 11 extend the destination, and become bits 8 to 14 of it in
+ * the high word; bit 4 set means remappable format instead.
+ */
 #define MSI_EXT_DEST_MASK  0xff0ULL
 #define MSI_REMAPPABLE     0x010ULL
-#define MSI_EXT_DEST_SHIFT 35 /* bits 5-11 become bits 8-14 of the destination, in the high word   \
-			       */
+#define MSI_EXT_DEST_SHIFT 35
 
 static const struct required_cap {
 	int cap;
