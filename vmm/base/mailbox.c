@@ -118,13 +118,3 @@ void mailbox_close(struct mailbox *box)
 	pthread_cond_broadcast(&box->done);
 	pthread_mutex_unlock(&box->lock);
 }
-
-void mailbox_cancel(struct mailbox *box, struct message *message)
-{
-	pthread_mutex_lock(&box->lock);
-	if (message->queued) {
-		list_remove(&message->link);
-		message->queued = false;
-	}
-	pthread_mutex_unlock(&box->lock);
-}

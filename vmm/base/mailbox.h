@@ -46,5 +46,3 @@ void mailbox_post(struct mailbox *box, struct message *message);
 void mailbox_drain(struct mailbox *box);
 /* From now on calls return -ESHUTDOWN: the machine is going down. */
 void mailbox_close(struct mailbox *box);
-/* Takes a message back before its owner goes away. */
-void mailbox_cancel(struct mailbox *box, struct message *message);

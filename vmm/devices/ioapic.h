@@ -54,7 +54,10 @@ void ioapic_init(struct ioapic *ioapic, struct irq_table *irqs);
 void ioapic_deinit(struct ioapic *ioapic);
 /* As after power-on; lines keep their level, which belongs to the devices. */
 void ioapic_reset(struct ioapic *ioapic);
-/* After st was loaded: tells the hypervisor the routes again. */
+/*
+ * After st was loaded: tells the hypervisor the routes again.
+ * For snapshots, which nothing loads as yet but the tests.
+ */
 void ioapic_restore(struct ioapic *ioapic);
 struct irq_line *ioapic_line(struct ioapic *ioapic, uint32_t pin);
 

@@ -42,5 +42,8 @@ struct serial {
 void serial_init(struct serial *s, struct irq_line *line, struct chardev *chardev);
 void serial_deinit(struct serial *s);
 void serial_reset(struct serial *s);
-/* After st was loaded: the line to where it belongs, and input again. */
+/*
+ * After st was loaded: the line to where it belongs, and input again.
+ * For snapshots, which nothing loads as yet but the tests.
+ */
 void serial_restore(struct serial *s);

@@ -432,6 +432,8 @@ static int queue_init(struct blk_queue *bq, struct virtio_blk *blk, struct virti
 	r = block_queue_new(blk->img, blk->engine, q->st.size, &bq->io, err);
 	if (r < 0)
 		return err_prefix(err, r, "queue %u", q->index);
+	log_debug("blk '%s': queue %u is served by engine %s", blk->dev.id, q->index,
+		  block_queue_engine_name(bq->io));
 	bq->done = (struct loop_source){
 		.fd = block_queue_event_fd(bq->io), .events = EPOLLIN, .fn = on_done, .data = bq
 	};

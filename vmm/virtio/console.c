@@ -9,17 +9,15 @@
 #include <stdlib.h>
 
 #include "vmm/base/err.h"
-#include "vmm/base/fd.h"
 #include "vmm/base/math.h"
 #include "vmm/devices/chardev.h"
 #include "vmm/virtio/device.h"
 
-#define QUEUE_SIZE   256
-#define QUEUE_RX     0 /* 5.3.2: receiveq(port0), transmitq(port0) */
-#define QUEUE_TX     1
-#define CHUNK        4096U
-#define OUTPUT_MAX   (1U << 20) /* bytes of one request that are looked at */
-#define SERVE_BUDGET 64U        /* requests before other devices of the thread get a turn */
+#define QUEUE_SIZE 256
+#define QUEUE_RX   0 /* 5.3.2: receiveq(port0), transmitq(port0) */
+#define QUEUE_TX   1
+#define CHUNK      4096U
+#define OUTPUT_MAX (1U << 20) /* bytes of one request that are looked at */
 
 #define CONFIG_SIZE (offsetof(struct virtio_console_config, rows) + 2)
 
@@ -83,8 +81,9 @@ static size_t console_receive(void *data, const uint8_t *buf, size_t len)
 }
 
 /* One request's output: 1, 0 none, -EBADMSG. */
-static int take_output(struct virtio_console *con, struct virtio_queue *q)
+static int take_output(struct virtio_queue *q, void *data)
 {
+	struct virtio_console *con = data;
 	struct virtq_chain chain;
 	uint8_t buf[CHUNK];
 	uint32_t len, at = 0;
@@ -108,31 +107,14 @@ static int take_output(struct virtio_console *con, struct virtio_queue *q)
 	return 1;
 }
 
-static void serve_output(struct virtio_console *con, struct virtio_queue *q)
-{
-	unsigned int budget = SERVE_BUDGET;
-	int r = 0;
-
-	do {
-		virtio_queue_kicks_off(q);
-		while (budget > 0 && (r = take_output(con, q)) > 0)
-			budget--;
-	} while (r == 0 && budget > 0 && virtio_queue_kicks_on(q));
-	virtio_queue_notify(q);
-	if (r < 0)
-		virtio_device_broken(&con->dev, "queue %u: malformed request", q->index);
-	else if (budget == 0)
-		eventfd_signal(q->kick_fd);
-}
-
 static void console_kick(struct virtio_device *dev, struct virtio_queue *q)
 {
 	struct virtio_console *con = virtio_console(dev);
 
-	if (q->index == QUEUE_TX)
-		serve_output(con, q);
-	else
+	if (q->index == QUEUE_RX)
 		chardev_receive_more(con->chardev);
+	else if (virtio_queue_serve(q, take_output, con) < 0)
+		virtio_device_broken(dev, "queue %u: malformed request", q->index);
 }
 
 static void input_on(void *data)

@@ -10,13 +10,10 @@
 #include <string.h>
 
 #include "vmm/base/err.h"
-#include "vmm/base/fd.h"
 #include "vmm/base/math.h"
 #include "vmm/net/tap.h"
 #include "vmm/virtio/device.h"
 #include "vmm/virtio/net-pair.h"
-
-#define COMMAND_BUDGET 64U /* control commands before others on the thread get a turn */
 
 #define CONFIG_SIZE (offsetof(struct virtio_net_config, mtu) + 2)
 
@@ -178,8 +175,9 @@ static bool ctrl_execute(struct virtio_net *net, const struct virtio_net_ctrl *c
 }
 
 /* One command: 1, 0 none, -EBADMSG. */
-static int ctrl_command(struct virtio_net *net, struct virtio_queue *q)
+static int ctrl_command(struct virtio_queue *q, void *net_)
 {
+	struct virtio_net *net = net_;
 	uint8_t data[VIRTIO_NET_CTRL_MAX];
 	struct virtio_net_ctrl ctrl = { 0 };
 	struct virtq_chain chain;
@@ -202,23 +200,6 @@ static int ctrl_command(struct virtio_net *net, struct virtio_queue *q)
 	return 1;
 }
 
-static void ctrl_serve(struct virtio_net *net, struct virtio_queue *q)
-{
-	unsigned int budget = COMMAND_BUDGET;
-	int r = 0;
-
-	do {
-		virtio_queue_kicks_off(q);
-		while (budget > 0 && (r = ctrl_command(net, q)) > 0)
-			budget--;
-	} while (r == 0 && budget > 0 && virtio_queue_kicks_on(q));
-	virtio_queue_notify(q);
-	if (r < 0)
-		virtio_device_broken(&net->dev, "queue %u: malformed control command", q->index);
-	else if (budget == 0)
-		eventfd_signal(q->kick_fd);
-}
-
 /* --- device ops --- */
 
 /* 5.1.2: behind all pairs, or behind the first one when the driver knows only that */
@@ -232,7 +213,8 @@ static void net_kick(struct virtio_device *dev, struct virtio_queue *q)
 	struct virtio_net *net = virtio_net(dev);
 
 	if (q->index == ctrl_queue_index(net) && virtio_has_feature(dev, VIRTIO_NET_F_CTRL_VQ)) {
-		ctrl_serve(net, q);
+		if (virtio_queue_serve(q, ctrl_command, net) < 0)
+			virtio_device_broken(dev, "queue %u: malformed control command", q->index);
 		return;
 	}
 	if (q->index < 2 * net->n_pairs)

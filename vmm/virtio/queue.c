@@ -320,6 +320,23 @@ bool virtio_queue_kicks_on(struct virtio_queue *q)
 	return !virtio_queue_empty(q);
 }
 
+int virtio_queue_serve(struct virtio_queue *q, int (*take)(struct virtio_queue *q, void *data),
+		       void *data)
+{
+	unsigned int budget = VIRTQ_SERVE_BUDGET;
+	int r = 0;
+
+	do {
+		virtio_queue_kicks_off(q);
+		while (budget > 0 && (r = take(q, data)) > 0)
+			budget--;
+	} while (r == 0 && budget > 0 && virtio_queue_kicks_on(q));
+	virtio_queue_notify(q);
+	if (r >= 0 && budget == 0)
+		eventfd_signal(q->kick_fd);
+	return MIN(r, 0);
+}
+
 /*
  * Calls fn for each piece of [off, off+len) of one part of the chain.
  * -EBADMSG when the part is shorter.

@@ -98,6 +98,17 @@ _must_check_ bool virtio_queue_kicks_on(struct virtio_queue *q);
 /* True when the driver has made nothing available. */
 bool virtio_queue_empty(const struct virtio_queue *q);
 
+/* Requests that virtio_queue_serve() answers before other devices of the thread get a turn. */
+#define VIRTQ_SERVE_BUDGET 64U
+/*
+ * For devices that answer each request at once.  Calls take, which pops and pushes
+ * one (1, or 0 there is none, or -errno), until the driver rests, without doorbells
+ * meanwhile, and notifies.  When the budget is used up it rings the doorbell itself.
+ * 0, or take's -errno: the device is to be broken.
+ */
+_must_check_ int virtio_queue_serve(struct virtio_queue *q,
+				    int (*take)(struct virtio_queue *q, void *data), void *data);
+
 /*
  * Copies len bytes at byte off of the readable (writable) part: 0, or
  * -EBADMSG when the part is shorter or outside RAM.

@@ -10,14 +10,12 @@
 #include <unistd.h>
 
 #include "vmm/base/err.h"
-#include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/base/math.h"
 #include "vmm/virtio/device.h"
 
-#define QUEUE_SIZE   256
-#define CHUNK        4096U
-#define SERVE_BUDGET 64U /* requests before other devices of the thread get a turn */
+#define QUEUE_SIZE 256
+#define CHUNK      4096U
 
 struct virtio_rng {
 	struct virtio_device dev;
@@ -55,8 +53,9 @@ static int get_bytes(struct virtio_rng *rng, uint8_t *buf, size_t len)
 }
 
 /* One request: 1, 0 none, -errno. */
-static int fill_request(struct virtio_rng *rng, struct virtio_queue *q)
+static int fill_request(struct virtio_queue *q, void *data)
 {
+	struct virtio_rng *rng = data;
 	struct virtq_chain chain;
 	uint8_t buf[CHUNK];
 	uint32_t len, at = 0;
@@ -86,22 +85,12 @@ static int fill_request(struct virtio_rng *rng, struct virtio_queue *q)
 
 static void rng_kick(struct virtio_device *dev, struct virtio_queue *q)
 {
-	struct virtio_rng *rng = virtio_rng(dev);
-	unsigned int budget = SERVE_BUDGET;
-	int r = 0;
+	int r = virtio_queue_serve(q, fill_request, virtio_rng(dev));
 
-	do {
-		virtio_queue_kicks_off(q);
-		while (budget > 0 && (r = fill_request(rng, q)) > 0)
-			budget--;
-	} while (r == 0 && budget > 0 && virtio_queue_kicks_on(q));
-	virtio_queue_notify(q);
 	if (r < 0)
 		virtio_device_broken(dev, "%s",
 				     r == -EBADMSG ? "malformed request"
 						   : "the kernel gives no random bytes");
-	else if (budget == 0)
-		eventfd_signal(q->kick_fd);
 }
 
 static int rng_activate(struct virtio_device *dev _unused_, struct err *err _unused_)

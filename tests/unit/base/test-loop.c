@@ -121,6 +121,89 @@ static void test_remove_in_callback(void)
 	loop_stop(&loop);
 }
 
+struct batch {
+	struct counter first, second;
+	struct thread helper;
+	int go_fd;
+	unsigned int stale; /* loop's thread */
+};
+
+static void hold_up(struct loop_source *source, uint32_t events G_GNUC_UNUSED)
+{
+	struct batch *b = source->data;
+	struct pollfd p = { .fd = b->go_fd, .events = POLLIN };
+
+	eventfd_take(source->fd);
+	eventfd_signal(b->first.answer_fd);
+	g_assert_cmpint(poll(&p, 1, 5000), ==, 1);
+}
+
+static void make_holder(void *data)
+{
+	struct batch *b = data;
+
+	b->first.source.fn = hold_up;
+	b->first.source.data = b;
+}
+
+static void on_stale(struct loop_source *source, uint32_t events G_GNUC_UNUSED)
+{
+	((struct batch *)source->data)->stale++;
+}
+
+/* What the caller of loop_call() does with a source that it has removed: uses its memory again. */
+static void remove_and_reuse(void *data)
+{
+	struct batch *b = data;
+
+	loop_remove(b->second.loop, &b->second.source);
+	b->second.source.fn = on_stale;
+	b->second.source.data = b;
+	b->second.source.armed = true;
+}
+
+static void helper_run(void *data)
+{
+	struct batch *b = data;
+	struct pollfd p = { .fd = b->first.loop->wake_fd, .events = POLLIN };
+
+	g_assert_cmpint(poll(&p, 1, 5000), ==, 1); /* the call is waiting */
+	eventfd_signal(b->second.source.fd);
+	eventfd_signal(b->go_fd);
+}
+
+/*
+ * The loop is held up while first a call and then an event arrive, so that both
+ * are in the next batch.  The call removes the source of the event.
+ */
+static void test_call_removes_source_of_batch(void)
+{
+	struct batch b = { .go_fd = eventfd_new() };
+	struct loop loop;
+
+	g_assert_cmpint(loop_start(&loop, "io", NULL, NULL), ==, 0);
+	counter_init(&b.first, &loop);
+	counter_init(&b.second, &loop);
+	loop_call(&loop, make_holder, &b);
+	eventfd_signal(b.first.source.fd);
+	g_assert_true(answered(&b.first, 5000));
+	b.helper = (struct thread){
+		.name = "helper", .role = THREAD_ROLE_IO, .run = helper_run, .data = &b
+	};
+	g_assert_cmpint(thread_start(&b.helper, NULL), ==, 0);
+	loop_call(&loop, remove_and_reuse, &b);
+	thread_join(&b.helper);
+	loop_park(&loop); /* the batch is over */
+	g_assert_cmpuint(b.stale, ==, 0);
+	g_assert_cmpuint(b.second.n, ==, 0);
+	loop_unpark(&loop);
+	b.second.source.armed = false;
+	counter_deinit(&b.first);
+	counter_deinit(&b.second);
+	close(b.go_fd);
+	loop_stop(&loop);
+}
+
 static void modify(void *data)
 {
 	struct counter *c = data;
@@ -232,6 +315,8 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/base/loop/events", test_events);
 	g_test_add_func("/base/loop/remove-in-callback", test_remove_in_callback);
+	g_test_add_func("/base/loop/call-removes-source-of-batch",
+			test_call_removes_source_of_batch);
 	g_test_add_func("/base/loop/modify", test_modify);
 	g_test_add_func("/base/loop/add-fails", test_add_fails);
 	g_test_add_func("/base/loop/park", test_park);

@@ -144,12 +144,10 @@ static void test_post(void)
 	mailbox_post(&box, &a.message);
 	mailbox_post(&box, &a.message); /* still queued: nothing */
 	mailbox_post(&box, &b.message);
-	mailbox_cancel(&box, &b.message);
-	mailbox_cancel(&box, &b.message);
 	wait_for_mail(&box);
 	mailbox_drain(&box);
 	g_assert_cmpuint(a.n, ==, 1);
-	g_assert_cmpuint(b.n, ==, 0);
+	g_assert_cmpuint(b.n, ==, 1);
 	/* Posted again from its own callback. */
 	a.again = true;
 	mailbox_post(&box, &a.message);

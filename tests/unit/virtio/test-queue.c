@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/fd.h"
 #include "vmm/memory/guest-memory.h"
 #include "vmm/virtio/device.h"
 
@@ -414,6 +415,71 @@ static void push_split(struct fixture *f, struct virtq_chain *c)
 	g_assert_cmpint(virtio_queue_pop(&f->q, c), ==, 1);
 }
 
+struct server {
+	struct fixture *f;
+	unsigned int taken, more; /* more: the driver makes another one available meanwhile */
+	int fail;
+};
+
+static int serve_one(struct virtio_queue *q, void *data)
+{
+	struct server *s = data;
+	struct virtq_chain chain;
+	int r = virtio_queue_pop(q, &chain);
+
+	if (r <= 0)
+		return r;
+	if (s->fail)
+		return s->fail;
+	s->taken++;
+	virtio_queue_push(q, chain.head, 0);
+	if (s->more && s->more--)
+		publish(s->f, chain.head);
+	return 1;
+}
+
+static void test_serve(void)
+{
+	struct fixture f;
+	struct server s = { .f = &f };
+
+	setup(&f, 0);
+	put_desc(&f, DESC, 0, DATA, 64, 0, 0);
+	/* nothing there: doorbells are wanted, and nobody is interrupted */
+	g_assert_cmpint(virtio_queue_serve(&f.q, serve_one, &s), ==, 0);
+	g_assert_cmphex(get16(&f, USED), ==, 0);
+	g_assert_cmpuint(f.interrupts, ==, 0);
+	/* what comes in meanwhile is served too, with one interrupt */
+	publish(&f, 0);
+	s.more = 2;
+	g_assert_cmpint(virtio_queue_serve(&f.q, serve_one, &s), ==, 0);
+	g_assert_cmpuint(s.taken, ==, 3);
+	g_assert_cmphex(get16(&f, USED), ==, 0);
+	g_assert_cmpuint(get16(&f, USED + 2), ==, 3);
+	g_assert_cmpuint(f.interrupts, ==, 1);
+	g_assert_false(eventfd_take(f.q.kick_fd));
+	/* a driver that never rests: others get a turn, and it is not forgotten */
+	s = (struct server){ .f = &f, .more = UINT_MAX };
+	publish(&f, 0);
+	g_assert_cmpint(virtio_queue_serve(&f.q, serve_one, &s), ==, 0);
+	g_assert_cmpuint(s.taken, ==, VIRTQ_SERVE_BUDGET);
+	g_assert_cmpuint(f.interrupts, ==, 2);
+	g_assert_true(eventfd_take(f.q.kick_fd));
+	/* a mistake: what was answered before is announced, and there is no next time */
+	s.fail = -EIO;
+	g_assert_cmpint(virtio_queue_serve(&f.q, serve_one, &s), ==, -EIO);
+	s.fail = 0;
+	s.more = 0;
+	put_desc(&f, DESC, 1, 1UL << 40, 64, 0, 0);
+	publish(&f, 0);
+	publish(&f, 1);
+	g_assert_cmpint(virtio_queue_serve(&f.q, serve_one, &s), ==, -EBADMSG);
+	g_assert_cmpuint(s.taken, ==, VIRTQ_SERVE_BUDGET + 1);
+	g_assert_cmpuint(f.interrupts, ==, 3);
+	g_assert_false(eventfd_take(f.q.kick_fd));
+	teardown(&f);
+}
+
 static void test_chain_helpers(void)
 {
 	const char text[] = "abcdefgh";
@@ -516,6 +582,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/virtio/queue/wrap", test_wrap);
 	g_test_add_func("/virtio/queue/notify/used-event", test_used_event);
 	g_test_add_func("/virtio/queue/kicks", test_kicks);
+	g_test_add_func("/virtio/queue/serve", test_serve);
 	g_test_add_func("/virtio/queue/chain-helpers", test_chain_helpers);
 	g_test_add_func("/virtio/queue/start/refused", test_start_refused);
 	return g_test_run();

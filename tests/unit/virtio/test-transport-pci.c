@@ -301,6 +301,51 @@ static void test_status(void)
 	teardown(&f);
 }
 
+/* Wherever a driver gave up, writing 0 takes everything back. */
+static void test_reset_in_each_status(void)
+{
+	static const uint8_t states[] = {
+		0,
+		ACK,
+		ACK | DRV,
+		ACK | DRV | VIRTIO_STATUS_FAILED,
+		ACK | DRV | FOK,
+		ACK | DRV | FOK | VIRTIO_STATUS_FAILED,
+		ACK | DRV | FOK | DOK,
+		ACK | DRV | FOK | DOK | VIRTIO_STATUS_FAILED,
+	};
+	struct fixture f;
+
+	setup(&f);
+	for (size_t i = 0; i < G_N_ELEMENTS(states); i++) {
+		bool broken = i % 2;
+
+		g_test_message("status 0x%02x", states[i]);
+		accept_features(&f, OFFERED);
+		wr(&f, VIRTIO_PCI_COMMON_MSIX, 2, 1);
+		enable_queue(&f, 0);
+		wr(&f, VIRTIO_PCI_COMMON_Q_MSIX, 2, 2);
+		set_status(&f, states[i]);
+		if (broken)
+			virtio_device_broken(&f.toy.dev, "a test");
+		g_assert_cmphex(status(&f), ==,
+				states[i] | (broken ? VIRTIO_STATUS_NEEDS_RESET : 0));
+		set_status(&f, 0);
+		g_assert_cmphex(status(&f), ==, 0);
+		g_assert_false(f.toy.dev.active);
+		g_assert_cmphex(f.toy.dev.features, ==, 0);
+		g_assert_cmphex(rd(&f, VIRTIO_PCI_COMMON_GFSELECT, 4), ==, 0);
+		g_assert_cmphex(rd(&f, VIRTIO_PCI_COMMON_GF, 4), ==, 0);
+		g_assert_cmphex(rd(&f, VIRTIO_PCI_COMMON_MSIX, 2), ==, VIRTIO_NO_VECTOR);
+		g_assert_cmphex(rd(&f, VIRTIO_PCI_COMMON_Q_MSIX, 2), ==, VIRTIO_NO_VECTOR);
+		g_assert_cmphex(rd(&f, VIRTIO_PCI_COMMON_Q_ENABLE, 2), ==, 0);
+		g_assert_cmphex(rd(&f, VIRTIO_PCI_COMMON_Q_DESCLO, 8), ==, 0);
+	}
+	drive(&f);
+	g_assert_cmphex(status(&f), ==, ACK | DRV | FOK | DOK);
+	teardown(&f);
+}
+
 static void test_queue_registers(void)
 {
 	struct fixture f;
@@ -571,6 +616,7 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/virtio/transport-pci/features", test_features);
 	g_test_add_func("/virtio/transport-pci/status", test_status);
+	g_test_add_func("/virtio/transport-pci/reset-in-each-status", test_reset_in_each_status);
 	g_test_add_func("/virtio/transport-pci/queue-registers", test_queue_registers);
 	g_test_add_func("/virtio/transport-pci/vectors", test_vectors);
 	g_test_add_func("/virtio/transport-pci/isr", test_isr);
