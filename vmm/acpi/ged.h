@@ -46,7 +46,10 @@ struct ged {
 void ged_init(struct ged *ged, struct irq_line *line);
 void ged_deinit(struct ged *ged);
 void ged_reset(struct ged *ged);
-/* After st was loaded: the edge of what is pending may not have been seen. */
+/*
+ * After st was loaded: the edge of what is pending may not have been seen.
+ * For snapshots, which nothing loads as yet but the tests.
+ */
 void ged_restore(struct ged *ged);
 
 /* Any thread. */

@@ -22,6 +22,8 @@
 #define START_USEC              (90 * 1000000UL) /* what the unit allows anyway */
 #define PREFAULT_BYTES_PER_USEC 128              /* one slow thread of a host under load */
 
+#define EVENTS_QUEUED_MAX 256
+
 #define FLUSH_TRIES   10
 #define FLUSH_STEP_MS 100
 
@@ -30,7 +32,13 @@ struct control {
 	int listen_fd;
 	sd_event_source *listen_source, *mailbox_source;
 	sd_bus *bus; /* the daemon, or NULL between two of them */
-	sd_bus_slot *slot;
+	/*
+	 * Who connected last and has not become the daemon: by its first call of ours it does,
+	 * unless it greeted us like a bus before, as busctl does.  Then it is somebody who
+	 * debugs; the daemon keeps its connection and the signals.
+	 */
+	sd_bus *visitor;
+	bool visitor_debugs;
 	struct resources resources; /* collected until Start */
 	struct vm *vm;
 	uint32_t boot_vcpus;
@@ -97,8 +105,11 @@ static void on_state_changed(enum vm_state from, enum vm_state to, const char *r
 static sd_bus_message *event_new(struct control *c, const char *source, const char *name)
 {
 	sd_bus_message *m = NULL;
+	uint64_t queued = 0;
 
-	if (!c->bus ||
+	/* The guest causes them: while the daemon does not read, none are kept for it. */
+	if (!c->bus || sd_bus_get_n_queued_write(c->bus, &queued) < 0 ||
+	    queued > EVENTS_QUEUED_MAX ||
 	    sd_bus_message_new_signal(c->bus, &m, PROTOCOL_OBJECT, PROTOCOL_INTERFACE, "Event") < 0)
 		return NULL;
 	if (sd_bus_message_append(m, "ss", source, name) < 0)
@@ -123,6 +134,12 @@ static void on_device_changed(const char *id, bool active, void *data)
 
 	if (m && sd_bus_message_append(m, "a{sv}", 1, "id", "s", id) >= 0)
 		emit(c, m);
+}
+
+/* The event loop answers the watchdog, but not while a large machine's memory is emptied. */
+static void on_getting_on(void *data _unused_)
+{
+	sd_notify(0, "WATCHDOG=1");
 }
 
 /* --- methods --- */
@@ -198,14 +215,36 @@ static int read_start(sd_bus_message *m, struct vm_config **ret, bool *ret_pause
 	return 0;
 }
 
-static int start(struct control *c, sd_bus_message *m, struct err *err)
+/* Takes the configuration over. */
+static int build_and_boot(struct control *c, struct vm_config *config, bool paused, struct err *err)
 {
 	const struct vm_listener listener = {
 		.state_changed = on_state_changed,
 		.debug_code = on_debug_code,
 		.device_changed = on_device_changed,
+		.getting_on = on_getting_on,
 		.data = c,
 	};
+	int r;
+
+	r = vm_new(config, &c->resources, &listener, &c->vm, err);
+	if (r < 0)
+		return r;
+	r = sd_event_add_io(c->event, &c->mailbox_source, c->vm->mailbox.fd, EPOLLIN, on_mail, c);
+	if (r < 0) {
+		err_errno(err, -r, "cannot watch the machine's mailbox");
+	} else {
+		r = vm_boot(c->vm, paused, err);
+	}
+	if (r < 0) {
+		c->mailbox_source = sd_event_source_disable_unref(c->mailbox_source);
+		vm_free(TAKE_PTR(c->vm));
+	}
+	return r;
+}
+
+static int start(struct control *c, sd_bus_message *m, struct err *err)
+{
 	struct vm_config *config = NULL;
 	bool paused = false;
 	int r;
@@ -222,19 +261,10 @@ static int start(struct control *c, sd_bus_message *m, struct err *err)
 			   START_USEC + config->memory.size / PREFAULT_BYTES_PER_USEC);
 	c->boot_vcpus = config->cpus.boot_vcpus;
 	c->memory_size = config->memory.size;
-	r = vm_new(config, &c->resources, &listener, &c->vm, err);
-	if (r < 0)
-		return r;
-	r = sd_event_add_io(c->event, &c->mailbox_source, c->vm->mailbox.fd, EPOLLIN, on_mail, c);
-	if (r < 0) {
-		err_errno(err, -r, "cannot watch the machine's mailbox");
-	} else {
-		r = vm_boot(c->vm, paused, err);
-	}
-	if (r < 0) {
-		c->mailbox_source = sd_event_source_disable_unref(c->mailbox_source);
-		vm_free(TAKE_PTR(c->vm));
-	}
+	r = build_and_boot(c, config, paused, err);
+	/* Wrong definitions say so themselves; the rest is memory, KVM, threads of the host. */
+	if (r < 0 && err->fault == FAULT_NONE)
+		err->fault = FAULT_HOST_RESOURCE;
 	return r;
 }
 
@@ -460,12 +490,33 @@ static const sd_bus_vtable control_vtable[] = {
 	SD_BUS_VTABLE_END
 };
 
-/* --- the connection --- */
+/* --- the connections --- */
 
-static void disconnect(struct control *c)
+/* busctl --address=... takes any address for a bus and begins like this. */
+static int on_bus_hello(sd_bus_message *m, void *data, sd_bus_error *ret_error _unused_)
 {
-	c->slot = sd_bus_slot_unref(c->slot);
-	c->bus = sd_bus_close_unref(c->bus);
+	struct control *c = data;
+
+	if (sd_bus_message_get_bus(m) == c->visitor)
+		c->visitor_debugs = true;
+	return sd_bus_reply_method_return(m, "s", ":1.1");
+}
+
+static const sd_bus_vtable greeting_vtable[] = { SD_BUS_VTABLE_START(0),
+						 SD_BUS_METHOD("Hello", NULL, "s", on_bus_hello, 0),
+						 SD_BUS_VTABLE_END };
+
+/* Sees every message before the methods do. */
+static int on_message(sd_bus_message *m, void *data, sd_bus_error *ret_error _unused_)
+{
+	struct control *c = data;
+
+	if (sd_bus_message_get_bus(m) == c->visitor && !c->visitor_debugs &&
+	    sd_bus_message_is_method_call(m, PROTOCOL_INTERFACE, NULL) > 0) {
+		sd_bus_close_unref(c->bus); /* the newer connection replaces the older */
+		c->bus = TAKE_PTR(c->visitor);
+	}
+	return 0;
 }
 
 static int on_disconnected(sd_bus_message *m, void *data, sd_bus_error *ret_error _unused_)
@@ -475,7 +526,9 @@ static int on_disconnected(sd_bus_message *m, void *data, sd_bus_error *ret_erro
 	/* Machines outlive the daemon: the next connection finds everything as it is. */
 	if (sd_bus_message_get_bus(m) == c->bus) {
 		log_info("the daemon has gone; waiting for the next one");
-		disconnect(c);
+		c->bus = sd_bus_close_unref(c->bus);
+	} else if (sd_bus_message_get_bus(m) == c->visitor) {
+		c->visitor = sd_bus_close_unref(c->visitor);
 	}
 	return 0;
 }
@@ -496,7 +549,6 @@ static int serve(struct control *c, int fd, struct err *err)
 {
 	_cleanup_close_ int owned = fd;
 	_cleanup_(sd_bus_close_unrefp) sd_bus *bus = NULL;
-	sd_bus_slot *slot = NULL;
 	sd_id128_t id;
 	int r;
 
@@ -518,8 +570,13 @@ static int serve(struct control *c, int fd, struct err *err)
 	if (r >= 0)
 		r = sd_bus_set_trusted(bus, 1);
 	if (r >= 0)
-		r = sd_bus_add_object_vtable(bus, &slot, PROTOCOL_OBJECT, PROTOCOL_INTERFACE,
+		r = sd_bus_add_filter(bus, NULL, on_message, c);
+	if (r >= 0)
+		r = sd_bus_add_object_vtable(bus, NULL, PROTOCOL_OBJECT, PROTOCOL_INTERFACE,
 					     control_vtable, c);
+	if (r >= 0)
+		r = sd_bus_add_object_vtable(bus, NULL, "/org/freedesktop/DBus",
+					     "org.freedesktop.DBus", greeting_vtable, c);
 	if (r >= 0)
 		r = sd_bus_match_signal(bus, NULL, NULL, "/org/freedesktop/DBus/Local",
 					"org.freedesktop.DBus.Local", "Disconnected",
@@ -528,13 +585,11 @@ static int serve(struct control *c, int fd, struct err *err)
 		r = sd_bus_start(bus);
 	if (r >= 0)
 		r = sd_bus_attach_event(bus, c->event, SD_EVENT_PRIORITY_NORMAL);
-	if (r < 0) {
-		sd_bus_slot_unref(slot);
+	if (r < 0)
 		return err_errno(err, -r, "cannot set the control channel up");
-	}
-	disconnect(c); /* the newer connection replaces the older */
-	c->bus = TAKE_PTR(bus);
-	c->slot = slot;
+	sd_bus_close_unref(c->visitor);
+	c->visitor = TAKE_PTR(bus);
+	c->visitor_debugs = false;
 	return 0;
 }
 
@@ -607,7 +662,8 @@ void control_free(struct control *c)
 	c->vm = NULL;
 	resources_deinit(&c->resources);
 	flush_bus(c);
-	disconnect(c);
+	sd_bus_close_unref(c->visitor);
+	sd_bus_close_unref(c->bus);
 	sd_event_source_disable_unref(c->listen_source);
 	close(c->listen_fd);
 	sd_event_unref(c->event);

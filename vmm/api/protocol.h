@@ -5,9 +5,15 @@
  * The worker's standard input is a listening AF_UNIX SOCK_STREAM socket, bound
  * by the daemon at <runtime>/vm/<name>/control.  The worker accepts a
  * connection (peer uid 0, or its own uid), speaks D-Bus on it as the server,
- * and drops an older connection for a newer one, so a restarted daemon just
- * connects again.  Object and interface are fixed; this is not a public bus and
- * both ends come from the same build (version is checked all the same).
+ * and drops an older connection for a newer one that calls a method, so a
+ * restarted daemon just connects again.  Object and interface are fixed; this is
+ * not a public bus and both ends come from the same build (version is checked all
+ * the same).
+ *
+ * A connection that begins with the Hello of a bus is somebody who looks on, and
+ * replaces nobody: busctl --address=unix:path=... introspect org.brume.Worker1
+ * /org/brume/worker.  There is one at a time.  In a user's worker root is a
+ * stranger: it is not mapped there.
  *
  *   Hello() -> (u version, u pid, s state)
  *   AddResources(a{sh} resources)           descriptors by JSON pointer, and "kvm";

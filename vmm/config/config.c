@@ -5,14 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static void *member(const struct config_field *field, void *base)
-{
-	return (char *)base + field->offset;
-}
-
 void config_set_uint(const struct config_field *field, void *base, uint64_t n)
 {
-	void *at = member(field, base);
+	void *at = config_member_mut(field, base);
 
 	switch (field->size) {
 	case 1:
@@ -90,7 +85,7 @@ void config_defaults(const struct config_table *table, void *base)
 
 		switch (field->kind) {
 		case CONFIG_BOOL:
-			*(bool *)member(field, base) = field->def;
+			*(bool *)config_member_mut(field, base) = field->def;
 			break;
 		case CONFIG_UINT:
 		case CONFIG_SIZE:
@@ -98,7 +93,7 @@ void config_defaults(const struct config_table *table, void *base)
 			config_set_uint(field, base, field->def);
 			break;
 		case CONFIG_STRING: {
-			char **at = member(field, base);
+			char **at = config_member_mut(field, base);
 
 			g_free(*at);
 			*at = g_strdup(field->def_text);
@@ -106,7 +101,7 @@ void config_defaults(const struct config_table *table, void *base)
 		}
 		case CONFIG_STRUCT:
 			if (!(field->flags & CONFIG_HAS))
-				config_defaults(field->table, member(field, base));
+				config_defaults(field->table, config_member_mut(field, base));
 			break;
 		case CONFIG_MAC:
 		case CONFIG_LIST:
@@ -155,7 +150,12 @@ static GVariant *serialise_field(const struct config_field *field, const void *b
 		return serialise_uint(field, base);
 	case CONFIG_STRING: {
 		const char *text = *(char *const *)at;
+		const char *fd = NULL;
 
+		if (field->flags & CONFIG_RESOURCE)
+			fd = vm_config_fd_name(text);
+		if (fd)
+			return g_variant_new_parsed("@a{sv} {'fd': <%s>}", fd);
 		return text ? g_variant_new_string(text) : NULL;
 	}
 	case CONFIG_ENUM:
@@ -203,21 +203,21 @@ void config_clear(const struct config_table *table, void *base)
 
 		switch (field->kind) {
 		case CONFIG_STRING:
-			g_free(*(char **)member(field, base));
+			g_free(*(char **)config_member_mut(field, base));
 			break;
 		case CONFIG_STRUCT:
-			config_clear(field->table, member(field, base));
+			config_clear(field->table, config_member_mut(field, base));
 			break;
 		case CONFIG_LIST:
 			for (size_t j = 0; j < config_list_count(field, base); j++)
 				config_clear(field->table, config_list_at(field, base, j));
-			g_free(*(void **)member(field, base));
+			g_free(*(void **)config_member_mut(field, base));
 			break;
 		case CONFIG_STRINGS:
-			g_strfreev(*(char ***)member(field, base));
+			g_strfreev(*(char ***)config_member_mut(field, base));
 			break;
 		case CONFIG_UINTS:
-			g_free(*(uint32_t **)member(field, base));
+			g_free(*(uint32_t **)config_member_mut(field, base));
 			break;
 		case CONFIG_BOOL:
 		case CONFIG_UINT:

@@ -23,7 +23,7 @@
 #include "vmm/config/value.h"
 #include "vmm/config/vm-config.h"
 
-struct err;
+struct config_problems;
 
 enum config_kind {
 	CONFIG_BOOL,    /* bool */
@@ -43,9 +43,10 @@ enum config_flags {
 	CONFIG_REQUIRED = 1 << 0,
 	CONFIG_OPTIONAL = 1 << 1, /* null is absent is zero; not serialised then */
 	CONFIG_HAS = 1 << 2,      /* OPTIONAL, with a bool at .present that tells */
-	CONFIG_RESOURCE = 1 << 3, /* string naming something of the host: .resource */
-	CONFIG_BARE = 1 << 4,     /* enum: "--serial tty", the value without a key */
-	CONFIG_HEX = 1 << 5,      /* shown as 0x.. in help */
+	/* string naming something of the host: .resource; in the text also {"fd": NAME} */
+	CONFIG_RESOURCE = 1 << 3,
+	CONFIG_BARE = 1 << 4, /* enum: "--serial tty", the value without a key */
+	CONFIG_HEX = 1 << 5,  /* shown as 0x.. in help */
 };
 
 /* Indexed by the enum's value.  `later` lists names that are not supported yet, or NULL. */
@@ -54,6 +55,9 @@ struct config_names {
 	size_t n;
 	const char *const *later;
 };
+
+/* Of a CONFIG_RESOURCE member, before the name: vm_config_fd_name(). */
+#define CONFIG_FD_PREFIX "fd:"
 
 struct config_table;
 
@@ -98,11 +102,11 @@ bool config_mac_parse(const char *text, struct mac_addr *ret);
 void config_mac_format(const struct mac_addr *mac, char buf[18]);
 
 /*
- * Fills *base (zeroed, table->size bytes) with defaults, then from the object.
- * After a failure *base holds what was read so far: config_clear() it.
+ * Fills *base (zeroed, table->size bytes) with defaults, then from the object,
+ * and notes what is wrong with it.  Either way config_clear() what *base holds.
  */
-_must_check_ int config_parse(const struct config_table *table, GVariant *dict,
-			      const struct config_path *path, void *base, struct err *err);
+void config_parse(const struct config_table *table, GVariant *dict, const struct config_path *path,
+		  void *base, struct config_problems *problems);
 void config_defaults(const struct config_table *table, void *base);
 /* Floating a{sv}; absent optional keys are left out. */
 GVariant *config_serialise(const struct config_table *table, const void *base);
@@ -112,9 +116,10 @@ void config_clear(const struct config_table *table, void *base);
 /* The row for a JSON key or, with `option`, for an option key (JSON keys work there too). */
 const struct config_field *config_find(const struct config_table *table, const char *key,
 				       bool option);
-/* Fails with "unknown key, ..." and what was probably meant. */
-int config_unknown_key(const struct config_table *table, const struct config_path *path,
-		       struct err *err);
+/* Notes "unknown key, ..."; returns the row that was probably meant, or below which it is. */
+const struct config_field *config_unknown_key(const struct config_table *table,
+					      const struct config_path *path,
+					      struct config_problems *problems);
 
 /* Typed views of members, for code that walks tables. */
 static inline bool config_is_present(const struct config_field *field, const void *base)
@@ -125,6 +130,11 @@ static inline bool config_is_present(const struct config_field *field, const voi
 static inline const void *config_member(const struct config_field *field, const void *base)
 {
 	return (const char *)base + field->offset;
+}
+
+static inline void *config_member_mut(const struct config_field *field, void *base)
+{
+	return (char *)base + field->offset;
 }
 
 /* CONFIG_UINT, CONFIG_SIZE and CONFIG_ENUM, whatever the member's size. */

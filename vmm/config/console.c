@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `serial`, `console`, `debug_console`: three devices, one struct
+ */
 #include <errno.h>
 #include <string.h>
 
@@ -117,8 +120,9 @@ static int check_file(const char *key, const struct console_config *console, str
 	return 0;
 }
 
-static int check_iobase(const struct console_config *console, struct err *err)
+static int check_iobase(const struct vm_config *config, size_t index _unused_, struct err *err)
 {
+	const struct console_config *console = &config->debug_console;
 	static const struct {
 		uint16_t first, last;
 		const char *owner;
@@ -139,13 +143,25 @@ static int check_iobase(const struct console_config *console, struct err *err)
 	return 0;
 }
 
-int check_consoles(const struct vm_config *config, struct err *err)
+static int check_serial_file(const struct vm_config *config, size_t i _unused_, struct err *err)
 {
-	int r;
-
-	if ((r = check_file("serial", &config->serial, err)) < 0 ||
-	    (r = check_file("console", &config->console, err)) < 0 ||
-	    (r = check_file("debug_console", &config->debug_console, err)) < 0)
-		return r;
-	return check_iobase(&config->debug_console, err);
+	return check_file("serial", &config->serial, err);
 }
+
+static int check_console_file(const struct vm_config *config, size_t i _unused_, struct err *err)
+{
+	return check_file("console", &config->console, err);
+}
+
+static int check_debug_file(const struct vm_config *config, size_t i _unused_, struct err *err)
+{
+	return check_file("debug_console", &config->debug_console, err);
+}
+
+static const struct config_rule rules[] = {
+	{ check_serial_file, { "serial" } },
+	{ check_console_file, { "console" } },
+	{ check_debug_file, { "debug_console" } },
+	{ check_iobase, { "debug_console" } },
+};
+const struct config_rules console_rules = CONFIG_RULES(rules, NULL);

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `cpus`: how many virtual CPUs, their topology and where on the host they run
+ */
 #include <errno.h>
 #include <inttypes.h>
 
@@ -164,46 +167,54 @@ static int check_topology(const struct cpus_config *cpus, struct err *err)
 			    product, cpus->max_vcpus);
 }
 
-static int check_affinity(const struct cpus_config *cpus, struct err *err)
-{
-	bool seen[VM_VCPUS_MAX] = { false };
-
-	for (size_t i = 0; i < cpus->n_affinity; i++) {
-		const struct cpu_affinity *a = &cpus->affinity[i];
-
-		if (a->vcpu >= cpus->max_vcpus)
-			return config_error(
-				err,
-				"/cpus/affinity/%zu/vcpu: %u does not exist, must be 0 to "
-				"%u",
-				i, a->vcpu, cpus->max_vcpus - 1);
-		if (seen[a->vcpu])
-			return config_error(err,
-					    "/cpus/affinity/%zu/vcpu: %u has an affinity already, "
-					    "must be given once",
-					    i, a->vcpu);
-		if (a->n_host_cpus == 0)
-			return config_error(err,
-					    "/cpus/affinity/%zu/host_cpus: is empty, must name at "
-					    "least one CPU",
-					    i);
-		seen[a->vcpu] = true;
-	}
-	return 0;
-}
-
-int check_cpus(const struct vm_config *config, struct err *err)
+static int check_counts(const struct vm_config *config, size_t i _unused_, struct err *err)
 {
 	const struct cpus_config *cpus = &config->cpus;
-	int r;
 
 	if (cpus->max_vcpus < cpus->boot_vcpus)
 		return config_error(err,
 				    "/cpus/max_vcpus: %u is less than /cpus/boot_vcpus, must be at "
 				    "least %u",
 				    cpus->max_vcpus, cpus->boot_vcpus);
-	r = check_topology(cpus, err);
-	if (r < 0)
-		return r;
-	return check_affinity(cpus, err);
+	return check_topology(cpus, err);
 }
+
+static int check_affinity(const struct vm_config *config, size_t i, struct err *err)
+{
+	const struct cpus_config *cpus = &config->cpus;
+	const struct cpu_affinity *a = &cpus->affinity[i];
+	/* Of a max_vcpus that is too small, check_counts() speaks. */
+	uint32_t n = MAX(cpus->max_vcpus, cpus->boot_vcpus);
+
+	if (a->vcpu >= n)
+		return config_error(err,
+				    "/cpus/affinity/%zu/vcpu: %u does not exist, must be 0 to %u",
+				    i, a->vcpu, n - 1);
+	for (size_t j = 0; j < i; j++) {
+		if (cpus->affinity[j].vcpu == a->vcpu)
+			return config_error(err,
+					    "/cpus/affinity/%zu/vcpu: %u has an affinity already, "
+					    "must be given once",
+					    i, a->vcpu);
+	}
+	if (a->n_host_cpus == 0)
+		return config_error(
+			err, "/cpus/affinity/%zu/host_cpus: is empty, must name at least one CPU",
+			i);
+	return 0;
+}
+
+static size_t count_affinity(const struct vm_config *config)
+{
+	return config->cpus.n_affinity;
+}
+
+static const struct config_rule counts_rules[] = {
+	{ check_counts, { "cpus" } },
+};
+const struct config_rules cpus_rules = CONFIG_RULES(counts_rules, NULL);
+
+static const struct config_rule each_affinity[] = {
+	{ check_affinity, { "cpus" } },
+};
+const struct config_rules affinity_rules = CONFIG_RULES(each_affinity, count_affinity);

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `disks`: virtio block devices and the images behind them
+ */
 #include <errno.h>
 #include <string.h>
 
@@ -46,33 +49,10 @@ static const struct config_field disk_fields[] = {
 	  .check = check_disk_serial,
 	  .arg = "TEXT",
 	  .doc = "serial number, up to 20 bytes; without it the id" },
-	{ .key = "id",
-	  .kind = CONFIG_STRING,
-	  .flags = CONFIG_OPTIONAL,
-	  CONFIG_AT(struct disk_config, id),
-	  .check = check_id,
-	  .arg = "ID",
-	  .doc = "name of the device, unique in the machine; without it one is chosen" },
-	{ .key = "pci_device_id",
-	  .kind = CONFIG_UINT,
-	  .flags = CONFIG_OPTIONAL | CONFIG_HAS,
-	  CONFIG_AT(struct disk_config, pci_device_id),
-	  .present = offsetof(struct disk_config, has_pci_device_id),
-	  .min = 1,
-	  .max = VM_PCI_SLOT_MAX,
-	  .arg = "SLOT",
-	  .doc = "PCI slot; without it the first free one" },
-	CONFIG_PCI_LATER,
-	{ .key = "vhost_user", .kind = CONFIG_LATER, .harmless = "false" },
-	{ .key = "vhost_socket", .option = "socket", .kind = CONFIG_LATER },
-	{ .key = "rate_limiter_config", .kind = CONFIG_LATER },
+	CONFIG_PCI_FIELDS(struct disk_config),
+	CONFIG_VHOST_USER_LATER,
+	CONFIG_RATE_LATER,
 	{ .key = "rate_limit_group", .kind = CONFIG_LATER },
-	{ .key = "bw_size", .kind = CONFIG_LATER },
-	{ .key = "bw_one_time_burst", .kind = CONFIG_LATER },
-	{ .key = "bw_refill_time", .kind = CONFIG_LATER },
-	{ .key = "ops_size", .kind = CONFIG_LATER },
-	{ .key = "ops_one_time_burst", .kind = CONFIG_LATER },
-	{ .key = "ops_refill_time", .kind = CONFIG_LATER },
 	{ .key = "queue_affinity", .kind = CONFIG_LATER },
 	{ .key = "backing_files", .kind = CONFIG_LATER, .harmless = "false" },
 	{ .key = "sparse", .kind = CONFIG_LATER, .harmless = "true" },
@@ -116,27 +96,30 @@ static int check_shared_path(const struct vm_config *config, size_t i, struct er
 	return 0;
 }
 
-int check_disks(const struct vm_config *config, struct err *err)
+static int check_queues(const struct vm_config *config, size_t i, struct err *err)
 {
-	for (size_t i = 0; i < config->n_disks; i++) {
-		const struct disk_config *disk = &config->disks[i];
-		int r;
+	const struct disk_config *disk = &config->disks[i];
 
-		if (disk->num_queues > config->cpus.boot_vcpus)
-			return config_error(
-				err,
-				"/disks/%zu/num_queues: %u is more than /cpus/boot_vcpus, "
-				"must be at most %u",
-				i, disk->num_queues, config->cpus.boot_vcpus);
-		if (disk->queue_size & (disk->queue_size - 1))
-			return config_error(
-				err,
-				"/disks/%zu/queue_size: %u is not a power of two, must be "
-				"like 128",
-				i, disk->queue_size);
-		r = check_shared_path(config, i, err);
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	if (disk->num_queues <= config->cpus.boot_vcpus)
+		return 0;
+	return config_error(
+		err, "/disks/%zu/num_queues: %u is more than /cpus/boot_vcpus, must be at most %u",
+		i, disk->num_queues, config->cpus.boot_vcpus);
 }
+
+static int check_size(const struct vm_config *config, size_t i, struct err *err)
+{
+	return check_queue_size("disks", i, config->disks[i].queue_size, 128, err);
+}
+
+static size_t count_disks(const struct vm_config *config)
+{
+	return config->n_disks;
+}
+
+static const struct config_rule rules[] = {
+	{ check_queues, { "disks", "cpus" } },
+	{ check_size, { "disks" } },
+	{ check_shared_path, { "disks" } },
+};
+const struct config_rules disk_rules = CONFIG_RULES(rules, count_disks);

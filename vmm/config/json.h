@@ -7,7 +7,7 @@
  *
  * Strict, because definitions come from callers without privileges: no
  * comments, no octal numbers, no key twice in an object, bounded depth and
- * length.  json-glib 1.6 is not used for reading: it recurses without bound
+ * length.  Not json-glib 1.6, for that: it recurses without bound
  * (a megabyte of '[' ends the process), reads 010 as 8 and 18446744073709551615
  * as -1, and lets the last of equal keys win.
  *

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "vmm/config/config.h"
+#include "vmm/config/problems.h"
 
 const struct config_field *config_find(const struct config_table *table, const char *key,
 				       bool option)
@@ -79,8 +80,9 @@ static const struct config_field *closest(const struct config_table *table, cons
 	return NULL;
 }
 
-int config_unknown_key(const struct config_table *table, const struct config_path *path,
-		       struct err *err)
+const struct config_field *config_unknown_key(const struct config_table *table,
+					      const struct config_path *path,
+					      struct config_problems *problems)
 {
 	const struct config_path *root = path;
 	const struct config_field *guess;
@@ -92,16 +94,20 @@ int config_unknown_key(const struct config_table *table, const struct config_pat
 	option = root->option != NULL;
 
 	guess = closest(table, path->key, option);
-	if (guess)
-		return config_fail(path, err, "unknown key, did you mean '%s'?",
-				   shown_key(guess, option));
+	if (guess) {
+		config_problem(problems, path, "unknown key, did you mean '%s'?",
+			       shown_key(guess, option));
+		return guess;
+	}
 	/* Right key, wrong place: {"kernel": ...} for {"payload": {"kernel": ...}} */
 	for (size_t i = 0; i < table->n_fields; i++) {
 		const struct config_field *field = &table->fields[i];
 
-		if (field->kind == CONFIG_STRUCT && config_find(field->table, path->key, false))
-			return config_fail(path, err, "unknown key, did you mean '%s' in '%s'?",
-					   path->key, field->key);
+		if (field->kind == CONFIG_STRUCT && config_find(field->table, path->key, false)) {
+			config_problem(problems, path, "unknown key, did you mean '%s' in '%s'?",
+				       path->key, field->key);
+			return field;
+		}
 	}
 	keys = g_string_new(NULL);
 	for (size_t i = 0; i < table->n_fields; i++) {
@@ -112,6 +118,8 @@ int config_unknown_key(const struct config_table *table, const struct config_pat
 					       shown_key(field, option));
 	}
 	if (keys->len == 0)
-		return config_fail(path, err, "unknown key");
-	return config_fail(path, err, "unknown key, must be one of %s", keys->str);
+		config_problem(problems, path, "unknown key");
+	else
+		config_problem(problems, path, "unknown key, must be one of %s", keys->str);
+	return NULL;
 }

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `memory`: size of the guest's RAM and what the host backs it with
+ */
 #include <errno.h>
 #include <inttypes.h>
 
@@ -114,14 +117,17 @@ static int check_hugepages(const struct memory_config *memory, struct err *err)
 	return 0;
 }
 
-int check_memory(const struct vm_config *config, struct err *err)
+static int check_sizes(const struct vm_config *config, size_t i _unused_, struct err *err)
+{
+	int r = check_size(config, err);
+
+	return r < 0 ? r : check_hugepages(&config->memory, err);
+}
+
+static int check_mergeable(const struct vm_config *config, size_t i _unused_, struct err *err)
 {
 	const struct memory_config *memory = &config->memory;
-	int r;
 
-	r = check_size(config, err);
-	if (r < 0)
-		return r;
 	if (memory->mergeable && memory->shared)
 		return config_error(err,
 				    "/memory/mergeable: cannot be had with /memory/shared, must be "
@@ -130,5 +136,11 @@ int check_memory(const struct vm_config *config, struct err *err)
 		return config_error(err,
 				    "/memory/mergeable: cannot be had with /memory/hugepages, must "
 				    "be false");
-	return check_hugepages(memory, err);
+	return 0;
 }
+
+static const struct config_rule rules[] = {
+	{ check_sizes, { "memory", "cpus" } },
+	{ check_mergeable, { "memory" } },
+};
+const struct config_rules memory_rules = CONFIG_RULES(rules, NULL);

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `net`: virtio network devices and the taps behind them
+ */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -76,35 +79,12 @@ static const struct config_field net_fields[] = {
 	  CONFIG_AT(struct net_config, offload_csum),
 	  .def = true,
 	  .doc = "offer checksum offload" },
-	{ .key = "id",
-	  .kind = CONFIG_STRING,
-	  .flags = CONFIG_OPTIONAL,
-	  CONFIG_AT(struct net_config, id),
-	  .check = check_id,
-	  .arg = "ID",
-	  .doc = "name of the device, unique in the machine; without it one is chosen" },
-	{ .key = "pci_device_id",
-	  .kind = CONFIG_UINT,
-	  .flags = CONFIG_OPTIONAL | CONFIG_HAS,
-	  CONFIG_AT(struct net_config, pci_device_id),
-	  .present = offsetof(struct net_config, has_pci_device_id),
-	  .min = 1,
-	  .max = VM_PCI_SLOT_MAX,
-	  .arg = "SLOT",
-	  .doc = "PCI slot; without it the first free one" },
-	CONFIG_PCI_LATER,
+	CONFIG_PCI_FIELDS(struct net_config),
 	{ .key = "host_mac", .kind = CONFIG_LATER },
 	{ .key = "fds", .option = "fd", .kind = CONFIG_LATER },
-	{ .key = "vhost_user", .kind = CONFIG_LATER, .harmless = "false" },
-	{ .key = "vhost_socket", .option = "socket", .kind = CONFIG_LATER },
+	CONFIG_VHOST_USER_LATER,
 	{ .key = "vhost_mode", .kind = CONFIG_LATER, .harmless = "Client|client" },
-	{ .key = "rate_limiter_config", .kind = CONFIG_LATER },
-	{ .key = "bw_size", .kind = CONFIG_LATER },
-	{ .key = "bw_one_time_burst", .kind = CONFIG_LATER },
-	{ .key = "bw_refill_time", .kind = CONFIG_LATER },
-	{ .key = "ops_size", .kind = CONFIG_LATER },
-	{ .key = "ops_one_time_burst", .kind = CONFIG_LATER },
-	{ .key = "ops_refill_time", .kind = CONFIG_LATER },
+	CONFIG_RATE_LATER,
 };
 const struct config_table net_table = {
 	.name = "Network interface",
@@ -123,7 +103,7 @@ static int check_tap(const struct vm_config *config, size_t i, struct err *err)
 		return 0;
 	/* In the worker the name has become the pointer (vm_config_strip_resources()). */
 	snprintf(pointer, sizeof(pointer), "/net/%zu/tap", i);
-	if (strcmp(tap, pointer) == 0)
+	if (strcmp(tap, pointer) == 0 || vm_config_fd_name(tap))
 		return 0;
 	if (!is_interface_name(tap))
 		return config_error(err,
@@ -139,8 +119,9 @@ static int check_tap(const struct vm_config *config, size_t i, struct err *err)
 	return 0;
 }
 
-static int check_mac(const struct net_config *net, size_t i, struct err *err)
+static int check_mac(const struct vm_config *config, size_t i, struct err *err)
 {
+	const struct net_config *net = &config->nets[i];
 	static const struct mac_addr zero;
 	char text[18];
 
@@ -158,8 +139,10 @@ static int check_mac(const struct net_config *net, size_t i, struct err *err)
 	return 0;
 }
 
-static int check_host_address(const struct net_config *net, size_t i, struct err *err)
+static int check_host_address(const struct vm_config *config, size_t i, struct err *err)
 {
+	const struct net_config *net = &config->nets[i];
+
 	if (!net->ip != !net->mask)
 		return config_error(err, "/net/%zu/%s: has no effect alone, needs /net/%zu/%s", i,
 				    net->ip ? "ip" : "mask", i, net->ip ? "mask" : "ip");
@@ -171,9 +154,10 @@ static int check_host_address(const struct net_config *net, size_t i, struct err
 	return 0;
 }
 
-static int check_queues(const struct net_config *net, const struct vm_config *config, size_t i,
-			struct err *err)
+static int check_queues(const struct vm_config *config, size_t i, struct err *err)
 {
+	const struct net_config *net = &config->nets[i];
+
 	if (net->num_queues % 2)
 		return config_error(err,
 				    "/net/%zu/num_queues: %u is odd, must count receive and send "
@@ -184,15 +168,38 @@ static int check_queues(const struct net_config *net, const struct vm_config *co
 				    "/net/%zu/num_queues: %u is more than two per vCPU, must be at "
 				    "most %u",
 				    i, net->num_queues, 2 * config->cpus.boot_vcpus);
-	if (net->queue_size & (net->queue_size - 1))
-		return config_error(
-			err, "/net/%zu/queue_size: %u is not a power of two, must be like 256", i,
-			net->queue_size);
 	return 0;
 }
 
-static int check_offloads(const struct net_config *net, size_t i, struct err *err)
+/* A descriptor is one queue pair, and whoever opened it has set its interface up. */
+static int check_tap_fd(const struct vm_config *config, size_t i, struct err *err)
 {
+	const struct net_config *net = &config->nets[i];
+
+	if (!vm_config_fd_name(net->tap))
+		return 0;
+	if (net->num_queues != 2)
+		return config_error(err,
+				    "/net/%zu/num_queues: %u is more than the one pair of a "
+				    "descriptor, must be 2",
+				    i, net->num_queues);
+	if (net->ip)
+		return config_error(err,
+				    "/net/%zu/ip: has no effect with a descriptor, must be set on "
+				    "its interface",
+				    i);
+	return 0;
+}
+
+static int check_size(const struct vm_config *config, size_t i, struct err *err)
+{
+	return check_queue_size("net", i, config->nets[i].queue_size, 256, err);
+}
+
+static int check_offloads(const struct vm_config *config, size_t i, struct err *err)
+{
+	const struct net_config *net = &config->nets[i];
+
 	/* Segmentation needs checksums: virtio 1.3, 5.1.3.1. */
 	if (net->offload_csum || (!net->offload_tso && !net->offload_ufo))
 		return 0;
@@ -201,17 +208,15 @@ static int check_offloads(const struct net_config *net, size_t i, struct err *er
 			    net->offload_tso ? "offload_tso" : "offload_ufo", i);
 }
 
-int check_nets(const struct vm_config *config, struct err *err)
+static size_t count_nets(const struct vm_config *config)
 {
-	for (size_t i = 0; i < config->n_nets; i++) {
-		const struct net_config *net = &config->nets[i];
-		int r;
-
-		if ((r = check_tap(config, i, err)) < 0 || (r = check_mac(net, i, err)) < 0 ||
-		    (r = check_host_address(net, i, err)) < 0 ||
-		    (r = check_queues(net, config, i, err)) < 0 ||
-		    (r = check_offloads(net, i, err)) < 0)
-			return r;
-	}
-	return 0;
+	return config->n_nets;
 }
+
+static const struct config_rule rules[] = {
+	{ check_tap, { "net" } },          { check_mac, { "net" } },
+	{ check_host_address, { "net" } }, { check_queues, { "net", "cpus" } },
+	{ check_tap_fd, { "net" } },       { check_size, { "net" } },
+	{ check_offloads, { "net" } },
+};
+const struct config_rules net_rules = CONFIG_RULES(rules, count_nets);

@@ -7,6 +7,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/config/config.h"
+#include "vmm/config/problems.h"
 #include "vmm/config/tables.h"
 
 #define DEPTH_MAX 8 /* brackets inside brackets; the deepest syntax needs 2 */
@@ -87,7 +88,7 @@ static int parse_toggle(const char *text, const struct config_path *path, GVaria
 	char quoted[CONFIG_QUOTE_MAX];
 	bool on = strcmp(text, "on") == 0 || strcmp(text, "true") == 0;
 
-	if (!on && *text && strcmp(text, "off") != 0 && strcmp(text, "false") != 0)
+	if (!on && strcmp(text, "off") != 0 && strcmp(text, "false") != 0)
 		return config_fail(path, err, "%s is not a toggle, must be on or off",
 				   config_quote(text, quoted));
 	*ret = g_variant_new_boolean(on);
@@ -256,7 +257,7 @@ static GVariant *parse_later(const char *text)
 	const char *end;
 	uint64_t n;
 
-	if (!*text || strcmp(text, "off") == 0 || strcmp(text, "false") == 0)
+	if (strcmp(text, "off") == 0 || strcmp(text, "false") == 0)
 		return g_variant_new_boolean(FALSE);
 	if (strcmp(text, "on") == 0 || strcmp(text, "true") == 0)
 		return g_variant_new_boolean(TRUE);
@@ -379,6 +380,8 @@ static int add_value(const struct config_field *field, const char *text,
 
 	if (g_variant_dict_contains(dict, field->key))
 		return config_fail(&at, err, "given twice");
+	if (!*text)
+		return config_fail(&at, err, "has no value, must be key=value");
 	r = parse_value(text, field, &at, dir, &value, err);
 	if (r < 0)
 		return r;
@@ -393,6 +396,15 @@ static const struct config_field *bare_field(const struct config_table *table)
 			return &table->fields[i];
 	}
 	return NULL;
+}
+
+static int fail_unknown_key(const struct config_table *table, const struct config_path *path,
+			    struct err *err)
+{
+	_cleanup_(config_problems_deinit) struct config_problems problems = { 0 };
+
+	config_unknown_key(table, path, &problems);
+	return config_problems_first(&problems, err);
 }
 
 static int parse_piece(const struct config_table *table, const char *piece,
@@ -416,7 +428,7 @@ static int parse_piece(const struct config_table *table, const char *piece,
 	}
 	field = config_find(table, key, true);
 	if (!field)
-		return config_unknown_key(table, &at, err);
+		return fail_unknown_key(table, &at, err);
 	return add_value(field, equals + 1, path, dir, dict, err);
 }
 
@@ -437,6 +449,24 @@ static void add_implied(const struct config_table *table, GVariantDict *dict)
 	}
 }
 
+/* All defaults is what leaving the option out means; an empty text is a variable that was not set.
+ */
+static int fail_empty(const struct config_table *table, const struct config_path *path,
+		      struct err *err)
+{
+	const struct config_field *field = bare_field(table);
+	g_autofree char *word = NULL;
+
+	if (field) {
+		word = g_ascii_strdown(field->names->names[field->def], -1);
+		return config_fail(path, err, "is empty, must be like %s", word);
+	}
+	field = &table->fields[0];
+	return config_fail(path, err, "is empty, must be like %s=%s",
+			   field->option ? field->option : field->key,
+			   field->arg ? field->arg : "on|off");
+}
+
 int config_option_parse(const struct config_table *table, const char *shown, const char *text,
 			const char *dir, GVariant **ret, struct err *err)
 {
@@ -444,11 +474,14 @@ int config_option_parse(const struct config_table *table, const char *shown, con
 	g_autoptr(GPtrArray) pieces = NULL;
 	g_autoptr(GVariantDict) dict = g_variant_dict_new(NULL);
 	g_autoptr(GVariant) result = NULL;
+	_cleanup_(config_problems_deinit) struct config_problems problems = { 0 };
 	g_autofree void *scratch = NULL;
 	int r;
 
 	if (!g_utf8_validate(text, -1, NULL))
 		return config_fail(&root, err, "text is not UTF-8");
+	if (!*text)
+		return fail_empty(table, &root, err);
 	r = split(text, ',', &root, &pieces, err);
 	if (r < 0)
 		return r;
@@ -462,8 +495,9 @@ int config_option_parse(const struct config_table *table, const char *shown, con
 
 	/* Ranges, formats, required and later keys are the table's business; ask it now. */
 	scratch = g_malloc0(table->size);
-	r = config_parse(table, result, &root, scratch, err);
+	config_parse(table, result, &root, scratch, &problems);
 	config_clear(table, scratch);
+	r = config_problems_first(&problems, err);
 	if (r < 0)
 		return r;
 	*ret = g_steal_pointer(&result);

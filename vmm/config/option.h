@@ -4,7 +4,7 @@
  *
  * Cloud Hypervisor's syntax, driven by the config tables:
  *   key=value,key=value          commas inside "..." or [...] do not separate
- *   on off true false            toggles; empty is off
+ *   on off true false            toggles
  *   512M                         sizes: K, M, G, T are powers of 1024
  *   0xe9                         numbers may be hexadecimal
  *   [1,3-5]                      lists of numbers, with ranges

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `payload`: the kernel or firmware that a machine starts
+ */
 #include <errno.h>
 #include <string.h>
 
@@ -83,7 +86,7 @@ const struct config_table payload_table = {
 	.size = sizeof(struct payload_config),
 };
 
-int check_payload(const struct vm_config *config, struct err *err)
+static int check_start(const struct vm_config *config, size_t i _unused_, struct err *err)
 {
 	const struct payload_config *payload = &config->payload;
 
@@ -94,14 +97,43 @@ int check_payload(const struct vm_config *config, struct err *err)
 		return config_error(err,
 				    "/payload/firmware: cannot be had with /payload/kernel, must "
 				    "be one of them");
-	if (payload->firmware && payload->boot_protocol == BOOT_PROTOCOL_BZIMAGE)
-		return config_error(err, "/payload/boot_protocol: 'BzImage' is for a kernel, a "
-					 "firmware needs 'Auto' or 'Pvh'");
-	if (payload->firmware && payload->initramfs)
-		return config_error(err, "/payload/initramfs: has no effect with a firmware, needs "
-					 "/payload/kernel");
-	if (payload->firmware && payload->cmdline)
-		return config_error(err, "/payload/cmdline: has no effect with a firmware, needs "
-					 "/payload/kernel");
 	return 0;
 }
+
+/* With both, check_start() speaks, and it is not known which of them is wrong. */
+static bool starts_firmware(const struct vm_config *config)
+{
+	return config->payload.firmware && !config->payload.kernel;
+}
+
+static int check_protocol(const struct vm_config *config, size_t i _unused_, struct err *err)
+{
+	if (!starts_firmware(config) || config->payload.boot_protocol != BOOT_PROTOCOL_BZIMAGE)
+		return 0;
+	return config_error(err, "/payload/boot_protocol: 'BzImage' is for a kernel, a "
+				 "firmware needs 'Auto' or 'Pvh'");
+}
+
+static int check_initramfs(const struct vm_config *config, size_t i _unused_, struct err *err)
+{
+	if (!starts_firmware(config) || !config->payload.initramfs)
+		return 0;
+	return config_error(err, "/payload/initramfs: has no effect with a firmware, needs "
+				 "/payload/kernel");
+}
+
+static int check_has_kernel(const struct vm_config *config, size_t i _unused_, struct err *err)
+{
+	if (!starts_firmware(config) || !config->payload.cmdline)
+		return 0;
+	return config_error(err, "/payload/cmdline: has no effect with a firmware, needs "
+				 "/payload/kernel");
+}
+
+static const struct config_rule rules[] = {
+	{ check_start, { "payload" } },
+	{ check_protocol, { "payload" } },
+	{ check_initramfs, { "payload" } },
+	{ check_has_kernel, { "payload" } },
+};
+const struct config_rules payload_rules = CONFIG_RULES(rules, NULL);

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `platform`: what the machine says about itself in SMBIOS
+ */
 #include <errno.h>
 #include <string.h>
 
@@ -70,13 +73,13 @@ const struct config_table platform_table = {
 	.size = sizeof(struct platform_config),
 };
 
-int check_platform(const struct vm_config *config, struct err *err)
+static int check_oem_strings(const struct vm_config *config, size_t i _unused_, struct err *err)
 {
 	char **strings = config->platform.oem_strings;
 	size_t total = 0;
 
-	for (size_t i = 0; strings && strings[i]; i++)
-		total += strlen(strings[i]) + 1;
+	for (size_t n = 0; strings && strings[n]; n++)
+		total += strlen(strings[n]) + 1;
 	if (total > SMBIOS_SIZE_MAX)
 		return config_error(
 			err,
@@ -85,3 +88,8 @@ int check_platform(const struct vm_config *config, struct err *err)
 			total, SMBIOS_SIZE_MAX);
 	return 0;
 }
+
+static const struct config_rule rules[] = {
+	{ check_oem_strings, { "platform" } },
+};
+const struct config_rules platform_rules = CONFIG_RULES(rules, NULL);

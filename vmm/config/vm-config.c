@@ -8,6 +8,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/config/check.h"
+#include "vmm/config/problems.h"
 #include "vmm/config/tables.h"
 
 static const struct config_field rng_fields[] = {
@@ -158,68 +159,152 @@ static void choose_ids(struct vm_config *config)
 	}
 }
 
-int check_devices(const struct vm_config *config, struct err *err)
+static size_t count_devices(const struct vm_config *config)
+{
+	return config->n_disks + config->n_nets;
+}
+
+static int check_id_unique(const struct vm_config *config, size_t i, struct err *err)
 {
 	struct device_ref devices[VM_DISKS_MAX + VM_NETS_MAX];
-	size_t n = list_devices(config, devices);
+	const struct device_ref *a = &devices[i];
+
+	list_devices(config, devices);
+	for (size_t j = 0; j < i && *a->id; j++) {
+		const struct device_ref *b = &devices[j];
+
+		if (g_strcmp0(*a->id, *b->id) == 0)
+			return config_error(err,
+					    "/%s/%zu/id: '%s' is /%s/%zu's too, must be unique",
+					    a->list, a->index, *a->id, b->list, b->index);
+	}
+	return 0;
+}
+
+static int check_slot_unique(const struct vm_config *config, size_t i, struct err *err)
+{
+	struct device_ref devices[VM_DISKS_MAX + VM_NETS_MAX];
+	const struct device_ref *a = &devices[i];
+
+	list_devices(config, devices);
+	for (size_t j = 0; j < i && a->has_slot; j++) {
+		const struct device_ref *b = &devices[j];
+
+		if (b->has_slot && a->slot == b->slot)
+			return config_error(err,
+					    "/%s/%zu/pci_device_id: %u is /%s/%zu's too, must be "
+					    "unique",
+					    a->list, a->index, a->slot, b->list, b->index);
+	}
+	return 0;
+}
+
+static int check_slot_count(const struct vm_config *config, size_t i _unused_, struct err *err)
+{
+	size_t n = count_devices(config);
 	/* Entropy always, the virtio console if wanted. */
 	size_t n_slots = n + 1 + (config->console.mode != CONSOLE_MODE_OFF);
 
-	for (size_t i = 0; i < n; i++) {
-		const struct device_ref *a = &devices[i];
+	if (n_slots <= VM_PCI_SLOT_MAX)
+		return 0;
+	return config_error(
+		err,
+		"/disks: %zu disks, %zu nets and %zu other devices need %zu PCI slots, must be "
+		"at most %d",
+		config->n_disks, config->n_nets, n_slots - n, n_slots, VM_PCI_SLOT_MAX);
+}
 
-		for (size_t j = 0; j < i; j++) {
-			const struct device_ref *b = &devices[j];
+static const struct config_rule each_device[] = {
+	{ check_id_unique, { "disks", "net" } },
+	{ check_slot_unique, { "disks", "net" } },
+};
+static const struct config_rules device_rules = CONFIG_RULES(each_device, count_devices);
 
-			if (*a->id && g_strcmp0(*a->id, *b->id) == 0)
-				return config_error(err,
-						    "/%s/%zu/id: '%s' is /%s/%zu's too, must be "
-						    "unique",
-						    a->list, a->index, *a->id, b->list, b->index);
-			if (a->has_slot && b->has_slot && a->slot == b->slot)
-				return config_error(
-					err,
-					"/%s/%zu/pci_device_id: %u is /%s/%zu's too, must "
-					"be unique",
-					a->list, a->index, a->slot, b->list, b->index);
-		}
-	}
-	if (n_slots > VM_PCI_SLOT_MAX)
-		return config_error(
-			err,
-			"/disks: %zu disks, %zu nets and %zu other devices need %zu PCI "
-			"slots, must be at most %d",
-			config->n_disks, config->n_nets, n_slots - n, n_slots, VM_PCI_SLOT_MAX);
-	return 0;
+static const struct config_rule all_devices[] = {
+	{ check_slot_count, { "disks", "net", "console" } },
+};
+static const struct config_rules slot_rules = CONFIG_RULES(all_devices, NULL);
+
+int check_queue_size(const char *list, size_t i, uint16_t size, unsigned int example,
+		     struct err *err)
+{
+	if ((size & (size - 1)) == 0)
+		return 0;
+	return config_error(err, "/%s/%zu/queue_size: %u is not a power of two, must be like %u",
+			    list, i, size, example);
 }
 
 /* --- the public functions -------------------------------------------------- */
 
-int vm_config_parse(GVariant *dict, struct vm_config **ret, struct err *err)
+static bool sees_given_values(const struct config_rule *rule,
+			      const struct config_problems *problems)
 {
-	static int (*const checks[])(const struct vm_config *config, struct err *err) = {
-		check_cpus, check_memory,   check_payload,  check_disks,
-		check_nets, check_consoles, check_platform, check_devices,
+	for (size_t i = 0; i < ARRAY_SIZE(rule->reads) && rule->reads[i]; i++) {
+		const struct config_field *row = config_find(&vm_table, rule->reads[i], false);
+
+		if (problems->wrong_rows & 1ULL << (row - vm_table.fields))
+			return false;
+	}
+	return true;
+}
+
+static void ask_rules(const struct config_rules *rules, const struct vm_config *config,
+		      struct config_problems *problems)
+{
+	size_t count = rules->count ? rules->count(config) : 1;
+
+	for (size_t i = 0; i < rules->n; i++) {
+		const struct config_rule *rule = &rules->rules[i];
+
+		if (!sees_given_values(rule, problems))
+			continue;
+		for (size_t j = 0; j < count; j++) {
+			struct err err = { 0 };
+
+			if (rule->check(config, j, &err) < 0)
+				config_problem_add(problems, &err);
+		}
+	}
+}
+
+/* The configuration is complete, right or wrong. */
+static struct vm_config *parse(GVariant *dict, struct config_problems *problems)
+{
+	static const struct config_rules *const rules[] = {
+		&cpus_rules, &affinity_rules, &memory_rules,   &payload_rules, &disk_rules,
+		&net_rules,  &console_rules,  &platform_rules, &device_rules,  &slot_rules,
 	};
 	const struct config_path root = { 0 };
 	g_autoptr(GVariant) top = config_value_unwrap(dict);
-	_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
-	int r;
+	struct vm_config *config = g_new0(struct vm_config, 1);
 
-	config = g_new0(struct vm_config, 1);
-	r = config_parse(&vm_table, top, &root, config, err);
-	if (r < 0)
-		return r;
+	config_parse(&vm_table, top, &root, config, problems);
 	if (config->cpus.max_vcpus == 0)
 		config->cpus.max_vcpus = config->cpus.boot_vcpus;
-	for (size_t i = 0; i < ARRAY_SIZE(checks); i++) {
-		r = checks[i](config, err);
-		if (r < 0)
-			return r;
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(rules) && !config_problems_full(problems); i++)
+		ask_rules(rules[i], config, problems);
+	config_problems_sort(problems, top);
 	choose_ids(config);
-	*ret = TAKE_PTR(config);
-	return 0;
+	return config;
+}
+
+int vm_config_parse_all(GVariant *dict, struct vm_config **ret,
+			struct config_problems *ret_problems)
+{
+	_cleanup_(vm_config_free_cleanup) struct vm_config *config = parse(dict, ret_problems);
+	int r = config_problems_first(ret_problems, NULL);
+
+	if (r == 0)
+		*ret = TAKE_PTR(config);
+	return r;
+}
+
+int vm_config_parse(GVariant *dict, struct vm_config **ret, struct err *err)
+{
+	_cleanup_(config_problems_deinit) struct config_problems problems = { 0 };
+	int r = vm_config_parse_all(dict, ret, &problems);
+
+	return r < 0 ? config_problems_first(&problems, err) : 0;
 }
 
 GVariant *vm_config_serialise(const struct vm_config *config)
@@ -283,6 +368,13 @@ static int walk(const struct config_table *table, void *base, const char *pointe
 			return r;
 	}
 	return 0;
+}
+
+const char *vm_config_fd_name(const char *value)
+{
+	size_t len = strlen(CONFIG_FD_PREFIX);
+
+	return value && strncmp(value, CONFIG_FD_PREFIX, len) == 0 ? value + len : NULL;
 }
 
 struct foreach_data {

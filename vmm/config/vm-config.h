@@ -3,14 +3,16 @@
  * The configuration of one virtual machine, as C structs
  *
  * Keys are those of Cloud Hypervisor's VmConfig, so its users' files work
- * unchanged.  Each struct has one table (vmm/config/tables.c) that binds keys,
+ * unchanged.  Each struct has one table (cpus.c, disk.c, ...) that binds keys,
  * types, defaults, ranges and documentation to its members; parsing,
  * validation, serialising, option strings, help and man page come from it.
  *
  * Strings are owned by the struct (g_free), NULL when absent.  A member marked
  * "resource" names something of the host: a path in the daemon; in the worker
  * the JSON pointer of the key ("/disks/0/path"), under which the descriptor was
- * handed over.  The worker never sees a path.
+ * handed over.  The worker never sees a path.  In the daemon a resource may also be
+ * a descriptor that came with the call that made the machine: {"fd": NAME} in the
+ * text is "fd:NAME" here, which is no path and no name of an interface.
  *
  * Plain data: whoever parsed it owns it, vm_config_free() releases it.
  */
@@ -23,6 +25,7 @@
 
 #include "vmm/base/cleanup.h"
 
+struct config_problems;
 struct err;
 
 #define VM_VCPUS_MAX       1024 /* what one VM may ask for; KVM may allow fewer */
@@ -144,13 +147,19 @@ struct vm_config {
 
 /*
  * Parses and validates a whole definition (a{sv}, keys as in JSON).  On failure
- * the text is "<JSON pointer>: <reason>", FAULT_BAD_CONFIG (FAULT_UNSUPPORTED,
- * -EOPNOTSUPP for what Cloud Hypervisor has and Brume not yet), and nothing is
- * returned.  Missing ids are filled in ("_disk0", "_net1"), max_vcpus too.  Does
- * not sink a floating `dict`.  Accepts what vm_config_serialise() returns, also
- * after vm_config_strip_resources().
+ * the text is that of the first problem in the document: "<JSON pointer>: <reason>",
+ * FAULT_BAD_CONFIG (FAULT_UNSUPPORTED, -EOPNOTSUPP for what Cloud Hypervisor has and Brume not
+ * yet), and nothing is returned.  Missing ids are filled in ("_disk0", "_net1"), max_vcpus too.
+ * Does not sink a floating `dict`.  Accepts what vm_config_serialise() returns, also after
+ * vm_config_strip_resources().
  */
 int vm_config_parse(GVariant *dict, struct vm_config **ret, struct err *err);
+/*
+ * The same, with every problem that does not follow from another, in the order
+ * of the document (problems.h).  Returns what the first one is.
+ */
+int vm_config_parse_all(GVariant *dict, struct vm_config **ret,
+			struct config_problems *ret_problems);
 /*
  * The inverse: keys are present with their defaults too; left out are optional
  * ones that have no value (D-Bus knows no null).  Floating reference.
@@ -171,15 +180,18 @@ enum resource_kind {
 struct resource {
 	const char *pointer; /* "/disks/0/path" */
 	enum resource_kind kind;
-	const char *value; /* the path or interface name; NULL for a tap to be created */
-	bool readonly;     /* disks; true for what is only read */
-	bool direct;       /* disks */
-	size_t index;      /* which element of its list: config->disks, config->nets */
+	/* The path, the interface name, or "fd:NAME"; NULL for a tap to be created. */
+	const char *value;
+	bool readonly; /* disks; true for what is only read */
+	bool direct;   /* disks */
+	size_t index;  /* which element of its list: config->disks, config->nets */
 };
 
 /* Calls fn for each resource that the definition names; stops at its first error. */
 int vm_config_foreach_resource(const struct vm_config *config,
 			       int (*fn)(const struct resource *res, void *data, struct err *err),
 			       void *data, struct err *err);
+/* NAME of "fd:NAME"; NULL for paths, interfaces and nothing (NULL). */
+const char *vm_config_fd_name(const char *value);
 /* Replaces each resource value by its pointer: what the worker is sent. */
 void vm_config_strip_resources(struct vm_config *config);

@@ -17,7 +17,8 @@ int cmdline_write(struct guest_mem *mem, const char *cmdline, uint64_t max, stru
 	max = MIN(max, (uint64_t)LAYOUT_CMDLINE_MAX - 1);
 	if (len > max)
 		return err_set(err, E2BIG,
-			       "cmdline of %zu bytes is longer than the %llu this kernel takes",
+			       "/payload/cmdline: %zu bytes are too many, must be at most %llu for "
+			       "this kernel",
 			       len, (unsigned long long)max);
 	r = guest_write(mem, LAYOUT_CMDLINE, cmdline ? cmdline : "", len + 1);
 	if (r < 0)

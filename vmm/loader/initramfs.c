@@ -19,22 +19,22 @@ int initramfs_load(int fd, struct guest_mem *mem, const struct x86_memmap *memma
 		return 0;
 	r = file_size(fd, &size, err);
 	if (r < 0)
-		return err_prefix(err, r, "initramfs");
+		return err_prefix(err, r, "/payload/initramfs");
 	if (size == 0)
-		return err_set(err, EINVAL, "initramfs: the file is empty");
+		return err_set(err, EINVAL, "/payload/initramfs: the file is empty");
 
 	end = align_down(MIN(memmap_payload_end(memmap), limit), PAGE);
 	if (size > end || align_down(end - size, PAGE) < kernel_end)
 		return err_set(err, ENOSPC,
-			       "initramfs of %llu MiB does not fit into %llu MiB of memory beside "
-			       "the kernel, which ends at %llu MiB",
+			       "/payload/initramfs: %llu MiB do not fit into %llu MiB of memory "
+			       "beside the kernel, which ends at %llu MiB",
 			       (unsigned long long)(align_up(size, MIB) / MIB),
 			       (unsigned long long)memmap_ram_mib(memmap),
 			       (unsigned long long)(align_up(kernel_end, MIB) / MIB));
 	gpa = align_down(end - size, PAGE);
 	r = file_read_guest(fd, 0, mem, gpa, size, err);
 	if (r < 0)
-		return err_prefix(err, r, "initramfs");
+		return err_prefix(err, r, "/payload/initramfs");
 	*ret = (struct initramfs){ .gpa = gpa, .size = size };
 	return 0;
 }

@@ -141,8 +141,7 @@ static int load_payload(struct guest_mem *mem, const struct loader_params *p, st
 	if (r > 0)
 		return load_bzimage(&image, mem, p, &target, ret, err);
 	return err_set(err, ENOEXEC,
-		       "neither an ELF image with a PVH note nor a bzImage (starts with '%02x %02x "
-		       "%02x %02x')",
+		       "neither an ELF image nor a bzImage (starts with '%02x %02x %02x %02x')",
 		       magic[0], magic[1], magic[2], magic[3]);
 }
 

@@ -366,35 +366,36 @@ void guest_mem_deinit(struct guest_mem *mem)
 	}
 }
 
-int guest_mem_clear(struct guest_mem *mem, struct err *err)
+static int region_clear(const struct guest_region *r, uint64_t off, uint64_t len, bool keep_pages)
 {
-	for (uint32_t i = 0; i < mem->n_regions; i++) {
-		struct guest_region *r = &mem->regions[i];
-		int failed = 0;
-
-		/* Given back, nobody would promise that they can be had again. */
-		if (mem->keep_pages)
-			memset(r->hva, 0, r->size);
-		else if (r->fd >= 0)
-			failed = fallocate(r->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-					   (off_t)r->fd_off, (off_t)r->size);
-		else
-			failed = madvise(r->hva, r->size, MADV_DONTNEED);
-		if (failed)
-			return err_errno(err, errno, "cannot empty the memory at 0x%llx",
-					 (unsigned long long)r->gpa);
-	}
+	/* Given back, nobody would promise that they can be had again. */
+	if (keep_pages)
+		memset(r->hva + off, 0, len);
+	else if (r->fd >= 0)
+		return fallocate(r->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				 (off_t)(r->fd_off + off), (off_t)len);
+	else
+		return madvise(r->hva + off, len, MADV_DONTNEED);
 	return 0;
 }
 
-uint64_t guest_mem_size(const struct guest_mem *mem)
+int guest_mem_clear(struct guest_mem *mem, void (*progress)(void *data), void *data,
+		    struct err *err)
 {
-	uint32_t n = atomic_load_explicit(&mem->n_regions, memory_order_acquire);
-	uint64_t size = 0;
+	for (uint32_t i = 0; i < mem->n_regions; i++) {
+		const struct guest_region *r = &mem->regions[i];
 
-	for (uint32_t i = 0; i < n; i++)
-		size += mem->regions[i].size;
-	return size;
+		for (uint64_t off = 0; off < r->size; off += GUEST_CLEAR_SLICE) {
+			uint64_t len = MIN(r->size - off, GUEST_CLEAR_SLICE);
+
+			if (region_clear(r, off, len, mem->keep_pages))
+				return err_errno(err, errno, "cannot empty the memory at 0x%llx",
+						 (unsigned long long)(r->gpa + off));
+			if (progress)
+				progress(data);
+		}
+	}
+	return 0;
 }
 
 /* ---- access -------------------------------------------------------------- */

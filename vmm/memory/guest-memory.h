@@ -57,10 +57,12 @@ int guest_mem_init(struct guest_mem *mem, struct hv_vm *hv, const struct guest_m
 void guest_mem_deinit(struct guest_mem *mem);
 /*
  * All zeroes again; the host has its pages back unless they were asked to be there
- * (reserve, prefault, hugepages).  vCPUs and I/O threads parked.
+ * (reserve, prefault, hugepages).  vCPUs and I/O threads parked.  A large machine
+ * takes its time, so progress (optional) is called after each GUEST_CLEAR_SLICE.
  */
-int guest_mem_clear(struct guest_mem *mem, struct err *err);
-uint64_t guest_mem_size(const struct guest_mem *mem);
+#define GUEST_CLEAR_SLICE (1ULL << 30)
+int guest_mem_clear(struct guest_mem *mem, void (*progress)(void *data), void *data,
+		    struct err *err);
 
 /* Any thread: is every byte of [gpa, gpa+len) RAM?  True for len 0. */
 bool guest_covers(const struct guest_mem *mem, uint64_t gpa, size_t len);

@@ -21,6 +21,20 @@ static const enum loader_mode modes[BOOT_PROTOCOL_N_] = {
 	[BOOT_PROTOCOL_BZIMAGE] = LOADER_BZIMAGE,
 };
 
+/* "/payload/kernel: <what was found>, must be ..." */
+static int bad_payload(const struct payload_config *pc, int r, struct err *err)
+{
+	struct err found;
+
+	if (!err || (r != -ENOEXEC && r != -EBADMSG))
+		return resources_blame(r, err);
+	found = *err;
+	err_clear(err);
+	return err_fault(err, FAULT_BAD_CONFIG, -r, "%s, must be %s", found.msg,
+			 pc->firmware ? "a firmware image with a PVH note"
+				      : "a whole bzImage, or ELF image with a PVH note");
+}
+
 static int load_payload(struct vm *vm, uint64_t rsdp_gpa, struct loader_result *ret,
 			struct err *err)
 {
@@ -28,7 +42,7 @@ static int load_payload(struct vm *vm, uint64_t rsdp_gpa, struct loader_result *
 	const char *image = pc->firmware ? pc->firmware : pc->kernel;
 	struct x86_memmap memmap;
 	struct loader_params params = {
-		.what = pc->firmware ? "firmware" : "kernel",
+		.what = image,
 		.initramfs_fd = -EBADF,
 		.cmdline = pc->cmdline,
 		.memmap = &memmap,
@@ -50,9 +64,10 @@ static int load_payload(struct vm *vm, uint64_t rsdp_gpa, struct loader_result *
 		params.initramfs_fd = r;
 	}
 	r = loader_load(&vm->mem, &params, ret, err);
-	if (r >= 0)
-		log_debug("%s: %s", params.what, ret->format);
-	return r;
+	if (r < 0)
+		return bad_payload(pc, r, err);
+	log_debug("%s: %s", params.what, ret->format);
+	return 0;
 }
 
 static int set_vcpus(struct vm *vm, const struct x86_boot_entry *entry, struct err *err)

@@ -67,7 +67,7 @@ static int add_disk(struct vm *vm, const struct disk_config *disk, struct err *e
 	r = virtio_blk_new(&params, &dev, err);
 	if (r < 0) {
 		close(params.fd);
-		return r;
+		return resources_blame(err_prefix(err, r, "%s", disk->path), err);
 	}
 	return plug(vm, dev, disk->has_pci_device_id ? disk->pci_device_id : -1, err);
 }
@@ -116,8 +116,11 @@ static int add_net(struct vm *vm, const struct net_config *net, struct err *err)
 	r = net->has_mac ? take_taps(vm, net, fds, n_pairs, err)
 			 : err_set(err, EINVAL, "network '%s': the daemon gave it no MAC address",
 				   net->id);
-	if (r >= 0)
+	if (r >= 0) {
 		r = virtio_net_new(&params, &dev, err);
+		if (r < 0)
+			resources_blame(err_prefix(err, r, "%s", net->tap), err);
+	}
 	if (r < 0) {
 		close_all(fds, n_pairs);
 		return r;
@@ -137,7 +140,7 @@ static int add_rng(struct vm *vm, struct err *err)
 	r = virtio_rng_new(&params, &dev, err);
 	if (r < 0) {
 		close(params.fd);
-		return r;
+		return resources_blame(err_prefix(err, r, "%s", vm->config->rng.src), err);
 	}
 	return plug(vm, dev, -1, err);
 }

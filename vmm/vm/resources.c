@@ -64,3 +64,22 @@ int resources_dup(const struct resources *res, const char *name, struct err *err
 		return err_errno(err, -fd, "cannot duplicate resource '%s'", name);
 	return fd;
 }
+
+int resources_blame(int r, struct err *err)
+{
+	if (!err || err->fault != FAULT_NONE)
+		return r;
+	switch (-r) {
+	case EINVAL:
+	case ENOEXEC: /* not a kernel */
+	case EBADMSG: /* damaged */
+	case ENOSPC:  /* too large for the guest */
+	case E2BIG:
+	case EACCES: /* a descriptor for reading alone */
+		err->fault = FAULT_BAD_CONFIG;
+		break;
+	default:
+		err->fault = FAULT_HOST_RESOURCE;
+	}
+	return r;
+}

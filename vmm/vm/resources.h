@@ -27,3 +27,11 @@ int resources_add(struct resources *res, const char *name, int fd, struct err *e
 int resources_get(const struct resources *res, const char *name, struct err *err);
 /* A duplicate for a device to own. */
 int resources_dup(const struct resources *res, const char *name, struct err *err);
+
+/*
+ * Says whose fault it is that what lies behind a descriptor cannot be used, and
+ * returns r: FAULT_BAD_CONFIG when its contents are wrong, so that the definition
+ * has to name something else, FAULT_HOST_RESOURCE when the host could not provide
+ * it.  The text should begin with the pointer; the daemon puts the path after it.
+ */
+int resources_blame(int r, struct err *err);

@@ -141,9 +141,11 @@ static int bind_to(const struct vcpu *vcpu, const struct cpu_affinity *affinity,
 	r = pthread_setaffinity_np(vcpu->thread.handle, size, cpus);
 	CPU_FREE(cpus);
 	if (r != 0)
-		return err_errno(err, r,
-				 "/cpus/affinity/%zu: vCPU %u cannot be bound to these host CPUs",
-				 index, vcpu->index);
+		return err_fault(err, r == EINVAL ? FAULT_BAD_CONFIG : FAULT_HOST_RESOURCE, r,
+				 "/cpus/affinity/%zu/host_cpus: vCPU %u cannot be bound to these "
+				 "CPUs (%s), must name at least one that the host has and the "
+				 "service may use",
+				 index, vcpu->index, strerror(r));
 	return 0;
 }
 
@@ -239,11 +241,6 @@ void vcpu_set_release(struct vcpu_set *set)
 	atomic_store_explicit(&set->hold, false, memory_order_release);
 	pthread_cond_broadcast(&set->released);
 	pthread_mutex_unlock(&set->lock);
-}
-
-bool vcpu_set_is_parked(const struct vcpu_set *set)
-{
-	return atomic_load_explicit(&set->hold, memory_order_acquire);
 }
 
 void vcpu_set_deinit(struct vcpu_set *set)

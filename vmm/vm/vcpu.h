@@ -61,7 +61,6 @@ int vcpu_set_settle(struct vcpu_set *set, struct err *err);
 /* Parks all, and returns when none is inside the hypervisor or a device. */
 void vcpu_set_park(struct vcpu_set *set);
 void vcpu_set_release(struct vcpu_set *set);
-bool vcpu_set_is_parked(const struct vcpu_set *set);
 /* Ends the threads and frees the vCPUs. */
 void vcpu_set_deinit(struct vcpu_set *set);
 

@@ -191,7 +191,7 @@ static int restart(struct vm *vm, const char *reason, struct err *err)
 	 */
 	pci_segment_reset(&vm->segment);
 	platform_reset(&vm->platform);
-	r = guest_mem_clear(&vm->mem, err);
+	r = guest_mem_clear(&vm->mem, vm->listener.getting_on, vm->listener.data, err);
 	if (r >= 0)
 		r = vm_load(vm, err);
 	if (r < 0) {

@@ -48,6 +48,8 @@ struct vm_listener {
 	void (*debug_code)(uint8_t code, uint64_t usec, void *data);
 	/* A virtio driver took its device (active) or let it go. */
 	void (*device_changed)(const char *id, bool active, void *data);
+	/* In work that can take longer than a watchdog waits: it is getting on. Optional. */
+	void (*getting_on)(void *data);
 	void *data;
 };
 

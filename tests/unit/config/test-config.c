@@ -7,6 +7,7 @@
 
 #include "definition.h"
 #include "vmm/config/config.h"
+#include "vmm/config/problems.h"
 #include "vmm/config/tables.h"
 
 static const struct {
@@ -235,6 +236,25 @@ static const struct {
 	{ "net/too-many", VM(",'net':[{},{},{},{},{},{},{},{},{}]"),
 	  "/net: 9 entries are too many, must be at most 8" },
 
+	/* descriptors */
+	{ "fd/empty", "{'payload':{'kernel':{}}}",
+	  "/payload/kernel: must be a string or {\"fd\": NAME}, is another object" },
+	{ "fd/more", "{'payload':{'kernel':{'fd':'k','x':1}}}",
+	  "/payload/kernel: must be a string or {\"fd\": NAME}, is another object" },
+	{ "fd/number", "{'payload':{'kernel':{'fd':3}}}",
+	  "/payload/kernel/fd: must be a string, is 3" },
+	{ "fd/name", "{'payload':{'kernel':{'fd':'a b'}}}",
+	  "/payload/kernel/fd: 'a b' is not an id, must consist of letters, digits, '_', '.' and "
+	  "'-'" },
+	{ "fd/inside", "{'payload':{'kernel':'fd:k'}}",
+	  "/payload/kernel: 'fd:k' is no name of a descriptor, must be {\"fd\": NAME}" },
+	{ "fd/inside-tap", VM(",'net':[{'tap':'fd:k'}]"),
+	  "/net/0/tap: 'fd:k' is no name of a descriptor, must be {\"fd\": NAME}" },
+	{ "fd/tap-queues", VM(",'cpus':{'boot_vcpus':2},'net':[{'tap':{'fd':'t'},'num_queues':4}]"),
+	  "/net/0/num_queues: 4 is more than the one pair of a descriptor, must be 2" },
+	{ "fd/tap-address", VM(",'net':[{'tap':{'fd':'t'},'ip':'10.0.0.1','mask':'255.0.0.0'}]"),
+	  "/net/0/ip: has no effect with a descriptor, must be set on its interface" },
+
 	/* rng, consoles, platform */
 	{ "rng/null", VM(",'rng':{'src':null}"), "/rng/src: must be a string, is null" },
 	{ "serial/mode", VM(",'serial':{'mode':'tty'}"),
@@ -280,6 +300,105 @@ static void test_bad(gconstpointer data)
 	g_assert_null(config);
 	/* a caller that does not want the sentence gets the same answer */
 	g_assert_cmpint(vm_config_parse(dict, &config, NULL), ==, -EINVAL);
+}
+
+/* All problems of a document, one a line, in its order, and none that follows from another. */
+static const struct {
+	const char *name, *json, *text;
+} all_cases[] = {
+	{ "good", VM(""), "" },
+	{ "sections", VM(",'cpus':{'boot_vcpus':0,'nested':1},'memory':{'size':'x'},'sereal':{}"),
+	  "/cpus/boot_vcpus: 0 is out of range, must be 1 to 1024\n"
+	  "/cpus/nested: must be true or false, is 1\n"
+	  "/memory/size: must be an integer, is the string 'x'\n"
+	  "/sereal: unknown key, did you mean 'serial'?\n" },
+	{ "lists",
+	  VM(",'disks':[{'path':7,'queue_size':2},{},'x'],'platform':{'oem_strings':[1,'a',2]}"),
+	  "/disks/0/path: must be a string, is 7\n"
+	  "/disks/0/queue_size: 2 is out of range, must be 4 to 1024\n"
+	  "/disks/1/path: missing, must be given\n"
+	  "/disks/2: must be an object, is the string 'x'\n"
+	  "/platform/oem_strings/0: must be a string, is 1\n"
+	  "/platform/oem_strings/2: must be a string, is 2\n" },
+	/* rules are looked at after the rows, but told in the document's order */
+	{ "rules",
+	  "{'disks':[{'path':'/a','queue_size':100,'id':'d'},{'path':'/a','id':'d'}],"
+	  "'net':[{'num_queues':3,'queue_size':5}],'cpus':{'boot_vcpus':4,'max_vcpus':2,"
+	  "'affinity':[{'vcpu':9,'host_cpus':[0]},{'vcpu':1,'host_cpus':[]}]},"
+	  "'rng':{'src':'x'},'payload':{}}",
+	  "/disks/0/queue_size: 100 is not a power of two, must be like 128\n"
+	  "/disks/1/path: '/a' is /disks/0 too, must be read-only in both\n"
+	  "/disks/1/id: 'd' is /disks/0's too, must be unique\n"
+	  "/net/0/num_queues: 3 is odd, must count receive and send queues\n"
+	  "/net/0/queue_size: 5 is not a power of two, must be like 256\n"
+	  "/cpus/max_vcpus: 2 is less than /cpus/boot_vcpus, must be at least 4\n"
+	  "/cpus/affinity/0/vcpu: 9 does not exist, must be 0 to 3\n"
+	  "/cpus/affinity/1/host_cpus: is empty, must name at least one CPU\n"
+	  "/rng/src: 'x' is not an absolute path, must start with '/'\n"
+	  "/payload: names nothing to start, must have 'kernel' or 'firmware'\n" },
+	{ "firmware",
+	  "{'payload':{'initramfs':'/i','cmdline':'x','boot_protocol':'BzImage','firmware':'/f'}}",
+	  "/payload/initramfs: has no effect with a firmware, needs /payload/kernel\n"
+	  "/payload/cmdline: has no effect with a firmware, needs /payload/kernel\n"
+	  "/payload/boot_protocol: 'BzImage' is for a kernel, a firmware needs 'Auto' or 'Pvh'\n" },
+	/* no "names nothing to start": that is what the first one means */
+	{ "follows-key", "{'payload':{'kernal':'/k'}}",
+	  "/payload/kernal: unknown key, did you mean 'kernel'?\n" },
+	{ "follows-place", "{'kernel':'/k'}",
+	  "/kernel: unknown key, did you mean 'kernel' in 'payload'?\n" },
+	{ "follows-later", "{'payload':{'igvm':'/k'},'fs':[]}",
+	  "/payload/igvm: not supported yet\n" },
+	/* the number of vCPUs is not known: nothing about queues */
+	{ "follows-cpus",
+	  VM(",'cpus':{'boot_vcpus':'x'},'disks':[{'path':'/a','num_queues':4,"
+	     "'queue_size':7}]"),
+	  "/cpus/boot_vcpus: must be an integer, is the string 'x'\n"
+	  "/disks/0/queue_size: 7 is not a power of two, must be like 128\n" },
+	{ "strange-keys", VM(",'cpus':{'a/b':1,'m~n':2,'boot_vcpus':0}"),
+	  "/cpus/a~1b: unknown key, must be one of boot_vcpus, max_vcpus, topology, max_phys_bits, "
+	  "affinity, nested\n"
+	  "/cpus/m~0n: unknown key, must be one of boot_vcpus, max_vcpus, topology, max_phys_bits, "
+	  "affinity, nested\n"
+	  "/cpus/boot_vcpus: 0 is out of range, must be 1 to 1024\n" },
+};
+
+static void test_all(gconstpointer data)
+{
+	size_t i = GPOINTER_TO_SIZE(data);
+	g_autoptr(GVariant) dict = definition_from_json(all_cases[i].json);
+	_cleanup_(config_problems_deinit) struct config_problems problems = { 0 };
+	_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
+	g_autoptr(GString) text = g_string_new(NULL);
+	int r;
+
+	r = vm_config_parse_all(dict, &config, &problems);
+	for (size_t j = 0; j < config_problems_count(&problems); j++)
+		g_string_append_printf(text, "%s\n",
+				       g_array_index(problems.list, struct err, j).msg);
+	g_assert_cmpstr(text->str, ==, all_cases[i].text);
+	g_assert_cmpint(r, ==, config_problems_first(&problems, NULL));
+	g_assert_true(!config == (r < 0));
+}
+
+/* However long a wrong document is, the list of its problems is not. */
+static void test_all_bounded(void)
+{
+	_cleanup_(config_problems_deinit) struct config_problems problems = { 0 };
+	struct vm_config *config = NULL;
+	GVariantBuilder dict;
+	g_autoptr(GVariant) document = NULL;
+
+	g_variant_builder_init(&dict, G_VARIANT_TYPE_VARDICT);
+	for (unsigned int i = 0; i < 10000; i++) {
+		g_autofree char *key = g_strdup_printf("unknown%u", i);
+
+		g_variant_builder_add_parsed(&dict, "{%s, <1>}", key);
+	}
+	document = g_variant_ref_sink(g_variant_builder_end(&dict));
+	g_assert_cmpint(vm_config_parse_all(document, &config, &problems), ==, -EINVAL);
+	g_assert_cmpuint(config_problems_count(&problems), ==, CONFIG_PROBLEMS_MAX);
+	g_assert_true(
+		g_str_has_prefix(g_array_index(problems.list, struct err, 99).msg, "/unknown99: "));
 }
 
 static const struct {
@@ -640,6 +759,31 @@ static void test_strip(void)
 	g_assert_cmpstr(worker->debug_console.file, ==, "/debug_console/file");
 }
 
+/* {"fd": NAME} in place of whatever names something of the host. */
+static void test_fds(void)
+{
+	static const char *const text =
+		"{'payload':{'kernel':{'fd':'k'},'initramfs':{'fd':'i'}},"
+		"'disks':[{'path':{'fd':'d'}}],'net':[{'tap':{'fd':'t'}}],'rng':{'src':{'fd':'r'}},"
+		"'serial':{'mode':'File','file':{'fd':'s'}}}";
+	_cleanup_(vm_config_free_cleanup) struct vm_config *config = config_from_json(text);
+	_cleanup_(vm_config_free_cleanup) struct vm_config *again = NULL;
+	g_autoptr(GVariant) dict = g_variant_ref_sink(vm_config_serialise(config));
+	g_autofree char *json = config_json_print(dict, CONFIG_JSON_COMPACT);
+
+	g_assert_cmpstr(config->payload.kernel, ==, "fd:k");
+	g_assert_cmpstr(vm_config_fd_name(config->disks[0].path), ==, "d");
+	g_assert_cmpstr(vm_config_fd_name(config->nets[0].tap), ==, "t");
+	g_assert_null(vm_config_fd_name("/fd:k"));
+	g_assert_null(vm_config_fd_name(NULL));
+	g_assert_nonnull(strstr(json, "\"kernel\":{\"fd\":\"k\"}"));
+	g_assert_nonnull(strstr(json, "\"file\":{\"fd\":\"s\"}"));
+	g_assert_cmpint(vm_config_parse(dict, &again, NULL), ==, 0);
+	g_assert_cmpstr(again->rng.src, ==, "fd:r");
+	vm_config_strip_resources(again);
+	g_assert_cmpstr(again->rng.src, ==, "/rng/src");
+}
+
 static void test_console_mode(void)
 {
 	enum console_mode mode;
@@ -696,6 +840,12 @@ int main(int argc, char **argv)
 
 		g_test_add_data_func(path, GSIZE_TO_POINTER(i), test_later);
 	}
+	for (size_t i = 0; i < G_N_ELEMENTS(all_cases); i++) {
+		g_autofree char *path = g_strdup_printf("/config/parse/all/%s", all_cases[i].name);
+
+		g_test_add_data_func(path, GSIZE_TO_POINTER(i), test_all);
+	}
+	g_test_add_func("/config/parse/all/bounded", test_all_bounded);
 	g_test_add_func("/config/parse/cloud-hypervisor-file", test_cloud_hypervisor_file);
 	g_test_add_func("/config/parse/defaults", test_defaults);
 	g_test_add_func("/config/parse/integer-types", test_integer_types);
@@ -706,6 +856,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/config/serialise/complete", test_serialise_is_complete);
 	g_test_add_func("/config/resources/walk", test_resources);
 	g_test_add_func("/config/resources/strip", test_strip);
+	g_test_add_func("/config/resources/fds", test_fds);
 	g_test_add_func("/config/console-mode/round-trip", test_console_mode);
 	return g_test_run();
 }

@@ -212,10 +212,10 @@ static void test_hostile(void)
 		const char *text; /* a part of it; NULL: still loads */
 	} cases[] = {
 		{ "boot_flag", 0x1fe, 2, 0,
-		  "neither an ELF image with a PVH note nor a bzImage "
+		  "neither an ELF image nor a bzImage "
 		  "(starts with '00 00 00 00')" },
 		{ "header", 0x202, 4, 0,
-		  "neither an ELF image with a PVH note nor a bzImage "
+		  "neither an ELF image nor a bzImage "
 		  "(starts with '00 00 00 00')" },
 		{ "version 2.05", 0x206, 2, 0x205, "boot protocol 2.05 is older than 2.06" },
 		{ "version 2.07", 0x206, 2, 0x207, NULL }, /* no payload fields: plain boot */

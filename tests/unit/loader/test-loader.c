@@ -128,15 +128,15 @@ static void test_bad_initramfs(void)
 		uint64_t size;
 		const char *text;
 	} cases[] = {
-		{ "empty", 0, "initramfs: the file is empty" },
+		{ "empty", 0, "/payload/initramfs: the file is empty" },
 		{ "larger than memory", 600 * MIB,
-		  "initramfs of 600 MiB does not fit into 16 MiB of memory beside the kernel, "
+		  "/payload/initramfs: 600 MiB do not fit into 16 MiB of memory beside the kernel, "
 		  "which ends at 4 MiB" },
 		{ "on the kernel", 13 * MIB,
-		  "initramfs of 13 MiB does not fit into 16 MiB of memory beside the kernel, which "
+		  "/payload/initramfs: 13 MiB do not fit into 16 MiB of memory beside the kernel, which "
 		  "ends at 4 MiB" },
 		{ "huge", INT64_MAX,
-		  "initramfs of 8796093022208 MiB does not fit into 16 MiB of memory beside the "
+		  "/payload/initramfs: 8796093022208 MiB do not fit into 16 MiB of memory beside the "
 		  "kernel, which ends at 4 MiB" },
 	};
 
@@ -159,7 +159,8 @@ static void test_initramfs_pipe(void)
 	g_assert_cmpint(pipe(fds), ==, 0);
 	f.params.initramfs_fd = fds[0];
 	g_assert_cmpint(load(&f), ==, -EINVAL);
-	g_assert_cmpstr(f.err.msg, ==, "initramfs: neither a regular file nor a block device");
+	g_assert_cmpstr(f.err.msg, ==,
+			"/payload/initramfs: neither a regular file nor a block device");
 	close(fds[1]);
 }
 
@@ -174,8 +175,10 @@ static void test_cmdline_limits(void)
 	g_assert_cmpint(load(&f), ==, 0);
 	f.params.cmdline = too_long;
 	g_assert_cmpint(load(&f), ==, -E2BIG);
-	g_assert_cmpstr(f.err.msg, ==,
-			"cmdline of 65536 bytes is longer than the 65535 this kernel takes");
+	g_assert_cmpstr(
+		f.err.msg, ==,
+		"/payload/cmdline: 65536 bytes are too many, must be at most 65535 for this "
+		"kernel");
 }
 
 static void test_not_a_kernel(void)
@@ -186,7 +189,7 @@ static void test_not_a_kernel(void)
 	} cases[] = {
 		{ "", "firmware: a file of 0 bytes is no kernel" },
 		{ "abc", "firmware: a file of 3 bytes is no kernel" },
-		{ "#!/bin/sh\n", "firmware: neither an ELF image with a PVH note nor a bzImage "
+		{ "#!/bin/sh\n", "firmware: neither an ELF image nor a bzImage "
 				 "(starts with '23 21 2f 62')" },
 		{ "\177ELF", "firmware: not an ELF image" },
 	};

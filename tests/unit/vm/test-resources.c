@@ -33,9 +33,35 @@ static void test_add_get(void)
 	resources_deinit(&res); /* twice is harmless */
 }
 
+static void test_blame(void)
+{
+	static const struct {
+		int code;
+		enum fault fault;
+	} cases[] = {
+		{ ENOEXEC, FAULT_BAD_CONFIG },   { ENOSPC, FAULT_BAD_CONFIG },
+		{ EBADMSG, FAULT_BAD_CONFIG },   { EINVAL, FAULT_BAD_CONFIG },
+		{ EIO, FAULT_HOST_RESOURCE },    { ENOMEM, FAULT_HOST_RESOURCE },
+		{ ENOENT, FAULT_HOST_RESOURCE },
+	};
+	struct err known = { .code = EINVAL, .fault = FAULT_UNSUPPORTED };
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct err err = { .code = cases[i].code, .msg = "/disks/0/path: so" };
+
+		g_assert_cmpint(resources_blame(-cases[i].code, &err), ==, -cases[i].code);
+		g_assert_cmpint(err.fault, ==, cases[i].fault);
+		g_assert_cmpstr(err.msg, ==, "/disks/0/path: so");
+	}
+	resources_blame(-EINVAL, &known);
+	g_assert_cmpint(known.fault, ==, FAULT_UNSUPPORTED);
+	g_assert_cmpint(resources_blame(-EIO, NULL), ==, -EIO);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/vm/resources/add-get", test_add_get);
+	g_test_add_func("/vm/resources/blame", test_blame);
 	return g_test_run();
 }
