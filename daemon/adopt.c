@@ -1,24 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Finding the workers of a former daemon again (DBUS.md 3.14)
- *
- * Each state file in the runtime directory is a worker that ran, or was getting
- * started, when the last daemon ended.  Its VM gets the configuration it was
- * booted with, the spawner says whether the process is still there, and the
- * worker itself says what its guest does.  Only then is the bus name taken, so
- * clients see every VM as it is.
- *
- *   process there, guest runs      -> running or paused, as the worker says
- *   process there, nothing booted  -> the start was cut short: killed, failed
- *   unit failed                    -> crashed, with systemd's Result
- *   nothing there                  -> it ended while nobody looked: stopped
- *
- * A worker that does not answer counts as running; it is asked again until it
- * does (machine_reconnect_later()).
- */
+#include "daemon/adopt.h"
+
+#include "daemon/autostart.h"
+#include "daemon/created-files.h"
+#include "daemon/end.h"
+#include "daemon/link.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
 #include "daemon/runtime.h"
+#include "daemon/stop.h"
 #include "daemon/worker.h"
 #include "dbus/variant.h"
 #include "vmm/api/protocol.h"
@@ -57,11 +47,14 @@ static void adopted_as(struct machine *vm, enum machine_state state, const char 
 	if (state != vm->state)
 		machine_set_state(vm, state, reason);
 	vm->adopting = false;
+	vm->preparing = false;
+	created_files_deinit(&vm->created);
+	autostart_settle(manager->autostart, vm->def.name);
 	machine_register(vm);
 	if (vm->stop_to_resume.present && state == MACHINE_STATE_RUNNING)
 		machine_resume_stop(vm);
 	if (vm->terminating)
-		machine_resume_terminate(vm);
+		machine_resume_end(vm);
 	log_info("VM '%s' is %s, worker %u", vm->def.name, machine_state_to_string(vm->state),
 		 vm->spawn.pid);
 	adoption_answered(manager);
@@ -70,7 +63,8 @@ static void adopted_as(struct machine *vm, enum machine_state state, const char 
 /* A worker whose start was cut short has no guest; its resources are lost with the daemon. */
 static void abandon_start(struct machine *vm)
 {
-	snprintf(vm->worker_reason, sizeof(vm->worker_reason), "daemon-restarted");
+	snprintf(vm->worker_reason, sizeof(vm->worker_reason), "%s",
+		 MACHINE_REASON_DAEMON_RESTARTED);
 	machine_kill(vm);
 }
 
@@ -101,9 +95,9 @@ static void on_query(void *data, sd_bus_message *reply, const struct err *err)
 		return;
 	}
 	if (g_strcmp0(state, WORKER_STATE_PAUSED) == 0)
-		adopted_as(vm, MACHINE_STATE_PAUSED, "daemon-restarted");
+		adopted_as(vm, MACHINE_STATE_PAUSED, MACHINE_REASON_DAEMON_RESTARTED);
 	else
-		adopted_as(vm, MACHINE_STATE_RUNNING, "daemon-restarted");
+		adopted_as(vm, MACHINE_STATE_RUNNING, MACHINE_REASON_DAEMON_RESTARTED);
 }
 
 void machine_adopt_started(struct machine *vm, const struct err *err)
@@ -114,6 +108,10 @@ void machine_adopt_started(struct machine *vm, const struct err *err)
 
 	if (err) {
 		machine_adopt_exited(vm, &gone);
+		return;
+	}
+	if (vm->preparing) {
+		abandon_start(vm);
 		return;
 	}
 	r = machine_connect(vm, &cause);
@@ -132,11 +130,13 @@ void machine_adopt_exited(struct machine *vm, const struct spawn_exit *how)
 	struct worker *worker = TAKE_PTR(vm->worker);
 	const char *reason = WORKER_REASON_GUEST_SHUTDOWN;
 	enum machine_state state = MACHINE_STATE_STOPPED;
+	bool cut_short =
+		vm->preparing || strcmp(vm->worker_reason, MACHINE_REASON_DAEMON_RESTARTED) == 0;
 
 	vm->reconnect = sd_event_source_disable_unref(vm->reconnect);
-	if (strcmp(vm->worker_reason, "daemon-restarted") == 0) {
+	if (cut_short) {
 		state = MACHINE_STATE_FAILED;
-		reason = vm->worker_reason;
+		reason = MACHINE_REASON_DAEMON_RESTARTED;
 	} else if (vm->terminating) {
 		reason = "terminated";
 	} else if (how->known && strcmp(how->result, "success") != 0) {
@@ -152,9 +152,18 @@ void machine_adopt_exited(struct machine *vm, const struct spawn_exit *how)
 	if (state != vm->state)
 		machine_set_state(vm, state, vm->last_exit_reason);
 	vm->terminating = false;
+	vm->preparing = false;
 	vm->worker_reason[0] = '\0';
 	vm->adopting = false;
-	log_info("VM '%s' ended while no daemon ran: %s", vm->def.name, vm->last_exit_reason);
+	if (cut_short) {
+		created_files_remove_later(&vm->created, manager->event, vm->def.name);
+		log_error("VM '%s' was not started: the daemon ended meanwhile", vm->def.name);
+	} else {
+		created_files_deinit(&vm->created);
+		autostart_settle(manager->autostart, vm->def.name);
+		log_info("VM '%s' ended while no daemon ran: %s", vm->def.name,
+			 vm->last_exit_reason);
+	}
 	machine_ended(vm);
 	adoption_answered(manager);
 }
@@ -206,7 +215,10 @@ static void adopt_one(struct runtime_state *state, void *data)
 	machine_set_boot(vm, TAKE_PTR(boot), TAKE_PTR(state->boot_config));
 	vm->taps = TAKE_PTR(state->taps);
 	vm->terminating = state->exit_reason != NULL;
+	vm->preparing = state->preparing;
 	vm->stop_to_resume = state->stop;
+	vm->created = state->created;
+	state->created = (struct created_files){ 0 };
 	vm->spawn.pid = state->pid;
 	vm->spawn.pid_start = state->pid_start;
 	snprintf(vm->spawn.invocation_id, sizeof(vm->spawn.invocation_id), "%s",

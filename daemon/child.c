@@ -151,6 +151,11 @@ static int child_start(struct spawn *sp, const struct spawn_params *params, stru
 	pid_t pid;
 	int r;
 
+	if (params->properties)
+		return err_fault(err, FAULT_UNSUPPORTED, EOPNOTSUPP,
+				 "VM '%s' has resource properties, which need workers in units of "
+				 "systemd, and this service runs them as plain children",
+				 params->name);
 	r = spawn_process(spawner->worker_path, params->control_fd, &pid);
 	if (r < 0) {
 		err_errno(err, -r, "cannot run the worker '%s'", spawner->worker_path);

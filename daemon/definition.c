@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/definition.h"
 
+#include "dbus/resource-properties.h"
 #include "vmm/base/err.h"
 #include "vmm/config/json.h"
 #include <string.h>
@@ -13,6 +14,8 @@ void definition_deinit(struct definition *def)
 	g_free(def->description);
 	g_free(def->slice);
 	g_free(def->config);
+	g_clear_pointer(&def->properties, g_variant_unref);
+	given_fds_deinit(&def->fds);
 	*def = (struct definition){ 0 };
 }
 
@@ -136,8 +139,22 @@ int definition_save(const struct definition *def, GVariantBuilder *dict, struct 
 	dict_add(dict, "description", "s", def->description ? def->description : "");
 	if (def->slice)
 		dict_add(dict, "slice", "s", def->slice);
+	if (def->properties)
+		dict_add_value(dict, "resource-properties",
+			       resource_properties_to_json(def->properties));
 	dict_add_value(dict, "config", config);
 	return 0;
+}
+
+static int load_properties(GVariant *dict, GVariant **ret, struct err *err)
+{
+	g_autoptr(GVariant) value = g_variant_lookup_value(dict, "resource-properties", NULL);
+
+	if (!value)
+		return 0;
+	if (!g_variant_is_of_type(value, G_VARIANT_TYPE_VARDICT))
+		return err_set(err, EBADMSG, "'resource-properties' is not an object");
+	return resource_properties_from_json(value, ret, err);
 }
 
 int definition_load(GVariant *dict, struct definition *ret, struct err *err)
@@ -161,6 +178,9 @@ int definition_load(GVariant *dict, struct definition *ret, struct err *err)
 	config = g_variant_lookup_value(dict, "config", G_VARIANT_TYPE_VARDICT);
 	if (!config)
 		return err_set(err, EBADMSG, "'config' is missing or not an object");
+	r = load_properties(dict, &def.properties, err);
+	if (r < 0)
+		return r;
 	def.uuid = g_strdup(uuid);
 	def.owner = (uid_t)owner;
 	def.persistent = dict_get_bool(dict, "persistent", true);

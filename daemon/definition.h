@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include "daemon/given-fds.h"
 #include "vmm/base/cleanup.h"
 #include <glib.h>
 #include <stdbool.h>
@@ -28,6 +29,9 @@ struct definition {
 	char *description;
 	char *slice;  /* NULL = the daemon's default */
 	char *config; /* compact JSON object */
+	/* Of the worker's unit: a set of dbus/resource-properties.h, NULL = none. */
+	GVariant *properties;
+	struct given_fds fds; /* of a transient VM; not saved anywhere */
 };
 
 void definition_deinit(struct definition *def);

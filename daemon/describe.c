@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * One machine as JSON text, for people and scripts: definition, state, and, as
- * far as a worker has told, its devices
- */
+#include "daemon/describe.h"
+
 #include "daemon/definition.h"
 #include "daemon/machine.h"
+#include "dbus/resource-properties.h"
 #include "vmm/config/json.h"
 #include "vmm/config/vm-config.h"
 
@@ -43,6 +42,11 @@ char *machine_describe(const struct machine *vm, GVariant *answer)
 	dict_add(&dict, "description", "s", vm->def.description ? vm->def.description : "");
 	dict_add(&dict, "persistent", "b", vm->def.persistent);
 	dict_add(&dict, "autostart", "b", vm->def.autostart);
+	if (vm->def.slice)
+		dict_add(&dict, "slice", "s", vm->def.slice);
+	if (vm->def.properties)
+		dict_add_value(&dict, "resource-properties",
+			       resource_properties_to_json(vm->def.properties));
 	dict_add(&dict, "state", "s", machine_state_to_string(vm->state));
 	dict_add(&dict, "state-reason", "s", vm->state_reason);
 	dict_add(&dict, "boots", "t", (guint64)vm->n_boots);

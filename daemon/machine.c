@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/machine.h"
 
+#include "daemon/adopt.h"
+#include "daemon/end.h"
 #include "daemon/manager.h"
 #include "daemon/runtime.h"
+#include "daemon/set-properties.h"
+#include "daemon/start.h"
+#include "daemon/stop.h"
 #include "daemon/store.h"
 #include "daemon/worker.h"
-#include "dbus/variant.h"
-#include "vmm/api/protocol.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include "vmm/config/json.h"
@@ -15,10 +18,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
-#define EVENTS_PER_SECOND    50 /* of one VM */
-#define RECONNECT_QUERY_USEC (5 * 1000000ULL)
+/* A guest with many devices turns them all on at once, and that is no flood. */
+#define EVENTS_BURST          100
+#define EVENT_INTERVAL_USEC   (1 * 1000000ULL)
+#define WARNING_INTERVAL_USEC (60 * 1000000ULL)
 
 #define TO(state) (1U << MACHINE_STATE_##state)
 
@@ -53,14 +57,6 @@ int machine_state_from_string(const char *s, enum machine_state *ret)
 		}
 	}
 	return -EINVAL;
-}
-
-static uint64_t now_usec(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 int machine_parse_config(const char *text, struct vm_config **ret, char **ret_normalised,
@@ -101,6 +97,7 @@ static void machine_exited(void *data, const struct spawn_exit *how)
 {
 	struct machine *vm = data;
 
+	machine_end_property_change(vm);
 	if (vm->adopting)
 		machine_adopt_exited(vm, how);
 	else if (vm->start)
@@ -122,11 +119,9 @@ static void machine_started(void *data, const struct err *err)
 static void machine_identified(void *data)
 {
 	struct machine *vm = data;
-	struct err err = { 0 };
 
 	machine_changed(vm, MACHINE_PROPERTY_PROCESS);
-	if (vm->boot && machine_save_runtime(vm, &err) < 0)
-		log_warning("VM '%s': %s", vm->def.name, err.msg);
+	machine_refresh_runtime(vm);
 }
 
 static void machine_registered(void *data, const char *machine_name)
@@ -136,6 +131,11 @@ static void machine_registered(void *data, const char *machine_name)
 	g_free(vm->machine_name);
 	vm->machine_name = g_strdup(machine_name);
 	machine_changed(vm, MACHINE_PROPERTY_MACHINE_NAME);
+}
+
+static void machine_properties_set(void *data, const struct err *err)
+{
+	machine_on_properties_set(data, err);
 }
 
 /* For `machinectl list`, `ps -o machine` and whoever else asks machined; nothing waits for it. */
@@ -152,6 +152,7 @@ static const struct spawn_handlers spawn_handlers = {
 	.exited = machine_exited,
 	.identified = machine_identified,
 	.registered = machine_registered,
+	.properties_set = machine_properties_set,
 };
 
 int machine_new(struct manager *manager, struct definition *def, struct machine **ret,
@@ -171,9 +172,11 @@ int machine_new(struct manager *manager, struct definition *def, struct machine 
 	vm->def = *def;
 	*def = (struct definition){ 0 };
 	vm->next = TAKE_PTR(config);
-	vm->state_usec = now_usec();
+	vm->state_usec = (uint64_t)g_get_real_time();
 	list_init(&vm->dirty);
 	list_init(&vm->end_waiters);
+	vm->events = (struct rate_limit){ EVENTS_BURST, EVENT_INTERVAL_USEC, 0 };
+	vm->event_warnings = (struct rate_limit){ 1, WARNING_INTERVAL_USEC, 0 };
 	spawn_init(&vm->spawn, manager->spawner, &spawn_handlers, vm);
 	*ret = vm;
 	return 0;
@@ -190,6 +193,8 @@ void machine_free(struct machine *vm)
 	sd_event_source_disable_unref(vm->reconnect);
 	sd_event_source_disable_unref(vm->quit_timer);
 	machine_drop_waiters(vm);
+	created_files_deinit(&vm->created);
+	machine_drop_property_change(vm);
 	list_remove(&vm->dirty);
 	vm_config_free(vm->next);
 	vm_config_free(vm->boot);
@@ -240,7 +245,7 @@ void machine_set_state(struct machine *vm, enum machine_state state, const char 
 	/* Adoption finds a machine in whatever state its worker is. */
 	assert(vm->adopting || states[from].next & (1U << state));
 	vm->state = state;
-	vm->state_usec = now_usec();
+	vm->state_usec = (uint64_t)g_get_real_time();
 	snprintf(vm->state_reason, sizeof(vm->state_reason), "%s", reason);
 	manager_count_running(manager, counts_as_running(state) - counts_as_running(from));
 	log_info("VM '%s': %s -> %s (%s)", vm->def.name, states[from].name, states[state].name,
@@ -284,6 +289,7 @@ int machine_save_runtime(struct machine *vm, struct err *err)
 		.pid = vm->spawn.pid,
 		.pid_start = vm->spawn.pid_start,
 		.taps = vm->taps,
+		.preparing = vm->preparing,
 		.exit_reason = vm->terminating ? (char *)"terminated" : NULL,
 	};
 
@@ -291,7 +297,17 @@ int machine_save_runtime(struct machine *vm, struct err *err)
 		state.stop = vm->stop_to_resume;
 	else if (vm->stop)
 		machine_describe_stop(vm, &state.stop);
+	state.created = vm->start ? *machine_start_created(vm) : vm->created;
 	return runtime_save(vm->manager->runtime_dir, &state, err);
+}
+
+/* It holds the definition too, and what a next daemon is to know. */
+void machine_refresh_runtime(struct machine *vm)
+{
+	struct err err = { 0 };
+
+	if (vm->boot && machine_save_runtime(vm, &err) < 0)
+		log_warning("VM '%s': %s", vm->def.name, err.msg);
 }
 
 int machine_begin_job(struct machine *vm, enum job_kind kind, uid_t owner, struct err *err)
@@ -332,177 +348,15 @@ int machine_check_state(const struct machine *vm, uint32_t allowed, const char *
 			 vm->def.name, states[vm->state].name);
 }
 
-/*
- * A worker may be in hostile hands, and its words become properties: letters,
- * digits and hyphens, no more than fit, and never half a character.
- */
-static void take_word(char *to, size_t size, const char *from)
-{
-	size_t n = 0;
-
-	for (; *from && n + 1 < size; from++)
-		if (g_ascii_isalnum(*from) || *from == '-')
-			to[n++] = *from;
-	to[n] = '\0';
-}
-
-/* The worker's view of itself drives ours: its signals arrive before its replies. */
-static void on_worker_state(void *data, const char *from, const char *to, const char *word)
-{
-	struct machine *vm = data;
-	char reason[sizeof(vm->worker_reason)];
-
-	take_word(reason, sizeof(reason), word);
-	log_debug("VM '%s': worker %s -> %s (%s)", vm->def.name, from, to, reason);
-	if (strcmp(to, WORKER_STATE_SHUTDOWN) == 0 || strcmp(to, WORKER_STATE_FAILED) == 0) {
-		memcpy(vm->worker_reason, reason, sizeof(reason));
-		return;
-	}
-	if (vm->start || vm->adopting)
-		return; /* the reply to Start or Query says it */
-	if (strcmp(to, WORKER_STATE_PAUSED) == 0 && vm->state == MACHINE_STATE_RUNNING)
-		machine_set_state(vm, MACHINE_STATE_PAUSED, reason);
-	else if (strcmp(to, WORKER_STATE_RUNNING) == 0 && vm->state == MACHINE_STATE_PAUSED)
-		machine_set_state(vm, MACHINE_STATE_RUNNING, reason);
-	if (strcmp(reason, WORKER_REASON_GUEST_REBOOT) == 0 ||
-	    strcmp(reason, WORKER_REASON_RESET) == 0)
-		machine_on_rebooted(vm, reason);
-}
-
-/* Every event goes to everybody on the bus: a guest must not be able to flood it. */
-static bool event_allowed(struct machine *vm)
-{
-	uint64_t now = (uint64_t)g_get_monotonic_time();
-
-	if (now - vm->events_since > G_USEC_PER_SEC) {
-		if (vm->n_events > EVENTS_PER_SECOND)
-			log_warning("VM '%s': %u events were dropped", vm->def.name,
-				    vm->n_events - EVENTS_PER_SECOND);
-		vm->events_since = now;
-		vm->n_events = 0;
-	}
-	return ++vm->n_events <= EVENTS_PER_SECOND;
-}
-
-static void on_worker_event(void *data, const char *source, const char *name, GVariant *details)
-{
-	struct machine *vm = data;
-
-	if (!event_allowed(vm))
-		return;
-	manager_tell(vm->manager, vm_event, vm, source, name, details);
-}
-
-/* What it did while nobody listened: signals of that time are lost. */
-static void take_answer(struct machine *vm, GVariant *answer)
-{
-	const char *state = NULL;
-	guint32 boots = 0;
-
-	g_variant_lookup(answer, "state", "&s", &state);
-	g_variant_lookup(answer, "boots", "u", &boots);
-	if (g_strcmp0(state, WORKER_STATE_IDLE) == 0) {
-		/* Adopted while it was silent; its start was cut short. */
-		log_warning("VM '%s': its worker has no guest, killing it", vm->def.name);
-		machine_kill(vm);
-		return;
-	}
-	if (g_strcmp0(state, WORKER_STATE_PAUSED) == 0 && vm->state == MACHINE_STATE_RUNNING)
-		machine_set_state(vm, MACHINE_STATE_PAUSED, "reconnected");
-	else if (g_strcmp0(state, WORKER_STATE_RUNNING) == 0 && vm->state == MACHINE_STATE_PAUSED)
-		machine_set_state(vm, MACHINE_STATE_RUNNING, "reconnected");
-	if (boots > vm->n_boots && vm->n_boots > 0)
-		machine_on_rebooted(vm, WORKER_REASON_GUEST_REBOOT);
-	if (boots > 0)
-		vm->n_boots = boots;
-}
-
-static void on_reconnect_answer(void *data, sd_bus_message *reply, const struct err *err)
-{
-	struct machine *vm = data;
-	g_autoptr(GVariant) answer = NULL;
-	struct err parse = { 0 };
-
-	if (!vm->spawn.active || vm->start || vm->adopting)
-		return;
-	if (!err && variant_from_message(reply, "a{sv}", &answer, &parse) == 0) {
-		take_answer(vm, answer);
-		return;
-	}
-	log_warning("VM '%s': its worker does not say what it does: %s", vm->def.name,
-		    err ? err->msg : parse.msg);
-	machine_reconnect_later(vm);
-}
-
-static int on_reconnect(sd_event_source *source, uint64_t usec, void *userdata)
-{
-	struct machine *vm = userdata;
-	struct err err = { 0 };
-	int r = 0;
-
-	(void)source;
-	(void)usec;
-	vm->reconnect = sd_event_source_disable_unref(vm->reconnect);
-	if (!vm->spawn.active)
-		return 0;
-	if (!vm->worker)
-		r = machine_connect(vm, &err);
-	if (r == 0)
-		r = worker_call(vm->worker, "Query", RECONNECT_QUERY_USEC, on_reconnect_answer, vm,
-				&err, NULL);
-	if (r < 0) {
-		log_warning("VM '%s': %s", vm->def.name, err.msg);
-		machine_reconnect_later(vm);
-	}
-	return 0;
-}
-
-void machine_reconnect_later(struct machine *vm)
-{
-	int r;
-
-	if (!vm->spawn.active || vm->reconnect)
-		return;
-	r = sd_event_add_time_relative(vm->manager->event, &vm->reconnect, CLOCK_MONOTONIC,
-				       vm->manager->reconnect_usec, 0, on_reconnect, vm);
-	if (r < 0)
-		log_error("VM '%s': cannot set a timer to connect again: %s", vm->def.name,
-			  strerror(-r));
-}
-
-static void on_worker_lost(void *data)
-{
-	struct machine *vm = data;
-	struct worker *worker = TAKE_PTR(vm->worker);
-
-	worker_free(worker);
-	if (vm->start && machine_start_lost(vm))
-		return;
-	/* Dead, and the end of the process is about to be seen; or somebody else has connected. */
-	machine_reconnect_later(vm);
-}
-
-static const struct worker_handlers worker_handlers = {
-	.state_changed = on_worker_state,
-	.event = on_worker_event,
-	.lost = on_worker_lost,
-};
-
-int machine_connect(struct machine *vm, struct err *err)
-{
-	g_autofree char *path = runtime_control_path(vm->manager->runtime_dir, vm->def.name);
-
-	assert(!vm->worker);
-	return worker_connect(vm->manager->event, path, &worker_handlers, vm, &vm->worker, err);
-}
-
 int machine_check_config(const struct machine *vm, const char *config, struct err *err)
 {
 	_cleanup_(vm_config_free_cleanup) struct vm_config *parsed = NULL;
 	int r;
 
 	r = machine_parse_config(config, &parsed, NULL, err);
-	return r < 0 ? r : check_uuid(parsed, &vm->def, err);
+	if (r == 0)
+		r = check_uuid(parsed, &vm->def, err);
+	return r < 0 ? r : given_fds_check(&vm->def.fds, parsed, false, err);
 }
 
 /* Puts a changed definition on disk (or into the state file), then into force. */
@@ -511,15 +365,6 @@ static int save_definition(struct machine *vm, const struct definition *def, str
 	if (def->persistent)
 		return store_save(vm->manager->state_dir, def, err);
 	return 0;
-}
-
-/* A running VM's state file holds its definition too; an old one there is not worth a failure. */
-static void refresh_runtime(struct machine *vm)
-{
-	struct err err = { 0 };
-
-	if (vm->boot && machine_save_runtime(vm, &err) < 0)
-		log_warning("VM '%s': %s", vm->def.name, err.msg);
 }
 
 int machine_set_config(struct machine *vm, const char *config, struct err *err)
@@ -534,6 +379,8 @@ int machine_set_config(struct machine *vm, const char *config, struct err *err)
 		r = machine_parse_config(config, &parsed, &normalised, err);
 	if (r == 0)
 		r = check_uuid(parsed, &vm->def, err);
+	if (r == 0)
+		r = given_fds_check(&vm->def.fds, parsed, false, err);
 	if (r < 0)
 		return r;
 	def.config = normalised;
@@ -544,7 +391,7 @@ int machine_set_config(struct machine *vm, const char *config, struct err *err)
 	vm->def.config = g_steal_pointer(&normalised);
 	vm_config_free(vm->next);
 	vm->next = TAKE_PTR(parsed);
-	refresh_runtime(vm);
+	machine_refresh_runtime(vm);
 	if (!vm->boot)
 		machine_changed(vm, MACHINE_PROPERTY_CONFIG);
 	update_restart_required(vm);
@@ -567,7 +414,7 @@ int machine_set_autostart(struct machine *vm, bool enable, struct err *err)
 	if (r < 0)
 		return r;
 	vm->def.autostart = enable;
-	refresh_runtime(vm);
+	machine_refresh_runtime(vm);
 	machine_changed(vm, MACHINE_PROPERTY_AUTOSTART);
 	return 0;
 }
@@ -583,8 +430,25 @@ int machine_set_description(struct machine *vm, const char *description, struct 
 		return r;
 	g_free(vm->def.description);
 	vm->def.description = g_strdup(description);
-	refresh_runtime(vm);
+	machine_refresh_runtime(vm);
 	machine_changed(vm, MACHINE_PROPERTY_DESCRIPTION);
+	return 0;
+}
+
+int machine_store_properties(struct machine *vm, GVariant *properties, struct err *err)
+{
+	struct definition def = vm->def;
+	int r;
+
+	def.properties = properties;
+	r = save_definition(vm, &def, err);
+	if (r < 0)
+		return r;
+	if (properties)
+		g_variant_ref(properties);
+	g_clear_pointer(&vm->def.properties, g_variant_unref);
+	vm->def.properties = properties;
+	machine_refresh_runtime(vm);
 	return 0;
 }
 

@@ -4,10 +4,16 @@
  *
  * Definition, state, the worker it has while it runs, and at most one exclusive
  * job.  States and their edges are one table (machine.c), changed by one
- * function, which tells the observer.  The life of a worker is split over
- * start.c (from Start to running), request.c (what is asked of it meanwhile),
- * stop.c (everything that ends it) and adopt.c (found again after a restart of
- * the daemon).
+ * function, which tells the observer.  What happens in its life has a file each:
+ *
+ *   start.h           from Start to a running guest
+ *   link.h            the connection to its worker, and what the worker says
+ *   request.h         what a running one is asked: pause, reset, consoles, counters
+ *   set-properties.h  resource properties of its definition and of its running unit
+ *   stop.h            shutdown and reboot: jobs that ask the guest
+ *   end.h             terminate, kill, and what an ended worker leaves
+ *   adopt.h           found again after a restart of the daemon
+ *   describe.h        all about it as JSON
  *
  * Main loop.
  */
@@ -15,6 +21,7 @@
 
 #include "daemon/definition.h"
 #include "daemon/job.h"
+#include "daemon/rate-limit.h"
 #include "daemon/runtime.h"
 #include "daemon/spawner.h"
 #include "vmm/base/list.h"
@@ -25,6 +32,7 @@
 #include <systemd/sd-event.h>
 
 struct manager;
+struct property_change;
 struct start;
 struct stop;
 struct vm_config;
@@ -54,6 +62,9 @@ enum machine_property {
 	MACHINE_PROPERTY_MACHINE_NAME = 1 << 8,
 	MACHINE_PROPERTY_LAST_EXIT = 1 << 9,
 };
+
+/* Why a start ended that a former daemon had begun. */
+#define MACHINE_REASON_DAEMON_RESTARTED "daemon-restarted"
 
 /* err NULL: done. reply: what the worker answered, when there is something in it. */
 typedef void (*machine_done_fn)(void *data, sd_bus_message *reply, const struct err *err);
@@ -85,13 +96,15 @@ struct machine {
 	struct start *start;                /* while starting */
 	struct stop *stop;                  /* while a shutdown or reboot job runs */
 	struct runtime_stop stop_to_resume; /* while adopting */
+	struct created_files created;       /* by the start it was found in, while adopting */
+	bool preparing;                     /* the worker cannot have a guest yet */
 	char worker_reason[32];             /* why the worker said it is going to end */
-	uint64_t events_since;              /* rate limit of its events */
-	unsigned int n_events;
+	struct rate_limit events, event_warnings;
 	bool terminating; /* somebody asked for the end */
 	bool adopting;
 	sd_event_source *quit_timer;
-	struct list end_waiters; /* replies due when the worker is gone */
+	struct list end_waiters;                 /* replies due when the worker is gone */
+	struct property_change *property_change; /* under way, or NULL */
 };
 
 const char *machine_state_to_string(enum machine_state state);
@@ -118,19 +131,16 @@ const struct vm_config *machine_config(const struct machine *vm);
 /* NULL-terminated static names; g_free() the array. */
 char **machine_consoles(const struct machine *vm);
 
-/* For start.c, stop.c and adopt.c. */
-void machine_set_state(struct machine *vm, enum machine_state state, const char *reason);
-void machine_changed(struct machine *vm, uint32_t properties);
-void machine_set_boot(struct machine *vm, struct vm_config *boot, char *boot_config);
-int machine_save_runtime(struct machine *vm, struct err *err);
-int machine_connect(struct machine *vm, struct err *err);
-/* Connects again where that is needed and asks the worker what it does, until it says so. */
-void machine_reconnect_later(struct machine *vm);
-void machine_register(struct machine *vm);
-/* New exclusive job. */
-int machine_begin_job(struct machine *vm, enum job_kind kind, uid_t owner, struct err *err);
-/* Announces everything, then ends vm->job, if there is one. */
-void machine_end_job(struct machine *vm, const struct err *err);
+/* Changes of a definition; they say no while a job runs, where it matters. */
+int machine_check_config(const struct machine *vm, const char *config, struct err *err);
+int machine_set_config(struct machine *vm, const char *config, struct err *err);
+int machine_set_autostart(struct machine *vm, bool enable, struct err *err);
+int machine_set_description(struct machine *vm, const char *description, struct err *err);
+/* Of the definition; NULL = none.  For set-properties.c. */
+int machine_store_properties(struct machine *vm, GVariant *properties, struct err *err);
+int machine_check_delete(const struct machine *vm, struct err *err);
+/* Frees the machine. */
+int machine_delete(struct machine *vm, bool remove_state, struct err *err);
 
 /* Checks without effect: state and exclusive job. Each action does the same again. */
 int machine_check_idle(const struct machine *vm, struct err *err);
@@ -140,77 +150,15 @@ int machine_check_state(const struct machine *vm, uint32_t states, const char *v
 #define MACHINE_STATES_ENDED                                                                       \
 	(MACHINE_STATES(STOPPED) | MACHINE_STATES(CRASHED) | MACHINE_STATES(FAILED))
 
-/* start.c */
-int machine_check_start(const struct machine *vm, struct err *err);
-int machine_start(struct machine *vm, uid_t owner, bool paused, struct err *err);
-void machine_start_abort(struct machine *vm, const struct err *err);
-void machine_start_exited(struct machine *vm, const struct spawn_exit *how);
-/* The connection is gone; false: the guest runs already and the start does not mind. */
-bool machine_start_lost(struct machine *vm);
-void machine_start_unit_ready(struct machine *vm, const struct err *err);
-void start_free(struct start *start);
-
-/* stop.c */
-struct stop_options {
-	uint64_t timeout_usec; /* 0 = never */
-	bool force;
-};
-
-int machine_check_shutdown(const struct machine *vm, const char *verb, struct err *err);
-int machine_shutdown(struct machine *vm, uid_t owner, const struct stop_options *options,
-		     struct err *err);
-int machine_reboot(struct machine *vm, uid_t owner, const struct stop_options *options,
-		   struct err *err);
-/* For the state file, and from it: what a former daemon had begun goes on under its number. */
-void machine_describe_stop(const struct machine *vm, struct runtime_stop *ret);
-void machine_resume_stop(struct machine *vm);
-/* Goes on with what a former daemon had begun: it may have died before it said Quit. */
-void machine_resume_terminate(struct machine *vm);
-/* Ends the worker at once; fn is called when it is gone. */
-int machine_check_terminate(const struct machine *vm, struct err *err);
-int machine_terminate(struct machine *vm, machine_done_fn fn, void *data, struct err *err);
-/* Kills an unanswering worker at once; its exit follows. */
-void machine_kill(struct machine *vm);
-void machine_on_exited(struct machine *vm, const struct spawn_exit *how);
-/* The last step of every end: replies, and a transient VM vanishes (it is freed). */
-void machine_ended(struct machine *vm);
-/* Tells those who wait for an end that this daemon will not see it. */
-void machine_drop_waiters(struct machine *vm);
-/* The guest has booted again: what a reboot job waits for. */
-void machine_on_rebooted(struct machine *vm, const char *reason);
-void stop_free(struct stop *stop);
-
-/* adopt.c */
-void machine_adopt_started(struct machine *vm, const struct err *err);
-void machine_adopt_exited(struct machine *vm, const struct spawn_exit *how);
-
-/* request.c: to a running worker; fn is called once unless an error is returned. */
-enum machine_request {
-	MACHINE_REQUEST_PAUSE,
-	MACHINE_REQUEST_RESUME,
-	MACHINE_REQUEST_RESET,
-	MACHINE_REQUEST_POWER_BUTTON,
-	MACHINE_REQUEST_INJECT_NMI,
-	MACHINE_REQUEST_N_,
-};
-
-int machine_check_request(const struct machine *vm, enum machine_request request, struct err *err);
-int machine_request(struct machine *vm, enum machine_request request, machine_done_fn fn,
-		    void *data, struct err *err);
-int machine_check_console(const struct machine *vm, const char *console, struct err *err);
-int machine_open_console(struct machine *vm, const char *console, bool force, bool read_only,
-			 machine_done_fn fn, void *data, struct err *err);
-/* Reply of the worker: a{sa{st}} and a{sv}. */
-int machine_get_counters(struct machine *vm, machine_done_fn fn, void *data, struct err *err);
-int machine_query(struct machine *vm, machine_done_fn fn, void *data, struct err *err);
-
-/* describe.c: JSON text, g_free(). answer: a worker's Query (a{sv}), NULL without one. */
-char *machine_describe(const struct machine *vm, GVariant *answer);
-
-int machine_check_config(const struct machine *vm, const char *config, struct err *err);
-int machine_set_config(struct machine *vm, const char *config, struct err *err);
-int machine_set_autostart(struct machine *vm, bool enable, struct err *err);
-int machine_set_description(struct machine *vm, const char *description, struct err *err);
-int machine_check_delete(const struct machine *vm, struct err *err);
-/* Frees the machine. */
-int machine_delete(struct machine *vm, bool remove_state, struct err *err);
+/* For the files that make up its life, named above. */
+void machine_set_state(struct machine *vm, enum machine_state state, const char *reason);
+void machine_changed(struct machine *vm, uint32_t properties);
+void machine_set_boot(struct machine *vm, struct vm_config *boot, char *boot_config);
+int machine_save_runtime(struct machine *vm, struct err *err);
+/* The same where an old state file is not worth a failure; nothing without a worker. */
+void machine_refresh_runtime(struct machine *vm);
+void machine_register(struct machine *vm);
+/* New exclusive job. */
+int machine_begin_job(struct machine *vm, enum job_kind kind, uid_t owner, struct err *err);
+/* Announces everything, then ends vm->job, if there is one. */
+void machine_end_job(struct machine *vm, const struct err *err);

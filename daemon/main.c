@@ -8,10 +8,14 @@
  * daemon; the VMs go on.
  */
 #include "build-config.h"
+#include "daemon/adopt.h"
+#include "daemon/autostart.h"
+#include "daemon/bus-name.h"
 #include "daemon/child.h"
 #include "daemon/manager.h"
 #include "daemon/unit.h"
 #include "dbus/bus-path.h"
+#include "dbus/introspect.h"
 #include "dbus/service.h"
 #include "vmm/base/cleanup.h"
 #include "vmm/base/err.h"
@@ -30,6 +34,8 @@
 #include <systemd/sd-event.h>
 #include <unistd.h>
 
+#define NAME_WAIT_USEC (5 * 1000000ULL) /* for a killed predecessor to be noticed */
+
 struct options {
 	bool user, worker_direct;
 	const char *introspect, *state_dir, *runtime_dir, *worker, *kvm_device, *address;
@@ -42,7 +48,7 @@ struct daemon {
 	sd_bus *bus;
 	struct manager *manager;
 	struct service *service;
-	int result;
+	struct bus_name *name;
 };
 
 enum {
@@ -193,37 +199,30 @@ static int make_spawner(struct daemon *d, struct spawner **ret, struct err *err)
 	return unit_spawner_new(d->bus, worker, d->runtime_dir, d->options.user, ret, err);
 }
 
-static int on_name(sd_bus_message *reply, void *userdata, sd_bus_error *error)
+static void on_name(void *data, const struct err *err)
 {
-	struct daemon *d = userdata;
-	const sd_bus_error *e = sd_bus_message_get_error(reply);
-	uint32_t result = 0;
+	struct daemon *d = data;
 
-	(void)error;
-	if (!e && sd_bus_message_read(reply, "u", &result) >= 0 && (result == 1 || result == 4)) {
-		log_info("brumed " BRUME_VERSION " serves " BRUME_BUS_NAME ", %u VMs, %u running",
-			 g_hash_table_size(d->manager->machines), d->manager->n_running);
-		sd_notifyf(false, "READY=1\nSTATUS=%u VMs, %u running",
-			   g_hash_table_size(d->manager->machines), d->manager->n_running);
-		manager_autostart(d->manager);
-		return 1;
+	if (err) {
+		log_error("%s", err->msg);
+		sd_event_exit(d->event, EXIT_FAILURE);
+		return;
 	}
-	log_error("cannot get the bus name " BRUME_BUS_NAME ": %s",
-		  e ? e->message : "another process has it");
-	sd_event_exit(d->event, EXIT_FAILURE);
-	return 1;
+	log_info("brumed " BRUME_VERSION " serves " BRUME_BUS_NAME ", %u VMs, %u running",
+		 g_hash_table_size(d->manager->machines), d->manager->n_running);
+	sd_notifyf(false, "READY=1\nSTATUS=%u VMs, %u running",
+		   g_hash_table_size(d->manager->machines), d->manager->n_running);
+	autostart_run(d->manager->autostart);
 }
 
 static void on_adopted(void *data)
 {
 	struct daemon *d = data;
-	int r;
+	struct err err = { 0 };
 
-	r = sd_bus_request_name_async(d->bus, NULL, BRUME_BUS_NAME, 0, on_name, d);
-	if (r < 0) {
-		log_error("cannot ask for the bus name " BRUME_BUS_NAME ": %s", strerror(-r));
-		sd_event_exit(d->event, EXIT_FAILURE);
-	}
+	if (bus_name_request(d->bus, BRUME_BUS_NAME, NAME_WAIT_USEC, on_name, d, &d->name, &err) <
+	    0)
+		on_name(d, &err);
 }
 
 static int block_signals(sd_event *event)
@@ -284,6 +283,7 @@ static int daemon_start(struct daemon *d, struct err *err)
 
 static void daemon_stop(struct daemon *d)
 {
+	bus_name_free(d->name);
 	service_free(d->service);
 	manager_free(d->manager);
 	sd_bus_flush_close_unref(d->bus);
@@ -305,7 +305,7 @@ int main(int argc, char **argv)
 	if (isatty(STDERR_FILENO) || d.options.introspect)
 		log_set_plain();
 	if (d.options.introspect) {
-		r = service_print_introspection(d.options.introspect, stdout, &err);
+		r = introspect_print(d.options.introspect, stdout, &err);
 		if (r < 0)
 			log_error("%s", err.msg);
 		return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -2,6 +2,7 @@
 #include "daemon/manager.h"
 
 #include "build-config.h"
+#include "daemon/autostart.h"
 #include "daemon/definition.h"
 #include "daemon/job.h"
 #include "daemon/machine.h"
@@ -14,23 +15,13 @@
 #include "vmm/config/vm-config.h"
 #include <errno.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #define BUTTON_INTERVAL_USEC (5 * 1000000ULL)
 #define QUIT_GRACE_USEC      (2 * 1000000ULL)
 #define RECONNECT_USEC       (1 * 1000000ULL)
+#define REQUEST_USEC         (10 * 1000000ULL) /* in good health: many times over */
 #define LOST_GRACE_USEC      (5 * 1000000ULL)
-#define AUTOSTART_AT_ONCE    8
 #define JOBS_PER_USER_MAX    64 /* running ones, so that nobody fills the table */
-
-static void autostart_some(struct manager *manager);
-
-static int on_autostart_next(sd_event_source *source, void *userdata)
-{
-	(void)source;
-	autostart_some(userdata);
-	return 0;
-}
 
 static int on_flush(sd_event_source *source, void *userdata)
 {
@@ -73,14 +64,10 @@ int manager_new(sd_event *event, const struct manager_options *options, struct s
 	manager->button_interval_usec = BUTTON_INTERVAL_USEC;
 	manager->quit_grace_usec = QUIT_GRACE_USEC;
 	manager->reconnect_usec = RECONNECT_USEC;
+	manager->request_usec = REQUEST_USEC;
 	manager->lost_grace_usec = LOST_GRACE_USEC;
 	host_probe(&manager->host, manager->kvm_device);
-	g_queue_init(&manager->autostart);
-	r = sd_event_add_defer(event, &manager->autostart_next, on_autostart_next, manager);
-	if (r >= 0)
-		r = sd_event_source_set_enabled(manager->autostart_next, SD_EVENT_OFF);
-	if (r >= 0)
-		r = sd_event_add_defer(event, &manager->flush, on_flush, manager);
+	r = sd_event_add_defer(event, &manager->flush, on_flush, manager);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(manager->flush, SD_EVENT_OFF);
 	/* After everything that this turn of the loop has to say. */
@@ -94,6 +81,8 @@ int manager_new(sd_event *event, const struct manager_options *options, struct s
 	r = store_init(manager->state_dir, err);
 	if (r == 0)
 		r = runtime_init(manager->runtime_dir, err);
+	if (r == 0)
+		r = autostart_new(manager, &manager->autostart, err);
 	if (r < 0) {
 		manager_free(manager);
 		return r;
@@ -107,12 +96,11 @@ void manager_free(struct manager *manager)
 	if (!manager)
 		return;
 	manager->observer = NULL;
-	g_queue_clear_full(&manager->autostart, g_free);
 	g_hash_table_destroy(manager->jobs);
 	g_hash_table_destroy(manager->uuids);
 	g_hash_table_destroy(manager->machines);
 	sd_event_source_disable_unref(manager->flush);
-	sd_event_source_disable_unref(manager->autostart_next);
+	autostart_free(manager->autostart);
 	manager->spawner->ops->free(manager->spawner);
 	sd_event_unref(manager->event);
 	g_free(manager->state_dir);
@@ -153,63 +141,6 @@ static void load_definition(struct definition *def, void *data)
 int manager_load(struct manager *manager, struct err *err)
 {
 	return store_load(manager->state_dir, load_definition, manager, err);
-}
-
-/* One is up, or has failed (which the log says): the next one's turn comes, but not from here. */
-static void on_autostarted(void *data, const struct job *job, const struct err *err)
-{
-	struct manager *manager = data;
-
-	(void)job;
-	(void)err;
-	manager->n_autostarting--;
-	if (!g_queue_is_empty(&manager->autostart))
-		sd_event_source_set_enabled(manager->autostart_next, SD_EVENT_ONESHOT);
-}
-
-/*
- * A few at a time, so that each gets the host's disks and processors while it
- * needs them most.  The jobs are the service's own: no limit of a user counts.
- */
-static void autostart_some(struct manager *manager)
-{
-	while (manager->n_autostarting < AUTOSTART_AT_ONCE &&
-	       !g_queue_is_empty(&manager->autostart)) {
-		g_autofree char *name = g_queue_pop_head(&manager->autostart);
-		struct machine *vm = manager_find(manager, name);
-		struct err err = { 0 };
-
-		if (!vm || machine_is_active(vm))
-			continue;
-		if (machine_start(vm, 0, false, &err) < 0)
-			log_error("VM '%s' is not started automatically: %s", name, err.msg);
-		else if (vm->job && job_add_waiter(vm->job, on_autostarted, manager) == 0)
-			manager->n_autostarting++;
-	}
-}
-
-void manager_autostart(struct manager *manager)
-{
-	g_autofree char *mark = g_strdup_printf("%s/autostarted", manager->runtime_dir);
-	GHashTableIter iter;
-	struct err err = { 0 };
-	gpointer value;
-
-	/* A restart of the daemon must not start what an administrator has stopped. */
-	if (access(mark, F_OK) == 0)
-		return;
-	if (file_replace(mark, "", false, &err) < 0) {
-		log_error("no VM is started automatically: %s", err.msg);
-		return;
-	}
-	g_hash_table_iter_init(&iter, manager->machines);
-	while (g_hash_table_iter_next(&iter, NULL, &value)) {
-		struct machine *vm = value;
-
-		if (vm->def.autostart)
-			g_queue_push_tail(&manager->autostart, g_strdup(vm->def.name));
-	}
-	autostart_some(manager);
 }
 
 struct machine *manager_find(struct manager *manager, const char *name)
@@ -296,6 +227,7 @@ void manager_remove(struct manager *manager, struct machine *vm)
 {
 	manager_flush(manager);
 	manager_tell(manager, vm_removed, vm);
+	autostart_settle(manager->autostart, vm->def.name);
 	list_remove(&vm->dirty);
 	g_hash_table_remove(manager->uuids, vm->def.uuid);
 	g_hash_table_remove(manager->machines, vm->def.name);

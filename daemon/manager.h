@@ -19,6 +19,7 @@
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
+struct autostart;
 struct definition;
 struct err;
 struct job;
@@ -79,11 +80,9 @@ struct manager {
 	unsigned int n_running;
 	/* In microseconds; tests make them short. */
 	uint64_t job_retention_usec, button_interval_usec, quit_grace_usec, reconnect_usec;
+	uint64_t request_usec;    /* for a running worker to do what it is asked */
 	uint64_t lost_grace_usec; /* for a starting worker without a connection */
-	/* Names of machines still to be started with the host, and how many are at it. */
-	GQueue autostart;
-	unsigned int n_autostarting;
-	sd_event_source *autostart_next;
+	struct autostart *autostart;
 	/* Adoption: how many answers are still to come. */
 	unsigned int n_adopting;
 	void (*adopted)(void *data);
@@ -99,10 +98,6 @@ void manager_set_observer(struct manager *manager, const struct manager_observer
 
 /* Reads all definitions. */
 int manager_load(struct manager *manager, struct err *err);
-/* Finds the workers of a former daemon again (adopt.c), then calls done once. */
-int manager_adopt(struct manager *manager, void (*done)(void *data), void *data, struct err *err);
-/* Starts what is to be started with the host; once after each boot of the host. */
-void manager_autostart(struct manager *manager);
 
 struct machine *manager_find(struct manager *manager, const char *name);
 struct machine *manager_find_uuid(struct manager *manager, const char *uuid);

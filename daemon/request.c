@@ -1,71 +1,74 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * What clients ask of a running machine: one call to the worker, one answer
- *
- * The table says in which states a request makes sense and whether it is held
- * up by an exclusive job.  An answer comes exactly once: from the worker, after
- * a timeout, or because the worker has gone.
- */
+#include "daemon/request.h"
+
+#include "daemon/link.h"
 #include "daemon/machine.h"
+#include "daemon/manager.h"
 #include "daemon/worker.h"
 #include "vmm/base/err.h"
 #include <errno.h>
 
-#define CALL_USEC  (10 * 1000000ULL) /* what a worker in good health needs, many times over */
-#define QUERY_USEC (2 * 1000000ULL)  /* questions: nobody is helped by a late answer */
+#define QUERY_USEC (2 * 1000000ULL) /* questions: nobody is helped by a late answer */
 
 static const struct {
 	const char *verb, *method;
 	uint32_t states;
 	bool during_job; /* not held up by an exclusive job (DBUS.md 3.1) */
-} requests[MACHINE_REQUEST_N_] = {
-	[MACHINE_REQUEST_PAUSE] = { "pause", "Pause", MACHINE_STATES(RUNNING) },
-	[MACHINE_REQUEST_RESUME] = { "resume", "Resume", MACHINE_STATES(PAUSED) },
-	[MACHINE_REQUEST_RESET] = { "reset", "Reset",
-				    MACHINE_STATES(RUNNING) | MACHINE_STATES(PAUSED) },
-	[MACHINE_REQUEST_POWER_BUTTON] = { "press the power button of", "PowerButton",
-					   MACHINE_STATES(RUNNING) | MACHINE_STATES(SHUTTING_DOWN) |
-						   MACHINE_STATES(REBOOTING),
-					   .during_job = true },
+} requests[REQUEST_N_] = {
+	[REQUEST_PAUSE] = { "pause", "Pause", MACHINE_STATES(RUNNING) },
+	[REQUEST_RESUME] = { "resume", "Resume", MACHINE_STATES(PAUSED) },
+	[REQUEST_RESET] = { "reset", "Reset", MACHINE_STATES(RUNNING) | MACHINE_STATES(PAUSED) },
+	[REQUEST_POWER_BUTTON] = { "press the power button of", "PowerButton",
+				   MACHINE_STATES(RUNNING) | MACHINE_STATES(SHUTTING_DOWN) |
+					   MACHINE_STATES(REBOOTING),
+				   .during_job = true },
 	/* Also during a shutdown: a guest that hangs there is what an NMI is for. */
-	[MACHINE_REQUEST_INJECT_NMI] = { "inject an NMI into", "InjectNMI",
-					 MACHINE_STATES(RUNNING) | MACHINE_STATES(SHUTTING_DOWN) |
-						 MACHINE_STATES(REBOOTING),
-					 .during_job = true },
+	[REQUEST_INJECT_NMI] = { "inject an NMI into", "InjectNMI",
+				 MACHINE_STATES(RUNNING) | MACHINE_STATES(SHUTTING_DOWN) |
+					 MACHINE_STATES(REBOOTING),
+				 .during_job = true },
 };
 
 /* A request under way: who is told, and whose answer it is. */
 struct pending {
+	char *vm_name;
+	bool question; /* nothing changes by it */
 	machine_done_fn fn;
 	void *data;
 };
 
-static void on_answer(void *data, sd_bus_message *reply, const struct err *err)
+static void pending_free(struct pending *pending)
 {
-	struct pending *pending = data;
-
-	pending->fn(pending->data, reply, err);
+	g_free(pending->vm_name);
 	g_free(pending);
 }
 
-static struct pending *pending_new(machine_done_fn fn, void *data)
+static void on_answer(void *data, sd_bus_message *reply, const struct err *err)
+{
+	struct pending *pending = data;
+	struct err late = { 0 };
+
+	if (err && err->code == ETIMEDOUT && err->fault == FAULT_NONE) {
+		err_set(&late, ETIMEDOUT, "VM '%s': %s: it hangs, or waits for storage that does%s",
+			pending->vm_name, err->msg,
+			pending->question ? "" : "; what was asked for may still happen");
+		err = &late;
+	}
+	pending->fn(pending->data, reply, err);
+	pending_free(pending);
+}
+
+static struct pending *pending_new(const struct machine *vm, machine_done_fn fn, void *data)
 {
 	struct pending *pending = g_new0(struct pending, 1);
 
+	pending->vm_name = g_strdup(vm->def.name);
 	pending->fn = fn;
 	pending->data = data;
 	return pending;
 }
 
-static int check_worker(const struct machine *vm, struct err *err)
-{
-	if (vm->worker)
-		return 0;
-	return err_fault(err, FAULT_WORKER_FAILED, ENOTCONN,
-			 "there is no connection to the worker of VM '%s'", vm->def.name);
-}
-
-int machine_check_request(const struct machine *vm, enum machine_request request, struct err *err)
+int machine_check_request(const struct machine *vm, enum request request, struct err *err)
 {
 	int r;
 
@@ -75,22 +78,22 @@ int machine_check_request(const struct machine *vm, enum machine_request request
 	return r;
 }
 
-int machine_request(struct machine *vm, enum machine_request request, machine_done_fn fn,
-		    void *data, struct err *err)
+int machine_request(struct machine *vm, enum request request, machine_done_fn fn, void *data,
+		    struct err *err)
 {
 	struct pending *pending;
 	int r;
 
 	r = machine_check_request(vm, request, err);
 	if (r == 0)
-		r = check_worker(vm, err);
+		r = machine_check_connection(vm, err);
 	if (r < 0)
 		return r;
-	pending = pending_new(fn, data);
-	r = worker_call(vm->worker, requests[request].method, CALL_USEC, on_answer, pending, err,
-			NULL);
+	pending = pending_new(vm, fn, data);
+	r = worker_call(vm->worker, requests[request].method, vm->manager->request_usec, on_answer,
+			pending, err, NULL);
 	if (r < 0)
-		g_free(pending);
+		pending_free(pending);
 	return r;
 }
 
@@ -129,14 +132,14 @@ int machine_open_console(struct machine *vm, const char *console, bool force, bo
 
 	r = machine_check_console(vm, console, err);
 	if (r == 0)
-		r = check_worker(vm, err);
+		r = machine_check_connection(vm, err);
 	if (r < 0)
 		return r;
-	pending = pending_new(fn, data);
-	r = worker_call(vm->worker, "OpenConsole", CALL_USEC, on_answer, pending, err, "sbb",
-			console, (int)force, (int)read_only);
+	pending = pending_new(vm, fn, data);
+	r = worker_call(vm->worker, "OpenConsole", vm->manager->request_usec, on_answer, pending,
+			err, "sbb", console, (int)force, (int)read_only);
 	if (r < 0)
-		g_free(pending);
+		pending_free(pending);
 	return r;
 }
 
@@ -146,13 +149,14 @@ static int ask_worker(struct machine *vm, const char *method, machine_done_fn fn
 	struct pending *pending;
 	int r;
 
-	r = check_worker(vm, err);
+	r = machine_check_connection(vm, err);
 	if (r < 0)
 		return r;
-	pending = pending_new(fn, data);
+	pending = pending_new(vm, fn, data);
+	pending->question = true;
 	r = worker_call(vm->worker, method, QUERY_USEC, on_answer, pending, err, NULL);
 	if (r < 0)
-		g_free(pending);
+		pending_free(pending);
 	return r;
 }
 

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/resources.h"
 
+#include "daemon/given-fds.h"
+#include "daemon/path-open.h"
 #include "daemon/tap.h"
 #include "vmm/api/protocol.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
+#include "vmm/config/value.h"
 #include "vmm/config/vm-config.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -17,8 +20,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define SHOWN_PATH_MAX 200 /* the reason, after it, must not be cut off */
+#define SHOWN_MAX      (SHOWN_PATH_MAX + 4)
+
 struct open_run {
 	const struct vm_config *config;
+	const struct given_fds *fds;
 	struct resource_set *set;
 };
 
@@ -37,6 +44,8 @@ static const struct kind_rule kind_rules[] = {
 	[RESOURCE_FILE_APPEND] = { O_WRONLY | O_CREAT | O_APPEND, .regular = true,
 				   .character = true,
 				   .wanted = "a regular file or character device" },
+	/* Of descriptors only: a name is tap.c's to open. */
+	[RESOURCE_TAP] = { O_RDWR, .character = true, .wanted = "a tap" },
 };
 
 static const char *file_type(mode_t mode)
@@ -57,6 +66,12 @@ static const char *file_type(mode_t mode)
 	default:
 		return "of an unknown type";
 	}
+}
+
+static bool type_suits(mode_t mode, const struct kind_rule *rule)
+{
+	return (S_ISREG(mode) && rule->regular) || (S_ISBLK(mode) && rule->block) ||
+	       (S_ISCHR(mode) && rule->character);
 }
 
 /* "disk '_disk0' (/disks/0/path)" */
@@ -88,9 +103,25 @@ static int set_add(struct resource_set *set, const char *pointer, int fd, struct
 	return 0;
 }
 
+/* "'/srv/a.img'" or "descriptor 'a'" */
+static const char *show(const struct resource *res, char buf[SHOWN_MAX])
+{
+	const char *name = vm_config_fd_name(res->value);
+
+	if (name)
+		snprintf(buf, SHOWN_MAX, "descriptor '%s'", name);
+	else if (strlen(res->value) <= SHOWN_PATH_MAX)
+		snprintf(buf, SHOWN_MAX, "'%s'", res->value);
+	else
+		config_quote(res->value, buf);
+	return buf;
+}
+
 static int check_not_ours(const struct open_run *run, const struct stat *st,
 			  const struct resource *res, struct err *err)
 {
+	char shown[SHOWN_MAX];
+
 	for (size_t i = 0; i < run->set->n_fds; i++) {
 		struct stat other;
 		unsigned int index;
@@ -100,8 +131,8 @@ static int check_not_ours(const struct open_run *run, const struct stat *st,
 			continue;
 		if (other.st_dev == st->st_dev && other.st_ino == st->st_ino)
 			return err_fault(err, FAULT_HOST_RESOURCE, EBUSY,
-					 "'%s' is the image of disk '%s' of this VM already",
-					 res->value, run->config->disks[index].id);
+					 "%s is the image of disk '%s' of this VM already",
+					 show(res, shown), run->config->disks[index].id);
 	}
 	return 0;
 }
@@ -109,13 +140,27 @@ static int check_not_ours(const struct open_run *run, const struct stat *st,
 static int lock_image(int fd, const struct resource *res, struct err *err)
 {
 	struct flock lock = { .l_type = res->readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
+	char shown[SHOWN_MAX];
 
 	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
 		return 0;
 	if (errno == EAGAIN || errno == EACCES)
 		return err_fault(err, FAULT_HOST_RESOURCE, EBUSY,
-				 "image '%s' is in use by another process", res->value);
-	return err_errno(err, errno, "cannot lock image '%s'", res->value);
+				 "image %s is in use by another process", show(res, shown));
+	return err_errno(err, errno, "cannot lock image %s", show(res, shown));
+}
+
+static int claim_image(const struct open_run *run, const struct resource *res, int fd,
+		       struct err *err)
+{
+	char shown[SHOWN_MAX];
+	struct stat st;
+	int r;
+
+	if (fstat(fd, &st) < 0)
+		return err_errno(err, errno, "cannot inspect image %s", show(res, shown));
+	r = check_not_ours(run, &st, res, err);
+	return r < 0 ? r : lock_image(fd, res, err);
 }
 
 static int open_flags(const struct resource *res)
@@ -127,54 +172,6 @@ static int open_flags(const struct resource *res)
 	if (res->direct)
 		flags |= O_DIRECT;
 	return flags;
-}
-
-/* Our own user gains nothing by a link: what it leads to is open to us and to them alike. */
-static bool follows_links(uid_t owner)
-{
-	return owner == 0 || owner == geteuid();
-}
-
-/*
- * Opens a path of which no component is a symbolic link: -ELOOP otherwise.  Step
- * by step instead of openat2(2), which system call filters older than it refuse.
- */
-static int open_without_links(const char *path, int flags, mode_t mode)
-{
-	_cleanup_close_ int dir = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	g_auto(GStrv) parts = g_strsplit(path, "/", -1);
-	struct stat st;
-	size_t last = 0;
-	int fd;
-
-	for (size_t i = 0; parts[i]; i++)
-		if (*parts[i])
-			last = i;
-	for (size_t i = 0; i < last; i++) {
-		if (!*parts[i])
-			continue;
-		fd = openat(dir, parts[i], O_PATH | O_NOFOLLOW | O_CLOEXEC);
-		if (fd < 0)
-			return -errno;
-		close(dir);
-		dir = fd;
-		if (fstat(dir, &st) < 0)
-			return -errno;
-		if (S_ISLNK(st.st_mode))
-			return -ELOOP;
-	}
-	fd = openat(dir, parts[last], flags | O_NOFOLLOW, mode); /* ELOOP for a link */
-	return fd < 0 ? -errno : fd;
-}
-
-static int open_for(uid_t owner, const char *path, int flags, mode_t mode)
-{
-	int fd;
-
-	if (!follows_links(owner))
-		return open_without_links(path, flags, mode);
-	fd = open(path, flags, mode);
-	return fd < 0 ? -errno : fd;
 }
 
 static int refuse_link(const struct resource *res, uid_t owner, struct err *err)
@@ -210,7 +207,7 @@ static void remove_created(const struct created_file *file, uid_t owner)
 {
 	g_autofree char *dir = g_path_get_dirname(file->path);
 	g_autofree char *base = g_path_get_basename(file->path);
-	_cleanup_close_ int fd = open_for(owner, dir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+	_cleanup_close_ int fd = path_open_for(owner, dir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
 	struct stat st;
 
 	if (fd < 0 || fstatat(fd, base, &st, AT_SYMLINK_NOFOLLOW) < 0)
@@ -241,17 +238,17 @@ static int open_resource(uid_t owner, const struct resource *res, bool *ret_crea
 
 	*ret_created = false;
 	if (flags & O_CREAT) {
-		fd = open_for(owner, res->value, flags | O_EXCL, 0600);
+		fd = path_open_for(owner, res->value, flags | O_EXCL, 0600);
 		*ret_created = fd >= 0;
 		if (fd != -EEXIST)
 			return fd;
 	}
-	return open_for(owner, res->value, flags, 0600);
+	return path_open_for(owner, res->value, flags, 0600);
 }
 
 static int open_failed(const struct resource *res, uid_t owner, int code, struct err *err)
 {
-	if (code == ELOOP && !follows_links(owner))
+	if (code == ELOOP && !path_follows_links(owner))
 		return refuse_link(res, owner, err);
 	if (code == EISDIR)
 		return err_fault(err, FAULT_HOST_RESOURCE, code, "'%s' is a directory, must be %s",
@@ -264,8 +261,12 @@ static int open_failed(const struct resource *res, uid_t owner, int code, struct
 		return err_fault(err, FAULT_HOST_RESOURCE, code,
 				 "'%s' is a FIFO, a socket or a device without driver, must be %s",
 				 res->value, kind_rules[res->kind].wanted);
-	return err_errno(err, code, "cannot open '%s'%s", res->value,
-			 (open_flags(res) & O_ACCMODE) == O_RDONLY ? "" : " for writing");
+	err_errno(err, code, "cannot open '%s'%s", res->value,
+		  (open_flags(res) & O_ACCMODE) == O_RDONLY ? "" : " for writing");
+	/* FileNotFound has a name of its own; AccessDenied would be about the caller. */
+	if (err && code != ENOENT)
+		err->fault = FAULT_HOST_RESOURCE;
+	return -code;
 }
 
 static int open_path(struct open_run *run, const struct resource *res, int *ret, struct err *err)
@@ -284,8 +285,7 @@ static int open_path(struct open_run *run, const struct resource *res, int *ret,
 		return err_errno(err, errno, "cannot read the type of '%s'", res->value);
 	if (created && add_created(&run->set->created, res->value, &st) < 0)
 		return err_errno(err, ENOMEM, "cannot keep the name '%s'", res->value);
-	if (!(S_ISREG(st.st_mode) && rule->regular) && !(S_ISBLK(st.st_mode) && rule->block) &&
-	    !(S_ISCHR(st.st_mode) && rule->character))
+	if (!type_suits(st.st_mode, rule))
 		return err_fault(err, FAULT_HOST_RESOURCE, S_ISDIR(st.st_mode) ? EISDIR : EINVAL,
 				 "'%s' is %s, must be %s", res->value, file_type(st.st_mode),
 				 rule->wanted);
@@ -294,9 +294,7 @@ static int open_path(struct open_run *run, const struct resource *res, int *ret,
 	if (r < 0)
 		return err_errno(err, -r, "cannot prepare '%s'", res->value);
 	if (res->kind == RESOURCE_DISK) {
-		r = check_not_ours(run, &st, res, err);
-		if (r == 0)
-			r = lock_image(fd, res, err);
+		r = claim_image(run, res, fd, err);
 		if (r < 0)
 			return r;
 	}
@@ -317,6 +315,83 @@ static int set_add_tap(struct resource_set *set, const char *name, struct err *e
 		return err_errno(err, ENOMEM, "cannot keep a tap");
 	set->n_taps++;
 	return 0;
+}
+
+static int open_given_tap(const struct resource *res, int fd, struct open_run *run, struct err *err)
+{
+	char pointer[64], name[IFNAMSIZ], shown[SHOWN_MAX];
+	_cleanup_close_ int copy = -EBADF;
+	int r;
+
+	r = tap_inspect(fd, name, err);
+	if (r < 0)
+		return err_prefix(err, r, "%s", show(res, shown));
+	copy = fd_dup(fd);
+	if (copy < 0)
+		return err_errno(err, -copy, "cannot duplicate %s", show(res, shown));
+	snprintf(pointer, sizeof(pointer), "%s/0", res->pointer);
+	r = set_add(run->set, pointer, copy, err);
+	if (r < 0)
+		return r;
+	(void)TAKE_FD(copy);
+	return set_add_tap(run->set, name, err);
+}
+
+/*
+ * The lock and the flags of an image belong to the open file description, which we
+ * share with the caller, and which may come with two VMs: we want one of our own.
+ * It is opened for no more than the caller's, which resource_check_fd() has seen.
+ */
+static int reopen_image(struct open_run *run, const struct resource *res, int given, int *ret,
+			struct err *err)
+{
+	char path[sizeof("/proc/self/fd/") + 11], shown[SHOWN_MAX];
+	_cleanup_close_ int fd = -EBADF;
+	int r;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", given);
+	fd = open(path, open_flags(res));
+	if (fd < 0)
+		return err_fault(err, FAULT_HOST_RESOURCE, errno, "cannot open %s again: %s",
+				 show(res, shown), strerror(errno));
+	r = fd_set_nonblock(fd, false);
+	if (r < 0)
+		return err_errno(err, -r, "cannot prepare %s", show(res, shown));
+	r = claim_image(run, res, fd, err);
+	if (r == 0)
+		*ret = TAKE_FD(fd);
+	return r;
+}
+
+/* What was right when the VM was made is looked at again: the configuration may be another. */
+static int open_given(struct open_run *run, const struct resource *res, const char *name,
+		      struct err *err)
+{
+	int given = run->fds ? given_fds_find(run->fds, name) : -ENOENT, r;
+	_cleanup_close_ int fd = -EBADF;
+	char shown[SHOWN_MAX];
+
+	if (given < 0)
+		return err_fault(err, FAULT_HOST_RESOURCE, ENOENT, "%s is not there (any more)",
+				 show(res, shown));
+	r = resource_check_fd(res, given, err);
+	if (r < 0)
+		return r;
+	if (res->kind == RESOURCE_TAP)
+		return open_given_tap(res, given, run, err);
+	if (res->kind == RESOURCE_DISK) {
+		r = reopen_image(run, res, given, &fd, err);
+		if (r < 0)
+			return r;
+	} else {
+		fd = fd_dup(given);
+		if (fd < 0)
+			return err_errno(err, -fd, "cannot duplicate %s", show(res, shown));
+	}
+	r = set_add(run->set, res->pointer, fd, err);
+	if (r == 0)
+		(void)TAKE_FD(fd);
+	return r;
 }
 
 static int open_tap(struct open_run *run, const struct resource *res, struct err *err)
@@ -340,12 +415,15 @@ static int open_tap(struct open_run *run, const struct resource *res, struct err
 
 static int open_one(const struct resource *res, void *data, struct err *err)
 {
+	const char *name = vm_config_fd_name(res->value);
 	struct open_run *run = data;
 	_cleanup_close_ int fd = -EBADF;
 	char label[160];
 	int r;
 
-	if (res->kind == RESOURCE_TAP) {
+	if (name) {
+		r = open_given(run, res, name, err);
+	} else if (res->kind == RESOURCE_TAP) {
 		r = open_tap(run, res, err);
 	} else {
 		r = open_path(run, res, &fd, err);
@@ -355,7 +433,10 @@ static int open_one(const struct resource *res, void *data, struct err *err)
 			(void)TAKE_FD(fd);
 	}
 	if (r < 0) {
-		resource_label(run->config, res, label, sizeof(label));
+		if (err && err->fault == FAULT_BAD_CONFIG)
+			snprintf(label, sizeof(label), "%s", res->pointer);
+		else
+			resource_label(run->config, res, label, sizeof(label));
 		return err_prefix(err, r, "%s", label);
 	}
 	return 0;
@@ -379,6 +460,37 @@ static int open_kvm(struct resource_set *set, const char *kvm_device, struct err
 	return r;
 }
 
+struct naming {
+	char text[ERR_MSG_MAX + 256];
+	const struct err *err;
+};
+
+static int name_one(const struct resource *res, void *data, struct err *err _unused_)
+{
+	struct naming *naming = data;
+	size_t len = strlen(res->pointer);
+	const char *msg = naming->err->msg;
+	char shown[SHOWN_MAX];
+
+	if (!res->value || strncmp(msg, res->pointer, len) != 0 || strncmp(msg + len, ": ", 2) != 0)
+		return 0;
+	snprintf(naming->text, sizeof(naming->text), "%s: %s%s", res->pointer, show(res, shown),
+		 msg + len);
+	return 1;
+}
+
+void resources_name_paths(const struct vm_config *config, struct err *err)
+{
+	struct naming naming = { .err = err };
+	enum fault fault = err->fault;
+	int code = err->code;
+
+	if (vm_config_foreach_resource(config, name_one, &naming, NULL) != 1)
+		return;
+	err_clear(err);
+	err_fault(err, fault, code, "%s", naming.text);
+}
+
 void resource_set_deinit(struct resource_set *set)
 {
 	for (size_t i = 0; i < set->n_fds; i++) {
@@ -393,11 +505,49 @@ void resource_set_deinit(struct resource_set *set)
 	*set = (struct resource_set){ 0 };
 }
 
-int resources_open(const struct vm_config *config, const char *kvm_device, uid_t owner,
-		   struct resource_set *ret, struct err *err)
+static int check_access(const struct resource *res, int flags, struct err *err)
+{
+	int wanted = open_flags(res) & O_ACCMODE, mode = flags & O_ACCMODE;
+	char shown[SHOWN_MAX];
+
+	if (flags & O_PATH)
+		return err_fault(err, FAULT_BAD_CONFIG, EBADF,
+				 "%s was opened with O_PATH, must be open for reading or writing",
+				 show(res, shown));
+	if (mode == O_RDWR || mode == wanted)
+		return 0;
+	return err_fault(err, FAULT_BAD_CONFIG, EACCES, "%s is open for %s only, must be for %s",
+			 show(res, shown), mode == O_RDONLY ? "reading" : "writing",
+			 wanted == O_RDWR     ? "reading and writing"
+			 : wanted == O_RDONLY ? "reading"
+					      : "writing");
+}
+
+int resource_check_fd(const struct resource *res, int fd, struct err *err)
+{
+	const struct kind_rule *rule = &kind_rules[res->kind];
+	int flags = fcntl(fd, F_GETFL);
+	char shown[SHOWN_MAX];
+	struct statx st;
+	int r;
+
+	/* The type never changes: no need to wait for the server of a network file system. */
+	if (flags < 0 || statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &st) < 0)
+		return err_errno(err, errno, "cannot inspect %s", show(res, shown));
+	r = check_access(res, flags, err);
+	if (r < 0)
+		return r;
+	if (!type_suits(st.stx_mode, rule))
+		return err_fault(err, FAULT_BAD_CONFIG, EINVAL, "%s is %s, must be %s",
+				 show(res, shown), file_type(st.stx_mode), rule->wanted);
+	return 0;
+}
+
+int resources_open(const struct vm_config *config, const struct given_fds *fds,
+		   const char *kvm_device, uid_t owner, struct resource_set *ret, struct err *err)
 {
 	_cleanup_(resource_set_deinit) struct resource_set set = { .created.owner = owner };
-	struct open_run run = { config, &set };
+	struct open_run run = { config, fds, &set };
 	int r;
 
 	r = open_kvm(&set, kvm_device, err);

@@ -3,15 +3,11 @@
  * Everything of the host that a VM uses, opened and locked
  *
  * resources_open() turns each path and interface name of a definition into a
- * descriptor under its JSON pointer, which is how the worker asks for it.  Disk
+ * descriptor under its JSON pointer, which is how the worker asks for it; what the
+ * definition names by descriptor (given-fds.h) is duplicated.  Disk
  * images carry an open-file-description lock (write for a writable disk, read
  * for a readonly one) that travels with the descriptor: it holds as long as the
  * worker lives and is gone when the worker is, with no help from the daemon.
- *
- * What a path means is settled when it is opened, not when it was authorised.
- * For a machine of another user than the daemon's own, symbolic links are not
- * followed: its owner could turn the permission for a file into one for any
- * file by putting a link in its place.
  *
  * An open can hang (NFS, FUSE, a failing device), so this runs on a helper
  * thread (task.h) and touches nothing but its arguments.
@@ -23,6 +19,8 @@
 #include <sys/types.h>
 
 struct err;
+struct given_fds;
+struct resource;
 struct vm_config;
 
 struct resource_fd {
@@ -52,12 +50,24 @@ struct resource_set {
 };
 
 /*
- * kvm_device: "/dev/kvm".  owner: whose VM it is.  On failure everything opened
- * so far is closed again, and what was created for it is gone.
+ * Is a descriptor from elsewhere good for this key?  Its type, and that it was
+ * opened for what will be done with it (not O_PATH).  Does not wait.
  */
-int resources_open(const struct vm_config *config, const char *kvm_device, uid_t owner,
-		   struct resource_set *ret, struct err *err);
+int resource_check_fd(const struct resource *res, int fd, struct err *err);
+
+/*
+ * fds: what references of the configuration mean.  kvm_device: "/dev/kvm".  owner: whose VM it is.
+ * On failure everything opened so far is closed again, and what was created for it is gone.
+ */
+int resources_open(const struct vm_config *config, const struct given_fds *fds,
+		   const char *kvm_device, uid_t owner, struct resource_set *ret, struct err *err);
 void resource_set_deinit(struct resource_set *set);
+
+/*
+ * A worker knows pointers, not paths: makes "/payload/kernel: '/srv/vmlinuz': <reason>"
+ * of its "/payload/kernel: <reason>".  Other texts stay as they are.
+ */
+void resources_name_paths(const struct vm_config *config, struct err *err);
 
 /* Removes those that are still there and empty: of a start that failed.  May block. */
 void created_files_remove(const struct created_files *created);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/runtime.h"
 
+#include "daemon/created-files.h"
 #include "daemon/store.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
@@ -25,6 +26,7 @@ void runtime_state_deinit(struct runtime_state *state)
 	g_free(state->boot_config);
 	g_free(state->invocation_id);
 	g_strfreev(state->taps);
+	created_files_deinit(&state->created);
 	g_free(state->exit_reason);
 	*state = (struct runtime_state){ 0 };
 }
@@ -212,6 +214,10 @@ int runtime_save(const char *runtime_dir, const struct runtime_state *state, str
 	dict_add(&dict, "pid-start", "t", (guint64)state->pid_start);
 	if (state->taps)
 		dict_add(&dict, "taps", "^as", state->taps);
+	if (state->created.n > 0)
+		dict_add_value(&dict, "created", created_files_save(&state->created));
+	if (state->preparing)
+		dict_add(&dict, "preparing", "b", true);
 	if (state->exit_reason)
 		dict_add(&dict, "exit-reason", "s", state->exit_reason);
 	if (state->stop.present)
@@ -249,7 +255,7 @@ static char **load_taps(GVariant *dict)
 static int load_one(const char *path, struct runtime_state *ret, struct err *err)
 {
 	_cleanup_(runtime_state_deinit) struct runtime_state state = { 0 };
-	g_autoptr(GVariant) dict = NULL, boot = NULL;
+	g_autoptr(GVariant) dict = NULL, boot = NULL, created = NULL;
 	_cleanup_free_ char *text = NULL;
 	int r;
 
@@ -268,6 +274,10 @@ static int load_one(const char *path, struct runtime_state *ret, struct err *err
 	state.pid = (uint32_t)dict_get_uint(dict, "pid", 0);
 	state.pid_start = dict_get_uint(dict, "pid-start", 0);
 	state.taps = load_taps(dict);
+	created = g_variant_lookup_value(dict, "created", NULL);
+	if (created)
+		created_files_load(created, state.def.owner, &state.created);
+	state.preparing = dict_get_bool(dict, "preparing", false);
 	state.exit_reason = dict_dup_string(dict, "exit-reason");
 	load_stop(dict, &state.stop);
 	*ret = state;

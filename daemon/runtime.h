@@ -16,7 +16,9 @@
 #pragma once
 
 #include "daemon/definition.h"
+#include "daemon/resources.h"
 #include "vmm/base/cleanup.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -37,6 +39,8 @@ struct runtime_state {
 	uint32_t pid;
 	uint64_t pid_start; /* start time of that process, in clock ticks: pids are reused */
 	char **taps;        /* NULL-terminated or NULL: host interfaces in use */
+	bool preparing;     /* its Start was not handed over yet: there can be no guest */
+	struct created_files created; /* by a start that is under way */
 	struct runtime_stop stop;
 	char *exit_reason; /* intent: "terminated" when somebody asked for the end */
 };

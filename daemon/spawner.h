@@ -13,6 +13,7 @@
 #pragma once
 
 #include "vmm/base/cleanup.h"
+#include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -36,6 +37,8 @@ struct spawn_handlers {
 	void (*identified)(void *data);
 	/* systemd-machined lists the VM under this name */
 	void (*registered)(void *data, const char *machine_name);
+	/* The answer to set_properties(); err NULL: the unit has them. */
+	void (*properties_set)(void *data, const struct err *err);
 };
 
 struct spawn_params {
@@ -44,6 +47,8 @@ struct spawn_params {
 	const char *slice; /* NULL = default */
 	uint64_t tasks;    /* how many threads it may have */
 	uint64_t memory;   /* guest RAM in bytes */
+	/* Of the unit, besides or instead of ours: a set of dbus/resource-properties.h or NULL. */
+	GVariant *properties;
 };
 
 /* Embedded in its VM; the spawner fills it in. */
@@ -71,6 +76,12 @@ struct spawner_ops {
 	/* Makes the VM known to systemd-machined, where there is one. Optional. */
 	void (*register_machine)(struct spawn *sp, const char *name, const char *uuid,
 				 char *const *taps);
+	/*
+	 * Changes properties of a running worker's unit, all or none; then
+	 * properties_set(), unless the worker is released before.  One at a time.
+	 * Optional: without it there is no unit.
+	 */
+	int (*set_properties)(struct spawn *sp, GVariant *properties, struct err *err);
 	/* Forgets the worker without touching it. */
 	void (*release)(struct spawn *sp);
 	/* Reports workers that no VM knows; after all adoptions. Optional. */

@@ -1,17 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * From Start to a running guest
- *
- * Three things go on at the same time, because none needs another: the unit is
- * started, the host's resources are opened on a helper thread, and Hello waits
- * in the control socket for the worker.  When resources and Hello are there,
- * the worker gets descriptors and configuration; when it has answered and the
- * unit is up, the job is done.
- *
- * Any failure goes through start_fail(): first error wins, everything is undone
- * (thread abandoned, worker killed, descriptors closed), and the job ends when
- * the process is really gone.
- */
+#include "daemon/start.h"
+
+#include "daemon/autostart.h"
+#include "daemon/boot-config.h"
+#include "daemon/created-files.h"
+#include "daemon/end.h"
+#include "daemon/link.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
 #include "daemon/resources.h"
@@ -30,7 +24,6 @@
 
 /* For unit, resources and Hello; the worker's own Start has its own limit. */
 #define PREPARE_USEC (90 * 1000000ULL)
-#define TASKS_EXTRA  64
 /* Longer than what systemd takes to kill something unkillable. */
 #define HELLO_USEC PREPARE_USEC
 
@@ -49,6 +42,7 @@ struct start {
 /* What the helper thread works on; shared with nobody. */
 struct open_job {
 	struct vm_config *config;
+	struct given_fds fds;
 	char *kvm_device;
 	uid_t owner;
 	struct resource_set set;
@@ -67,56 +61,6 @@ void start_free(struct start *start)
 	g_free(start);
 }
 
-static int remove_created_work(void *data, struct err *err)
-{
-	(void)err;
-	created_files_remove(data);
-	return 0;
-}
-
-static void remove_created_done(void *data, int r, const struct err *err, void *owner)
-{
-	(void)data;
-	(void)r;
-	(void)err;
-	(void)owner;
-}
-
-static void remove_created_free(void *data)
-{
-	created_files_deinit(data);
-	g_free(data);
-}
-
-static const struct task_ops remove_created_ops = {
-	.work = remove_created_work,
-	.done = remove_created_done,
-	.free_data = remove_created_free,
-};
-
-/* The worker is gone: empty output files of a start that failed are nobody's. */
-static void remove_created(struct start *start)
-{
-	struct created_files *created;
-	struct task *task = NULL;
-	struct err err = { 0 };
-
-	if (start->created.n == 0)
-		return;
-	created = g_new(struct created_files, 1);
-	*created = start->created;
-	start->created = (struct created_files){ 0 };
-	if (task_start(start->vm->manager->event, &remove_created_ops, created, NULL, &task, &err) <
-	    0) {
-		log_warning("VM '%s': empty output files are left: %s", start->vm->def.name,
-			    err.msg);
-		remove_created_free(created);
-		return;
-	}
-	/* Nobody waits for it. */
-	task_abandon(task);
-}
-
 /* The start is over, nothing of it is left but its result. */
 static void start_finish(struct machine *vm)
 {
@@ -127,12 +71,14 @@ static void start_finish(struct machine *vm)
 	struct err err = start->err;
 
 	worker_free(worker);
-	remove_created(start);
+	/* The worker is gone: empty output files of a start that failed are nobody's. */
+	created_files_remove_later(&start->created, manager->event, vm->def.name);
 	start_free(start);
 	vm->reconnect = sd_event_source_disable_unref(vm->reconnect);
 	if (ours)
 		runtime_remove(manager->runtime_dir, vm->def.name);
 	g_clear_pointer(&vm->taps, g_strfreev);
+	vm->preparing = false;
 	machine_set_boot(vm, NULL, NULL);
 	machine_changed(vm, MACHINE_PROPERTY_PROCESS);
 	if (!cancelled)
@@ -159,6 +105,7 @@ static void start_fail(struct start *start, const struct err *cause)
 		return;
 	start->failing = true;
 	start->err = *cause;
+	autostart_settle(vm->manager->autostart, vm->def.name);
 	if (vm->job) {
 		job_forbid_cancel(vm->job);
 		job_set_phase(vm->job, "undoing");
@@ -214,7 +161,11 @@ static void fail_worker(struct start *start, const struct err *cause, const char
 		await_exit(start);
 		return;
 	}
-	err_prefix(&err, -1, "VM '%s': %s", start->vm->def.name, doing);
+	/* A text about a key of the definition begins with its pointer, as everywhere. */
+	if (err.msg[0] == '/')
+		resources_name_paths(start->vm->boot, &err);
+	else
+		err_prefix(&err, -1, "VM '%s': %s", start->vm->def.name, doing);
 	start_fail(start, &err);
 }
 
@@ -228,6 +179,7 @@ static void start_check_done(struct start *start)
 	vm->start = NULL;
 	start_free(start);
 	vm->n_boots = 1;
+	autostart_settle(vm->manager->autostart, vm->def.name);
 	machine_set_state(vm, paused ? MACHINE_STATE_PAUSED : MACHINE_STATE_RUNNING, "started");
 	machine_changed(vm, MACHINE_PROPERTY_PROCESS);
 	machine_register(vm);
@@ -269,40 +221,6 @@ static void on_resources_added(void *data, sd_bus_message *reply, const struct e
 		fail_worker(start, err, "handing over resources");
 }
 
-/*
- * A network without an address gets a locally administered one that depends on
- * the machine and the network's id only, so it stays the same from start to start.
- */
-static void fill_in_mac(struct net_config *net, const char *uuid)
-{
-	g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
-	guint8 digest[32];
-	gsize len = sizeof(digest);
-
-	g_checksum_update(sum, (const guchar *)uuid, -1);
-	g_checksum_update(sum, (const guchar *)net->id, -1);
-	g_checksum_get_digest(sum, digest, &len);
-	memcpy(net->mac.bytes, digest, sizeof(net->mac.bytes));
-	net->mac.bytes[0] = (uint8_t)((net->mac.bytes[0] & 0xfc) | 0x02); /* local, unicast */
-	net->has_mac = true;
-}
-
-/* The worker's SMBIOS needs the UUID, also when the definition leaves it to us. */
-static GVariant *worker_config(const struct machine *vm, struct err *err)
-{
-	_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
-
-	if (machine_parse_config(vm->boot_config, &config, NULL, err) < 0)
-		return NULL;
-	if (!config->platform.uuid)
-		config->platform.uuid = g_strdup(vm->def.uuid);
-	for (size_t i = 0; i < config->n_nets; i++)
-		if (!config->nets[i].has_mac)
-			fill_in_mac(&config->nets[i], vm->def.uuid);
-	vm_config_strip_resources(config);
-	return g_variant_ref_sink(vm_config_serialise(config));
-}
-
 static void start_boot(struct start *start)
 {
 	struct machine *vm = start->vm;
@@ -314,8 +232,12 @@ static void start_boot(struct start *start)
 	if (!start->opened || !start->greeted || start->failing || !vm->worker)
 		return;
 	job_set_phase(vm->job, "booting");
-	config = worker_config(vm, &err);
+	config = boot_config_for_worker(vm->boot_config, vm->def.uuid, &err);
+	/* From here on there may be a guest: a daemon that comes after us has to ask. */
+	vm->preparing = false;
 	if (config)
+		r = machine_save_runtime(vm, &err);
+	if (r == 0)
 		r = worker_add_resources(vm->worker, &start->resources, on_resources_added, vm,
 					 &err);
 	if (r == 0)
@@ -360,7 +282,7 @@ static int open_job_work(void *data, struct err *err)
 {
 	struct open_job *job = data;
 
-	return resources_open(job->config, job->kvm_device, job->owner, &job->set, err);
+	return resources_open(job->config, &job->fds, job->kvm_device, job->owner, &job->set, err);
 }
 
 static void open_job_free(void *data)
@@ -370,6 +292,7 @@ static void open_job_free(void *data)
 	/* Only an abandoned task has any left. */
 	created_files_remove(&job->set.created);
 	resource_set_deinit(&job->set);
+	given_fds_deinit(&job->fds);
 	vm_config_free(job->config);
 	g_free(job->kvm_device);
 	g_free(job);
@@ -407,7 +330,7 @@ static void open_job_done(void *data, int r, const struct err *err, void *owner)
 	start->resources.created = (struct created_files){ 0 };
 	start->opened = true;
 	vm->taps = dup_taps(&start->resources);
-	if (vm->taps && machine_save_runtime(vm, &save) < 0)
+	if ((vm->taps || start->created.n > 0) && machine_save_runtime(vm, &save) < 0)
 		log_warning("VM '%s': %s", vm->def.name, save.msg);
 	start_boot(start);
 }
@@ -428,30 +351,12 @@ static int start_open(struct start *start, struct err *err)
 	job->owner = vm->def.owner;
 	r = machine_parse_config(vm->boot_config, &job->config, NULL, err);
 	if (r == 0)
+		r = given_fds_dup(&vm->def.fds, &job->fds, err);
+	if (r == 0)
 		r = task_start(vm->manager->event, &open_job_ops, job, start, &start->task, err);
 	if (r < 0)
 		open_job_free(job);
 	return r;
-}
-
-/*
- * Threads of a worker: one a vCPU, one a disk queue, one a pair of network
- * queues, some for everything else.  io_uring adds workers of its own to each
- * ring when requests cannot go on without waiting; the kernel keeps those for
- * regular files at four a CPU of the host or, when fewer, the ring's depth.
- */
-static uint64_t count_tasks(const struct vm_config *config)
-{
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	uint64_t tasks = TASKS_EXTRA + config->cpus.max_vcpus, workers;
-
-	for (size_t i = 0; i < config->n_disks; i++) {
-		workers = MIN((uint64_t)config->disks[i].queue_size, 4 * (uint64_t)MAX(cpus, 1));
-		tasks += config->disks[i].num_queues * (1 + workers);
-	}
-	for (size_t i = 0; i < config->n_nets; i++)
-		tasks += config->nets[i].num_queues / 2;
-	return tasks;
 }
 
 static int start_spawn(struct start *start, struct err *err)
@@ -463,8 +368,9 @@ static int start_spawn(struct start *start, struct err *err)
 		.name = vm->def.name,
 		.uuid = vm->def.uuid,
 		.slice = vm->def.slice ? vm->def.slice : manager->default_slice,
-		.tasks = count_tasks(vm->boot),
+		.tasks = boot_config_count_tasks(vm->boot),
 		.memory = vm->boot->memory.size,
+		.properties = vm->def.properties,
 	};
 	int r;
 
@@ -531,6 +437,7 @@ int machine_start(struct machine *vm, uid_t owner, bool paused, struct err *err)
 	start->paused = paused;
 	vm->start = start;
 	vm->terminating = false;
+	vm->preparing = true;
 	vm->worker_reason[0] = '\0';
 	vm->job->cancel = on_cancel;
 	vm->job->cancel_data = vm;
@@ -554,6 +461,11 @@ int machine_start(struct machine *vm, uid_t owner, bool paused, struct err *err)
 	if (r < 0)
 		start_fail(start, &cause);
 	return 0;
+}
+
+const struct created_files *machine_start_created(const struct machine *vm)
+{
+	return &vm->start->created;
 }
 
 void machine_start_abort(struct machine *vm, const struct err *err)

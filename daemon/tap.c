@@ -204,6 +204,22 @@ void tap_close(struct tap *tap)
 	*tap = (struct tap){ 0 };
 }
 
+int tap_inspect(int fd, char ret_name[static IFNAMSIZ], struct err *err)
+{
+	struct ifreq ifr = { 0 };
+
+	if (ioctl(fd, TUNGETIFF, &ifr) < 0 || !(ifr.ifr_flags & IFF_TAP))
+		return err_fault(err, FAULT_BAD_CONFIG, EINVAL,
+				 "not a tap, must be " TUN_DEVICE " with an interface attached");
+	if (!(ifr.ifr_flags & IFF_NO_PI) || !(ifr.ifr_flags & IFF_VNET_HDR))
+		return err_fault(err, FAULT_BAD_CONFIG, EINVAL,
+				 "attached to '%.*s' without IFF_NO_PI and IFF_VNET_HDR, must be "
+				 "with both",
+				 IFNAMSIZ, ifr.ifr_name);
+	memcpy(ret_name, ifr.ifr_name, IFNAMSIZ);
+	return 0;
+}
+
 int tap_open(const struct net_config *net, struct tap *ret, struct err *err)
 {
 	const char *wanted = net->tap ? net->tap : TAP_TEMPLATE;

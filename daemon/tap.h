@@ -29,3 +29,8 @@ struct tap {
 /* The interface is net->tap, or a new "brume<N>" when that is NULL. */
 int tap_open(const struct net_config *net, struct tap *ret, struct err *err);
 void tap_close(struct tap *tap);
+/*
+ * The interface of a descriptor that somebody else opened, which must be a tap
+ * with the headers that a virtio device wants.
+ */
+int tap_inspect(int fd, char ret_name[static IFNAMSIZ], struct err *err);

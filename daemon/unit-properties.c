@@ -12,6 +12,7 @@
  */
 #include "daemon/spawner.h"
 #include "daemon/unit.h"
+#include "dbus/resource-properties.h"
 #include "dbus/variant.h"
 #include "vmm/base/cleanup.h"
 #include "vmm/base/err.h"
@@ -90,7 +91,8 @@ static const struct unit_property properties[] = {
 
 	/* file system */
 	{ "ProtectSystem", BOTH, "s", "'strict'" },
-	{ "ProtectHome", BOTH, "s", "'yes'" },
+	/* hides /run/user, too, where the user manager's notification socket is */
+	{ "ProtectHome", SYSTEM, "s", "'yes'" },
 	{ "PrivateTmp", BOTH, "b", "true" },
 	{ "PrivateMounts", BOTH, "b", "true" },
 	{ "ProtectProc", BOTH, "s", "'invisible'" },
@@ -98,6 +100,12 @@ static const struct unit_property properties[] = {
 	{ "ProtectKernelModules", BOTH, "b", "true" },
 	{ "ProtectClock", BOTH, "b", "true" },
 	{ "ProtectHostname", BOTH, "b", "true" },
+
+	/*
+	 * Names of control groups would tell which other machines run, the rest what
+	 * the host is made of.  "+" is below RootDirectory; without it this does nothing.
+	 */
+	{ "InaccessiblePaths", SYSTEM, "as", "['+/sys']" },
 
 	/* devices and network: everything comes as a descriptor */
 	{ "PrivateDevices", BOTH, "b", "true" },
@@ -127,10 +135,10 @@ static const struct unit_property properties[] = {
 /*
  * Left out: ProtectKernelTunables, ProtectKernelLogs and ProtectControlGroups.
  * They make paths readonly or hide them that a worker cannot use anyway: its
- * /proc has processes only (ProcSubset), and writing to /sys, reading the
- * kernel's log or moving in the cgroup tree needs a uid or capabilities that it
- * does not have.  Their dozen mounts cost 10 of the 47 ms of a start, more than
- * all other directives (PrivateNetwork included) could be seen to cost.
+ * /proc has processes only (ProcSubset), its /sys nothing (which costs no time: it
+ * is one mount instead of eight), and reading the kernel's log needs a uid or
+ * capabilities that it does not have.  Their dozen mounts cost 10 of the 47 ms of a start, more
+ * than all other directives (PrivateNetwork included) could be seen to cost.
  */
 
 /* Directories of the C library, and loaders outside of them; those that exist are bound. */
@@ -144,7 +152,13 @@ static const char *const library_paths[] = {
 /* Guest RAM is locked only with pass-through devices; tables and rings are below this. */
 #define MEMLOCK_EXTRA (64ULL << 20)
 
-static int append_table(sd_bus_message *m, int scope)
+/* systemd would take the later of two; one is easier to read in the unit's file. */
+static bool is_given(const struct spawn_params *params, const char *name)
+{
+	return resource_properties_have(params->properties, name);
+}
+
+static int append_table(sd_bus_message *m, int scope, const struct spawn_params *params)
 {
 	int r = 0;
 
@@ -153,7 +167,7 @@ static int append_table(sd_bus_message *m, int scope)
 		g_autoptr(GVariant) value = NULL;
 		g_autoptr(GVariantType) type = g_variant_type_new(p->type);
 
-		if (!(p->scopes & scope))
+		if (!(p->scopes & scope) || is_given(params, p->name))
 			continue;
 		value = g_variant_parse(type, p->value, NULL, NULL, NULL);
 		if (!value)
@@ -224,12 +238,26 @@ static int append_vm(sd_bus_message *m, const char *worker_path, const struct sp
 	uint64_t memlock = params->memory + MEMLOCK_EXTRA;
 	int r;
 
-	r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s", description,
+	r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)", "Description", "s", description,
 				  "Slice", "s", params->slice, "ExecStart", "a(sasb)", 1,
 				  worker_path, 1, worker_path, false, "StandardInputFileDescriptor",
-				  "h", params->control_fd, "LimitMEMLOCK", "t", memlock, "TasksMax",
-				  "t", params->tasks);
+				  "h", params->control_fd, "LimitMEMLOCK", "t", memlock);
+	if (r >= 0 && !is_given(params, "TasksMax"))
+		r = sd_bus_message_append(m, "(sv)", "TasksMax", "t", params->tasks);
 	return r < 0 ? r : append_log_field(m, params->name);
+}
+
+static int append_given(sd_bus_message *m, const struct spawn_params *params)
+{
+	size_t n = params->properties ? g_variant_n_children(params->properties) : 0;
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && i < n; i++) {
+		g_autoptr(GVariant) property = g_variant_get_child_value(params->properties, i);
+
+		r = variant_append(m, property);
+	}
+	return r;
 }
 
 int unit_append_properties(sd_bus_message *m, const char *worker_path, const char *runtime_dir,
@@ -241,9 +269,11 @@ int unit_append_properties(sd_bus_message *m, const char *worker_path, const cha
 	if (r >= 0)
 		r = append_vm(m, worker_path, params);
 	if (r >= 0)
-		r = append_table(m, user ? USER : SYSTEM);
+		r = append_table(m, user ? USER : SYSTEM, params);
 	if (r >= 0)
 		r = append_root(m, worker_path, runtime_dir);
+	if (r >= 0)
+		r = append_given(m, params);
 	if (r >= 0)
 		r = sd_bus_message_close_container(m);
 	return r < 0 ? err_errno(err, -r, "cannot describe the unit of VM '%s'", params->name) : 0;

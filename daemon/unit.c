@@ -4,6 +4,7 @@
 #include "daemon/machined.h"
 #include "daemon/runtime.h"
 #include "daemon/spawner.h"
+#include "daemon/unit-change.h"
 #include "vmm/base/cleanup.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
@@ -23,6 +24,8 @@
 #define UNIT_SUFFIX  ".service"
 #define START_USEC   (30 * 1000000ULL) /* systemd's answer that it has taken the job */
 #define RETRY_USEC   (300 * 1000ULL)   /* while systemd re-executes itself it does not answer */
+#define AGAIN_USEC   (100 * 1000ULL)   /* while systemd has not forgotten the unit before ours */
+#define STARTS_MAX   50
 
 struct unit_spawner {
 	struct spawner base;
@@ -36,18 +39,24 @@ struct unit_spawner {
 struct unit {
 	char *path;
 	char *job; /* start job of ours, until it is removed */
-	bool up;   /* started() has been told */
+	bool up;   /* the start job is over: there is a process to kill */
 	bool adopting;
-	bool dead; /* systemd may forget it */
+	bool dead;                  /* systemd may forget it */
+	sd_bus_message *start_call; /* until systemd has accepted it */
+	sd_event_source *again;     /* it is sent again then: nothing of ours is there yet */
+	unsigned int n_starts;
+	bool killed; /* before that: it is not to be sent again */
 	sd_bus_slot *start, *check;
 	bool check_again; /* something happened while a check was under way */
 	sd_event_source *retry;
 	struct machined_registration registration;
+	struct unit_change change;
 };
 
 /* Of one GetAll: what we look at. */
 struct unit_view {
 	char active[16], result[32], invocation[33];
+	char job[64]; /* of whoever asked for it; "/" = none */
 	uint32_t pid;
 	int32_t code, status;
 };
@@ -95,7 +104,10 @@ static void unit_release(struct spawn *sp)
 	}
 	sd_bus_slot_unref(unit->start);
 	sd_bus_slot_unref(unit->check);
+	sd_bus_message_unref(unit->start_call);
+	sd_event_source_disable_unref(unit->again);
 	sd_event_source_disable_unref(unit->retry);
+	unit_change_deinit(&unit->change);
 	machined_registration_deinit(&unit->registration);
 	free(unit->path);
 	free(unit->job);
@@ -137,6 +149,17 @@ static int read_text(sd_bus_message *m, char *to, size_t size)
 	return r;
 }
 
+/* (uo): number and object path */
+static int read_job(sd_bus_message *m, char *to, size_t size)
+{
+	const char *path;
+	int r = sd_bus_message_read(m, "v", "(uo)", NULL, &path);
+
+	if (r >= 0)
+		copy_text(to, size, path);
+	return r;
+}
+
 static int read_invocation(sd_bus_message *m, char to[static 33])
 {
 	const uint8_t *bytes;
@@ -171,6 +194,8 @@ static int read_view(sd_bus_message *m, struct unit_view *view)
 			r = read_text(m, view->result, sizeof(view->result));
 		else if (strcmp(key, "InvocationID") == 0)
 			r = read_invocation(m, view->invocation);
+		else if (strcmp(key, "Job") == 0)
+			r = read_job(m, view->job, sizeof(view->job));
 		else if (strcmp(key, "MainPID") == 0)
 			r = sd_bus_message_read(m, "v", "u", &view->pid);
 		else if (strcmp(key, "ExecMainCode") == 0)
@@ -252,6 +277,13 @@ static void check_failed(struct spawn *sp, const sd_bus_error *e)
 					   CLOCK_MONOTONIC, RETRY_USEC, 0, on_retry, sp);
 }
 
+/* A former daemon asked for it, and systemd has not come to it yet: it is about to run. */
+static bool is_to_start(const struct unit_view *view)
+{
+	return strcmp(view->active, "inactive") == 0 && !view->invocation[0] && view->job[0] &&
+	       strcmp(view->job, "/") != 0;
+}
+
 static int on_check(sd_bus_message *reply, void *userdata, sd_bus_error *error)
 {
 	struct spawn *sp = userdata;
@@ -262,6 +294,8 @@ static int on_check(sd_bus_message *reply, void *userdata, sd_bus_error *error)
 	(void)error;
 	unit->check = sd_bus_slot_unref(unit->check);
 	unit->check_again = false;
+	if (unit->again)
+		return 1; /* that is another one */
 	if (sd_bus_message_is_method_error(reply, NULL)) {
 		check_failed(sp, sd_bus_message_get_error(reply));
 		return 1;
@@ -279,12 +313,15 @@ static int on_check(sd_bus_message *reply, void *userdata, sd_bus_error *error)
 		/* Before the first process of a start, "inactive" means not yet. */
 		if (unit->job && !view.invocation[0])
 			return 1;
-		unit_died(sp, &view);
-		return 1;
+		if (!unit->adopting || !is_to_start(&view)) {
+			unit_died(sp, &view);
+			return 1;
+		}
+		unit->job = strdup(view.job);
 	}
 	if (unit->adopting) {
 		unit->adopting = false;
-		unit->up = true;
+		unit->up = strcmp(view.active, "active") == 0;
 		identify(sp, &view);
 		sp->handlers->started(sp->data, NULL);
 		return 1;
@@ -301,6 +338,8 @@ static void unit_check(struct spawn *sp)
 	struct unit *unit = sp->impl;
 	int r;
 
+	if (unit->again)
+		return;
 	if (unit->check) {
 		unit->check_again = true;
 		return;
@@ -313,29 +352,79 @@ static void unit_check(struct spawn *sp)
 		log_warning("%s: cannot ask systemd: %s", sp->unit, strerror(-r));
 }
 
+static int on_start_reply(sd_bus_message *reply, void *userdata, sd_bus_error *error);
+
+static void start_refused(struct spawn *sp, const char *why)
+{
+	struct err err = { 0 };
+
+	err_fault(&err, FAULT_WORKER_FAILED, ECHILD, "systemd does not start '%s': %s", sp->unit,
+		  why);
+	unit_release(sp);
+	sp->handlers->started(sp->data, &err);
+}
+
+static int on_start_again(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct spawn *sp = userdata;
+	struct unit_spawner *spawner = spawner_of(sp);
+	struct unit *unit = sp->impl;
+	int r;
+
+	(void)source;
+	(void)usec;
+	unit->again = sd_event_source_disable_unref(unit->again);
+	if (unit->killed) {
+		struct spawn_exit how = { 0 };
+
+		spawn_exited(sp, &how);
+		return 0;
+	}
+	tell(spawner, "ResetFailedUnit", "s", sp->unit);
+	r = sd_bus_call_async(spawner->bus, &unit->start, unit->start_call, on_start_reply, sp,
+			      START_USEC);
+	if (r < 0)
+		start_refused(sp, strerror(-r));
+	return 0;
+}
+
+/*
+ * The unit of the machine's last run has ended, but systemd keeps it loaded as
+ * long as anything of it is left (its control group, a job, somebody's reference).
+ */
+static bool start_again(struct spawn *sp, const sd_bus_error *e)
+{
+	struct unit *unit = sp->impl;
+
+	if (!sd_bus_error_has_name(e, SD_NAME ".UnitExists") || unit->killed ||
+	    ++unit->n_starts >= STARTS_MAX)
+		return false;
+	return sd_event_add_time_relative(sd_bus_get_event(spawner_of(sp)->bus), &unit->again,
+					  CLOCK_MONOTONIC, AGAIN_USEC, 0, on_start_again, sp) >= 0;
+}
+
 static int on_start_reply(sd_bus_message *reply, void *userdata, sd_bus_error *error)
 {
 	struct spawn *sp = userdata;
 	struct unit *unit = sp->impl;
 	const sd_bus_error *e = sd_bus_message_get_error(reply);
-	struct err err = { 0 };
 	const char *job;
 
 	(void)error;
 	unit->start = sd_bus_slot_unref(unit->start);
 	if (!e && sd_bus_message_read(reply, "o", &job) >= 0) {
+		unit->start_call = sd_bus_message_unref(unit->start_call);
 		unit->job = strdup(job);
 		return 1;
 	}
-	err_fault(&err, FAULT_WORKER_FAILED, ECHILD, "systemd does not start '%s': %s", sp->unit,
-		  e ? e->message : "malformed reply");
+	if (e && start_again(sp, e))
+		return 1;
 	/* A late answer is no refusal: systemd may have made the unit, or do so yet. */
 	if (!e || sd_bus_error_has_names(e, SD_BUS_ERROR_NO_REPLY, SD_BUS_ERROR_TIMEOUT)) {
 		tell(spawner_of(sp), "StopUnit", "ss", sp->unit, "replace");
 		unit->dead = true; /* then unit_release() drops our reference too */
 	}
-	unit_release(sp);
-	sp->handlers->started(sp->data, &err);
+	start_refused(sp, e ? e->message : "malformed reply");
 	return 1;
 }
 
@@ -375,6 +464,7 @@ static int unit_start(struct spawn *sp, const struct spawn_params *params, struc
 		unit_release(sp);
 		return r;
 	}
+	unit->start_call = sd_bus_message_ref(m);
 	return 0;
 }
 
@@ -400,6 +490,9 @@ static int unit_kill(struct spawn *sp, int signo, struct err *err)
 	struct unit *unit = sp->impl;
 
 	(void)err;
+	unit->killed = true;
+	if (unit->again)
+		return 0;
 	tell(spawner, "KillUnit", "ssi", sp->unit, "all", signo);
 	/* A start that is still queued has nothing to kill yet. */
 	if (!unit->up)
@@ -426,6 +519,24 @@ static void unit_register_machine(struct spawn *sp, const char *name, const char
 	unit->registration.registered = on_registered;
 	unit->registration.data = sp;
 	machined_register(&unit->registration, spawner->bus, name, uuid, sp->pid, taps);
+}
+
+static void on_changed(void *data, const struct err *err)
+{
+	struct spawn *sp = data;
+
+	sp->handlers->properties_set(sp->data, err);
+}
+
+static int unit_set_properties(struct spawn *sp, GVariant *properties, struct err *err)
+{
+	struct unit *unit = sp->impl;
+
+	if (!unit)
+		return err_fault(err, FAULT_WRONG_STATE, EPROTO, "'%s' has ended", sp->unit);
+	unit->change.done = on_changed;
+	unit->change.data = sp;
+	return unit_change_start(&unit->change, spawner_of(sp)->bus, sp->unit, properties, err);
 }
 
 static struct spawn *find_by_unit(struct unit_spawner *spawner, const char *name)
@@ -468,17 +579,22 @@ static int on_properties_changed(sd_bus_message *m, void *userdata, sd_bus_error
 	const char *path = sd_bus_message_get_path(m), *interface;
 	struct spawn *sp = path ? g_hash_table_lookup(spawner->units, path) : NULL;
 	struct unit_view view = { 0 };
+	struct unit *unit;
 
 	(void)error;
-	if (!sp || ((struct unit *)sp->impl)->adopting)
+	unit = sp ? sp->impl : NULL;
+	if (!unit || unit->adopting || unit->again)
 		return 0;
 	if (sd_bus_message_read(m, "s", &interface) < 0 || read_view(m, &view) < 0)
 		return 0;
 	/* The reason of an end is asked for: signals of two interfaces carry it in pieces. */
-	if (strcmp(view.active, "inactive") == 0 || strcmp(view.active, "failed") == 0)
+	if (strcmp(view.active, "inactive") == 0 || strcmp(view.active, "failed") == 0) {
 		unit_check(sp);
-	else
-		identify(sp, &view);
+		return 0;
+	}
+	if (strcmp(view.active, "active") == 0)
+		unit->up = true;
+	identify(sp, &view);
 	return 0;
 }
 
@@ -589,6 +705,7 @@ static const struct spawner_ops unit_ops = {
 	.adopt = unit_adopt,
 	.kill = unit_kill,
 	.register_machine = unit_register_machine,
+	.set_properties = unit_set_properties,
 	.release = unit_release,
 	.report_unknown = unit_report_unknown,
 	.free = unit_spawner_free,

@@ -9,6 +9,7 @@
 #include "vmm/base/list.h"
 #include "vmm/base/log.h"
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,8 @@ struct worker {
 struct worker_request {
 	struct list link;
 	struct worker *worker;
+	const char *method;
+	uint64_t usec; /* 0 = no limit */
 	sd_bus_slot *slot;
 	worker_reply_fn fn;
 	void *data;
@@ -82,7 +85,11 @@ static int on_reply(sd_bus_message *reply, void *userdata, sd_bus_error *ret_err
 	struct err err = { 0 };
 
 	(void)ret_error;
-	if (e && sd_bus_is_open(worker->bus) > 0)
+	/* The worker itself never says that: sd-bus does when the time is over. */
+	if (e && sd_bus_error_has_name(e, SD_BUS_ERROR_NO_REPLY) && sd_bus_is_open(worker->bus) > 0)
+		err_set(&err, ETIMEDOUT, "the worker did not answer %s within %" PRIu64 " ms",
+			request->method, request->usec / 1000);
+	else if (e && sd_bus_is_open(worker->bus) > 0)
 		err_from_worker_error(&err, -sd_bus_message_get_errno(reply), e);
 	else if (e) /* sd-bus answers for a peer that hung up */
 		err_fault(&err, FAULT_WORKER_FAILED, ECONNRESET, "the worker is gone");
@@ -239,8 +246,8 @@ void worker_free(struct worker *worker)
 	worker_leave(worker, outermost);
 }
 
-static int request_send(struct worker *worker, sd_bus_message *m, uint64_t usec, worker_reply_fn fn,
-			void *data)
+static int request_send(struct worker *worker, const char *method, sd_bus_message *m, uint64_t usec,
+			worker_reply_fn fn, void *data)
 {
 	struct worker_request *request = calloc(1, sizeof(*request));
 	int r;
@@ -248,6 +255,8 @@ static int request_send(struct worker *worker, sd_bus_message *m, uint64_t usec,
 	if (!request)
 		return -ENOMEM;
 	request->worker = worker;
+	request->method = method;
+	request->usec = usec;
 	request->fn = fn;
 	request->data = data;
 	r = sd_bus_call_async(worker->bus, &request->slot, m, on_reply, request,
@@ -292,7 +301,7 @@ int worker_call(struct worker *worker, const char *method, uint64_t usec, worker
 		va_end(ap);
 	}
 	if (r >= 0)
-		r = request_send(worker, m, usec, fn, data);
+		r = request_send(worker, method, m, usec, fn, data);
 	return call_failed(method, r, err);
 }
 
@@ -314,7 +323,7 @@ int worker_add_resources(struct worker *worker, const struct resource_set *set, 
 		if (r >= 0)
 			r = sd_bus_message_close_container(m);
 		if (r >= 0)
-			r = request_send(worker, m, START_USEC, fn, data);
+			r = request_send(worker, "AddResources", m, START_USEC, fn, data);
 	}
 	return call_failed("AddResources", r, err);
 }
@@ -331,7 +340,7 @@ int worker_start(struct worker *worker, GVariant *config, bool paused, worker_re
 	if (r >= 0)
 		r = sd_bus_message_append(m, "a{sv}", 1, "paused", "b", (int)paused);
 	if (r >= 0)
-		r = request_send(worker, m, START_USEC, fn, data);
+		r = request_send(worker, "Start", m, START_USEC, fn, data);
 	return call_failed("Start", r, err);
 }
 

@@ -37,7 +37,11 @@ int worker_connect(sd_event *event, const char *socket_path, const struct worker
 /* Fails what is still pending with -ECONNRESET first. NULL is allowed. */
 void worker_free(struct worker *worker);
 
-/* A call; arguments as of sd_bus_message_append().  usec 0 = no time limit. */
+/*
+ * A call; method is static text, arguments as of sd_bus_message_append().  Not
+ * answered within usec (0 = no limit) it fails with -ETIMEDOUT; the worker may
+ * still do what it was asked, a late answer is dropped.
+ */
 int worker_call(struct worker *worker, const char *method, uint64_t usec, worker_reply_fn fn,
 		void *data, struct err *err, const char *types, ...);
 /* AddResources as often as needed. The replies matter only when they are errors: see Start. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dbus/bus-options.h"
 
+#include "dbus/variant.h"
 #include "vmm/base/err.h"
 #include <errno.h>
 #include <stdbool.h>
@@ -35,10 +36,26 @@ static int unknown_option(const struct bus_option *options, size_t n, const char
 			 method, known);
 }
 
+static int read_container(sd_bus_message *m, const struct bus_option *option, GVariant **ret,
+			  struct err *err)
+{
+	int r;
+
+	r = sd_bus_message_enter_container(m, SD_BUS_TYPE_VARIANT, option->signature);
+	if (r < 0)
+		return err_errno(err, -r, "cannot be read");
+	r = variant_from_message(m, option->signature, ret, err);
+	if (r < 0)
+		return r;
+	r = sd_bus_message_exit_container(m);
+	return r < 0 ? err_errno(err, -r, "cannot be read") : 0;
+}
+
 static int read_value(sd_bus_message *m, const struct bus_option *option, void *ret,
 		      struct err *err)
 {
-	char type[2] = { option->type, '\0' };
+	char basic[2] = { option->type, '\0' };
+	const char *type = option->signature ? option->signature : basic;
 	void *member = (char *)ret + option->offset;
 	const char *contents = NULL;
 	char container;
@@ -51,6 +68,10 @@ static int read_value(sd_bus_message *m, const struct bus_option *option, void *
 		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
 				 "option '%s' has type '%s', must be '%s'", option->key, contents,
 				 type);
+	if (option->signature) {
+		r = read_container(m, option, member, err);
+		return r < 0 ? err_prefix(err, r, "option '%s'", option->key) : 0;
+	}
 	if (option->type == SD_BUS_TYPE_BOOLEAN) {
 		r = sd_bus_message_read(m, "v", type, &b);
 		if (r >= 0)

@@ -16,8 +16,13 @@ struct err;
 
 struct bus_option {
 	const char *key;
-	char type;     /* SD_BUS_TYPE_BOOLEAN (bool), _STRING (const char *), _UINT64 */
+	/*
+	 * SD_BUS_TYPE_BOOLEAN (bool), _STRING (const char *), _UINT64; or _ARRAY of
+	 * this signature, a GVariant * that the method unrefs, also after a failure.
+	 */
+	char type;
 	size_t offset; /* in the method's struct of options */
+	const char *signature;
 };
 
 /* Reads the dictionary at the cursor into *ret, which holds the defaults. */

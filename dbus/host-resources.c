@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dbus/host-resources.h"
 
+#include "dbus/resource-properties.h"
 #include "vmm/base/err.h"
 #include "vmm/config/vm-config.h"
 #include <inttypes.h>
@@ -23,6 +24,9 @@ static int add_resource(const struct resource *res, void *data, struct err *err)
 	struct host_resource_details *details = data;
 
 	(void)err;
+	/* Opened by the caller, with the caller's rights. */
+	if (vm_config_fd_name(res->value))
+		return 0;
 	/* What every guest gets unasked, and nothing to be had of it but random bytes. */
 	if (res->kind == RESOURCE_SOURCE && strcmp(res->value, "/dev/urandom") == 0)
 		return 0;
@@ -49,9 +53,10 @@ static void add_addresses(const struct vm_config *config, struct host_resource_d
 	}
 }
 
-bool host_resource_details(const struct vm_config *config, const char *slice,
+bool host_resource_details(const struct vm_config *config, const char *slice, GVariant *properties,
 			   struct host_resource_details *ret)
 {
+	g_autofree char *names = resource_properties_names(properties);
 	size_t n = 0;
 
 	*ret = (struct host_resource_details){ 0 };
@@ -79,5 +84,10 @@ bool host_resource_details(const struct vm_config *config, const char *slice,
 		ret->list[n++] = "slice";
 		ret->list[n++] = slice;
 	}
-	return ret->paths[0] || ret->interfaces[0] || slice;
+	if (names[0]) {
+		add_value(ret->properties, sizeof(ret->properties), names);
+		ret->list[n++] = "property";
+		ret->list[n++] = ret->properties;
+	}
+	return ret->paths[0] || ret->interfaces[0] || slice || names[0];
 }

@@ -2,25 +2,31 @@
 /*
  * Does a definition reach into the host?  DBUS.md 3.8
  *
- * A VM without any path, interface or slice is made with create-vms; anything
- * that root would open for the caller needs use-host-resources, with the things
- * themselves as details for the administrator's rules.
+ * A VM without any path, interface, slice or resource property is made with
+ * create-vms; anything that root would open for the caller, or that takes from
+ * other users of the host, needs use-host-resources, with the things themselves as
+ * details for the administrator's rules.
  */
 #pragma once
 
+#include <glib.h>
 #include <stdbool.h>
 
 struct vm_config;
 
 struct host_resource_details {
 	char memory[24], vcpus[12];
-	const char *list[14]; /* key, value, ..., NULL: polkit_request.extra */
+	const char *list[16]; /* key, value, ..., NULL: polkit_request.extra */
 	/* One a line: no path, name or address holds a control character. */
 	char paths[2048];
 	char interfaces[512];
 	char addresses[512];
+	char properties[512]; /* their names */
 };
 
-/* slice may be NULL. Pointers in ret point into ret and slice. */
-bool host_resource_details(const struct vm_config *config, const char *slice,
+/*
+ * slice may be NULL, and properties, a set of resource-properties.h. Pointers in
+ * ret point into ret and slice.
+ */
+bool host_resource_details(const struct vm_config *config, const char *slice, GVariant *properties,
 			   struct host_resource_details *ret);

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * The interfaces' XML as the vtables have it, without any bus
- *
- * sd-bus writes it only as the reply to Introspect, so the two ends of a socket
- * pair are served here in turn: one publishes the vtable, the other asks.
- */
+#include "dbus/introspect.h"
+
 #include "dbus/bus-path.h"
-#include "dbus/service.h"
+#include "dbus/job-bus.h"
+#include "dbus/manager-bus.h"
+#include "dbus/vm-bus.h"
 #include "vmm/base/err.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -95,7 +93,7 @@ static int introspect(int (*add)(sd_bus *bus, const char *path), char **ret)
 	return 0;
 }
 
-int service_print_introspection(const char *interface, FILE *out, struct err *err)
+int introspect_print(const char *interface, FILE *out, struct err *err)
 {
 	_cleanup_free_ char *xml = NULL;
 	const char *begin, *end;

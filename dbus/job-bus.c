@@ -2,6 +2,7 @@
 /*
  * org.brume.vm1.Job, DBUS.md 3.5
  */
+#include "dbus/job-bus.h"
 #include "daemon/job.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"

@@ -2,20 +2,25 @@
 /*
  * org.brume.vm1.Manager, DBUS.md 3.3
  */
+#include "dbus/manager-bus.h"
 #include "build-config.h"
 #include "daemon/definition.h"
 #include "daemon/job.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
+#include "daemon/request.h"
+#include "daemon/set-properties.h"
 #include "daemon/spawner.h"
 #include "dbus/bus-error.h"
 #include "dbus/bus-options.h"
 #include "dbus/bus-path.h"
 #include "dbus/host-resources.h"
+#include "dbus/job-bus.h"
 #include "dbus/polkit.h"
 #include "dbus/service.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
+#include "vmm/config/problems.h"
 #include "vmm/config/vm-config.h"
 #include <errno.h>
 #include <stdio.h>
@@ -124,13 +129,20 @@ static int method_list_vms(sd_bus_message *m, void *userdata, sd_bus_error *erro
 struct create_options {
 	bool persistent, autostart;
 	const char *description, *slice;
+	GVariant *worker_properties; /* anything of type a(sv) */
 };
+
+static void create_options_deinit(struct create_options *options)
+{
+	g_clear_pointer(&options->worker_properties, g_variant_unref);
+}
 
 static const struct bus_option create_options[] = {
 	{ "Persistent", 'b', offsetof(struct create_options, persistent) },
 	{ "Autostart", 'b', offsetof(struct create_options, autostart) },
 	{ "Description", 's', offsetof(struct create_options, description) },
 	{ "Slice", 's', offsetof(struct create_options, slice) },
+	{ "WorkerProperties", 'a', offsetof(struct create_options, worker_properties), "a(sv)" },
 };
 
 static int check_slice(const char *slice, struct err *err)
@@ -147,38 +159,42 @@ static int check_slice(const char *slice, struct err *err)
 			 slice);
 }
 
-static int check_create_options(const struct create_options *options, struct err *err)
+static int check_create_options(const struct create_options *options, const struct given_fds *fds,
+				struct err *err)
 {
+	/* A definition on disk outlives every descriptor. */
+	if (fds->n > 0 && options->persistent)
+		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
+				 "descriptor '%s': a persistent VM cannot keep it, name a path or "
+				 "set option 'Persistent' to false",
+				 fds->items[0].name);
 	if (options->autostart && !options->persistent)
 		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
 				 "option 'Autostart' needs a persistent VM");
 	return options->slice ? check_slice(options->slice, err) : 0;
 }
 
-static int read_create_fds(sd_bus_message *m, struct err *err)
+static int read_create_fds(sd_bus_message *m, struct given_fds *ret, struct err *err)
 {
 	const char *name;
 	int fd, r;
 
 	r = sd_bus_message_enter_container(m, 'a', "{sh}");
-	if (r < 0)
-		return err_errno(err, -r, "cannot read the descriptors");
-	r = sd_bus_message_read(m, "{sh}", &name, &fd);
-	if (r < 0)
-		return err_errno(err, -r, "cannot read the descriptors");
-	if (r > 0)
-		return err_fault(err, FAULT_UNSUPPORTED, EOPNOTSUPP,
-				 "descriptor '%s': CreateVM with descriptors is not supported yet, "
-				 "name paths in the configuration",
-				 name);
-	r = sd_bus_message_exit_container(m);
+	while (r >= 0 && (r = sd_bus_message_read(m, "{sh}", &name, &fd)) > 0) {
+		r = given_fds_add(ret, name, fd, err);
+		if (r < 0)
+			return r;
+	}
+	if (r >= 0)
+		r = sd_bus_message_exit_container(m);
 	return r < 0 ? err_errno(err, -r, "cannot read the descriptors") : 0;
 }
 
 /* What polkit is asked about a definition: making a VM, or reaching into the host. */
 static int authorise_create(struct service *service, sd_bus_message *m, const char *name,
 			    const char *uuid, const struct vm_config *config,
-			    const struct create_options *options, struct err *err)
+			    const struct create_options *options, GVariant *properties,
+			    struct err *err)
 {
 	struct host_resource_details details;
 	struct polkit_request request = {
@@ -188,7 +204,7 @@ static int authorise_create(struct service *service, sd_bus_message *m, const ch
 		.verb = "create",
 	};
 
-	if (host_resource_details(config, options->slice, &details))
+	if (host_resource_details(config, options->slice, properties, &details))
 		request.action = POLKIT_ACTION_USE_HOST_RESOURCES;
 	request.extra = details.list;
 	return service_check(service, m, NULL, &request, err);
@@ -199,7 +215,7 @@ static int create_vm(struct service *service, sd_bus_message *m, struct machine 
 {
 	_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
 	_cleanup_(definition_deinit) struct definition def = { 0 };
-	struct create_options options = { .persistent = true };
+	_cleanup_(create_options_deinit) struct create_options options = { .persistent = true };
 	const char *name, *text;
 	char uuid[37];
 	sd_id128_t id;
@@ -208,15 +224,20 @@ static int create_vm(struct service *service, sd_bus_message *m, struct machine 
 	r = sd_bus_message_read(m, "ss", &name, &text);
 	if (r < 0)
 		return err_errno(err, -r, "cannot read the arguments of CreateVM");
-	r = read_create_fds(m, err);
+	r = read_create_fds(m, &def.fds, err);
 	if (r == 0)
 		r = bus_options_read(m, create_options, ARRAY_SIZE(create_options), &options, err);
 	if (r == 0)
-		r = check_create_options(&options, err);
+		r = check_create_options(&options, &def.fds, err);
+	if (r == 0 && options.worker_properties)
+		r = machine_check_properties(service->manager, options.worker_properties,
+					     &def.properties, err);
 	if (r == 0)
 		r = manager_check_new(service->manager, name, NULL, err);
 	if (r == 0)
 		r = machine_parse_config(text, &config, &def.config, err);
+	if (r == 0)
+		r = given_fds_check(&def.fds, config, true, err);
 	if (r < 0)
 		return r;
 	if (config->platform.uuid) {
@@ -227,7 +248,7 @@ static int create_vm(struct service *service, sd_bus_message *m, struct machine 
 			return r;
 	}
 	r = authorise_create(service, m, name, config->platform.uuid ? uuid : NULL, config,
-			     &options, err);
+			     &options, def.properties, err);
 	if (r <= 0)
 		return r;
 	if (!config->platform.uuid) {
@@ -270,12 +291,34 @@ static int append_diagnostic(sd_bus_message *reply, const char *severity, const 
 	return sd_bus_message_append(reply, "(sss)", severity, pointer, colon ? colon + 2 : text);
 }
 
+/* Everything that is wrong with the text, or else what this host has against it. */
+static int append_diagnostics(sd_bus_message *reply, const char *text, const struct host *host)
+{
+	_cleanup_(config_problems_deinit) struct config_problems problems = { 0 };
+	_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
+	g_autoptr(GVariant) dict = NULL;
+	g_autofree char *warning = NULL;
+	struct err err = { 0 };
+	int r = 0;
+
+	if (json_object_parse(text, &dict, &err) < 0)
+		return append_diagnostic(reply, "error", err.msg);
+	if (vm_config_parse_all(dict, &config, &problems) < 0) {
+		for (size_t i = 0; r >= 0 && i < config_problems_count(&problems); i++)
+			r = append_diagnostic(reply, "error",
+					      g_array_index(problems.list, struct err, i).msg);
+		return r;
+	}
+	if (!host->kvm_available || config->cpus.max_vcpus <= host->max_vcpus)
+		return 0;
+	warning = g_strdup_printf("/cpus/max_vcpus: this host allows at most %u", host->max_vcpus);
+	return append_diagnostic(reply, "warning", warning);
+}
+
 static int method_validate_config(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
-	_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
 	struct service *service = userdata;
-	const struct host *host = &service->manager->host;
 	struct err err = { 0 };
 	const char *text;
 	int r;
@@ -291,15 +334,7 @@ static int method_validate_config(sd_bus_message *m, void *userdata, sd_bus_erro
 		r = sd_bus_message_open_container(reply, 'a', "(sss)");
 	if (r < 0)
 		return r;
-	if (machine_parse_config(text, &config, NULL, &err) < 0) {
-		r = append_diagnostic(reply, "error", err.msg);
-	} else if (host->kvm_available && config->cpus.max_vcpus > host->max_vcpus) {
-		g_autofree char *warning =
-			g_strdup_printf("/cpus/max_vcpus: this host allows at most %u",
-					host->max_vcpus);
-
-		r = append_diagnostic(reply, "warning", warning);
-	}
+	r = append_diagnostics(reply, text, &service->manager->host);
 	if (r >= 0)
 		r = sd_bus_message_close_container(reply);
 	return r < 0 ? r : sd_bus_message_send(reply);
@@ -637,22 +672,23 @@ void manager_bus_changed(struct service *service, uint32_t properties)
 					    names);
 }
 
-void manager_bus_vm_new(struct service *service, struct machine *vm)
+static void emit_vm(struct service *service, const char *signal, const struct machine *vm)
 {
 	_cleanup_free_ char *path = bus_path_vm(vm->def.name);
 
 	if (path)
-		sd_bus_emit_signal(service->bus, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "VMNew",
+		sd_bus_emit_signal(service->bus, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, signal,
 				   "so", vm->def.name, path);
+}
+
+void manager_bus_vm_new(struct service *service, struct machine *vm)
+{
+	emit_vm(service, "VMNew", vm);
 }
 
 void manager_bus_vm_removed(struct service *service, struct machine *vm)
 {
-	_cleanup_free_ char *path = bus_path_vm(vm->def.name);
-
-	if (path)
-		sd_bus_emit_signal(service->bus, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE,
-				   "VMRemoved", "so", vm->def.name, path);
+	emit_vm(service, "VMRemoved", vm);
 }
 
 void manager_bus_job_new(struct service *service, struct job *job)

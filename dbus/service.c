@@ -5,7 +5,11 @@
 #include "daemon/machine.h"
 #include "daemon/manager.h"
 #include "dbus/bus-path.h"
+#include "dbus/job-bus.h"
+#include "dbus/log-control-bus.h"
+#include "dbus/manager-bus.h"
 #include "dbus/polkit.h"
+#include "dbus/vm-bus.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include <errno.h>

@@ -13,12 +13,10 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <sys/types.h>
 #include <systemd/sd-bus.h>
 
 struct err;
-struct job;
 struct machine;
 struct manager;
 struct polkit;
@@ -43,33 +41,3 @@ struct polkit_request;
 _must_check_ int service_check(struct service *service, sd_bus_message *call,
 			       const struct machine *vm, struct polkit_request *request,
 			       struct err *err);
-
-/* Standard XML of an interface as the vtables have it; names for "list". */
-int service_print_introspection(const char *interface, FILE *out, struct err *err);
-
-/* The interfaces. data is the service. */
-int manager_bus_register(struct service *service);
-int manager_bus_add_vtable(sd_bus *bus, const char *path);
-void manager_bus_changed(struct service *service, uint32_t properties);
-void manager_bus_vm_new(struct service *service, struct machine *vm);
-void manager_bus_vm_removed(struct service *service, struct machine *vm);
-void manager_bus_job_new(struct service *service, struct job *job);
-void manager_bus_job_removed(struct service *service, struct job *job);
-
-int vm_bus_register(struct service *service);
-int vm_bus_add_vtable(sd_bus *bus, const char *path);
-void vm_bus_changed(struct service *service, struct machine *vm, uint32_t properties);
-void vm_bus_state_changed(struct service *service, struct machine *vm, const char *from,
-			  const char *to, const char *reason);
-void vm_bus_event(struct service *service, struct machine *vm, const char *source, const char *name,
-		  GVariant *details);
-
-int log_control_bus_register(struct service *service);
-
-int job_bus_register(struct service *service);
-int job_bus_add_vtable(sd_bus *bus, const char *path);
-void job_bus_changed(struct service *service, struct job *job, uint32_t properties);
-/* "o" path now, or, with wait, the same or the job's error when it ends. */
-/* 1: canceling. 0: being authorised, as polkit_check(). */
-int job_bus_cancel(struct service *service, sd_bus_message *m, struct job *job, struct err *err);
-int job_bus_reply(sd_bus_message *call, struct job *job, bool wait);

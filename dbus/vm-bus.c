@@ -6,14 +6,23 @@
  * work, ask polkit, act.  When polkit has to ask somebody the handler runs
  * again from its start, on the VM that its path names then.
  */
+#include "dbus/vm-bus.h"
+#include "daemon/describe.h"
+#include "daemon/end.h"
 #include "daemon/job.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
+#include "daemon/request.h"
+#include "daemon/set-properties.h"
+#include "daemon/start.h"
+#include "daemon/stop.h"
 #include "dbus/bus-error.h"
 #include "dbus/bus-options.h"
 #include "dbus/bus-path.h"
 #include "dbus/host-resources.h"
+#include "dbus/job-bus.h"
 #include "dbus/polkit.h"
+#include "dbus/resource-properties.h"
 #include "dbus/service.h"
 #include "dbus/variant.h"
 #include "vmm/base/err.h"
@@ -171,8 +180,8 @@ static int method_terminate(sd_bus_message *m, void *userdata, sd_bus_error *err
 	return pending(m, r, error, &err);
 }
 
-static int request(sd_bus_message *m, struct machine *vm, enum machine_request what,
-		   const char *verb, sd_bus_error *error)
+static int request(sd_bus_message *m, struct machine *vm, enum request what, const char *verb,
+		   sd_bus_error *error)
 {
 	struct err err = { 0 };
 	int r;
@@ -190,28 +199,27 @@ static int request(sd_bus_message *m, struct machine *vm, enum machine_request w
 
 static int method_reset(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
-	return request(m, userdata, MACHINE_REQUEST_RESET, "reset", error);
+	return request(m, userdata, REQUEST_RESET, "reset", error);
 }
 
 static int method_pause(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
-	return request(m, userdata, MACHINE_REQUEST_PAUSE, "pause", error);
+	return request(m, userdata, REQUEST_PAUSE, "pause", error);
 }
 
 static int method_resume(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
-	return request(m, userdata, MACHINE_REQUEST_RESUME, "resume", error);
+	return request(m, userdata, REQUEST_RESUME, "resume", error);
 }
 
 static int method_power_button(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
-	return request(m, userdata, MACHINE_REQUEST_POWER_BUTTON, "press the power button of",
-		       error);
+	return request(m, userdata, REQUEST_POWER_BUTTON, "press the power button of", error);
 }
 
 static int method_inject_nmi(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
-	return request(m, userdata, MACHINE_REQUEST_INJECT_NMI, "inject an NMI into", error);
+	return request(m, userdata, REQUEST_INJECT_NMI, "inject an NMI into", error);
 }
 
 struct delete_options {
@@ -353,7 +361,7 @@ static int set_config(sd_bus_message *m, struct machine *vm, struct err *err)
 		r = machine_parse_config(text, &config, NULL, err);
 	if (r < 0)
 		return r;
-	if (host_resource_details(config, NULL, &details))
+	if (host_resource_details(config, NULL, NULL, &details))
 		question.action = POLKIT_ACTION_USE_HOST_RESOURCES;
 	question.extra = details.list;
 	r = service_check(vm_service(vm), m, vm, &question, err);
@@ -413,6 +421,50 @@ static int method_set_description(sd_bus_message *m, void *userdata, sd_bus_erro
 	r = machine_set_description(vm, description, &err);
 	if (r < 0)
 		return bus_error_from_err(error, &err);
+	return sd_bus_reply_method_return(m, NULL);
+}
+
+static int set_resource_properties(sd_bus_message *m, struct machine *vm, struct err *err)
+{
+	g_autoptr(GVariant) list = NULL, set = NULL;
+	const char *extra[] = { "property", NULL, NULL };
+	struct polkit_request question = {
+		.action = POLKIT_ACTION_USE_HOST_RESOURCES,
+		.verb = "set resource properties of",
+		.extra = extra,
+	};
+	g_autofree char *names = NULL;
+	int runtime, r;
+
+	r = sd_bus_message_read(m, "b", &runtime);
+	if (r < 0)
+		return err_errno(err, -r, "cannot read the arguments of SetResourceProperties");
+	r = variant_from_message(m, "a(sv)", &list, err);
+	if (r == 0)
+		r = read_no_options(m, err);
+	if (r == 0)
+		r = machine_check_set_properties(vm, runtime, list, &set, err);
+	if (r < 0)
+		return r;
+	extra[1] = names = resource_properties_names(set);
+	r = service_check(vm_service(vm), m, vm, &question, err);
+	if (r <= 0)
+		return r;
+	r = machine_set_properties(vm, runtime, set, on_done, sd_bus_message_ref(m), err);
+	if (r == 1)
+		return 0; /* the answer comes later */
+	sd_bus_message_unref(m);
+	return r < 0 ? r : 1;
+}
+
+static int method_set_resource_properties(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	struct err err = { 0 };
+	int r;
+
+	r = set_resource_properties(m, userdata, &err);
+	if (r <= 0)
+		return verdict(r, error, &err);
 	return sd_bus_reply_method_return(m, NULL);
 }
 
@@ -618,6 +670,9 @@ static const sd_bus_vtable vm_vtable[] = {
 				SD_BUS_NO_RESULT, method_set_autostart, ANYBODY),
 	SD_BUS_METHOD_WITH_ARGS("SetDescription", SD_BUS_ARGS("s", description, "a{sv}", options),
 				SD_BUS_NO_RESULT, method_set_description, ANYBODY),
+	SD_BUS_METHOD_WITH_ARGS("SetResourceProperties",
+				SD_BUS_ARGS("b", runtime, "a(sv)", properties, "a{sv}", options),
+				SD_BUS_NO_RESULT, method_set_resource_properties, ANYBODY),
 	SD_BUS_METHOD_WITH_ARGS("Describe", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", json),
 				method_describe, ANYBODY),
 	SD_BUS_METHOD_WITH_ARGS("GetCounters", OPTIONS, SD_BUS_RESULT("a{sa{st}}", counters),

@@ -28,6 +28,8 @@ enum option_id {
 	OPTION_NAME,
 	OPTION_READ_ONLY,
 	OPTION_CONSOLE_NAME,
+	OPTION_PROPERTY,
+	OPTION_RUNTIME,
 	OPTION_VM, /* + the row's index: a section of the definition */
 };
 
@@ -57,6 +59,8 @@ static const struct {
 	{ "autostart", no_argument, OPTION_AUTOSTART, GROUP_CREATE },
 	{ "description", required_argument, OPTION_DESCRIPTION, GROUP_CREATE | GROUP_RUN },
 	{ "slice", required_argument, OPTION_SLICE, GROUP_CREATE | GROUP_RUN },
+	{ "property", required_argument, OPTION_PROPERTY, GROUP_CREATE | GROUP_RUN },
+	{ "runtime", no_argument, OPTION_RUNTIME, GROUP_PROPERTY },
 	{ "name", required_argument, OPTION_NAME, GROUP_RUN },
 	{ "cpus", required_argument, OPTION_VM, GROUP_VM },
 	{ "memory", required_argument, OPTION_VM, GROUP_VM },
@@ -76,12 +80,16 @@ static const struct {
 
 void arguments_init(struct arguments *a)
 {
-	*a = (struct arguments){ .vm_options = g_array_new(FALSE, TRUE, sizeof(struct vm_option)) };
+	*a = (struct arguments){
+		.vm_options = g_array_new(FALSE, TRUE, sizeof(struct vm_option)),
+		.properties = g_ptr_array_new(),
+	};
 }
 
 void arguments_deinit(struct arguments *a)
 {
 	g_array_unref(a->vm_options);
+	g_ptr_array_unref(a->properties);
 }
 
 bool parse_duration(const char *text, uint64_t *ret_usec)
@@ -187,6 +195,12 @@ static int apply(struct arguments *a, enum option_id id, const char *value)
 	case OPTION_CONSOLE_NAME:
 		a->console_name = value;
 		break;
+	case OPTION_PROPERTY:
+		g_ptr_array_add(a->properties, (gpointer)value);
+		break;
+	case OPTION_RUNTIME:
+		a->runtime = true;
+		break;
 	case OPTION_VM:
 		break;
 	}
@@ -216,6 +230,9 @@ int arguments_parse(struct arguments *a, int argc, char **argv, unsigned int gro
 		    bool stop_at_verb)
 {
 	struct option options[ARRAY_SIZE(rows) + 1] = { 0 };
+	const char *letters = stop_at_verb                          ? "+hH:"
+			      : groups & (GROUP_CREATE | GROUP_RUN) ? "hH:p:"
+								    : "hH:";
 	bool good = true;
 	size_t n = 0;
 	int c;
@@ -226,14 +243,15 @@ int arguments_parse(struct arguments *a, int argc, char **argv, unsigned int gro
 							OPTION_VM + (int)i };
 
 	optind = 0; /* glibc: start over, also with the order of "+" */
-	while (good &&
-	       (c = getopt_long(argc, argv, stop_at_verb ? "+hH:" : "hH:", options, NULL)) != -1) {
+	while (good && (c = getopt_long(argc, argv, letters, options, NULL)) != -1) {
 		size_t row = (size_t)(c - OPTION_VM);
 
 		if (c == 'h')
 			a->help = true;
 		else if (c == 'H')
 			a->host = optarg;
+		else if (c == 'p')
+			g_ptr_array_add(a->properties, optarg);
 		else if (c < OPTION_VM)
 			good = false; /* getopt complained */
 		else if (rows[row].id == OPTION_VM)

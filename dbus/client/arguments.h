@@ -13,15 +13,16 @@
 #include <stdint.h>
 
 enum option_group {
-	GROUP_GLOBAL = 1 << 0,  /* every verb, also in front of it */
-	GROUP_START = 1 << 1,   /* --paused --console --no-wait */
-	GROUP_STOP = 1 << 2,    /* --wait --no-wait --force --timeout */
-	GROUP_VM = 1 << 3,      /* --cpus --disk ...: a definition */
-	GROUP_CREATE = 1 << 4,  /* --transient --autostart --description --slice */
-	GROUP_CONSOLE = 1 << 5, /* --force --timeout --read-only --console */
-	GROUP_CONFIG = 1 << 6,  /* --next */
-	GROUP_EVENTS = 1 << 7,  /* --timeout */
-	GROUP_RUN = 1 << 8,     /* --name */
+	GROUP_GLOBAL = 1 << 0,   /* every verb, also in front of it */
+	GROUP_START = 1 << 1,    /* --paused --console --no-wait */
+	GROUP_STOP = 1 << 2,     /* --wait --no-wait --force --timeout */
+	GROUP_VM = 1 << 3,       /* --cpus --disk ...: a definition */
+	GROUP_CREATE = 1 << 4,   /* --transient --autostart --description --slice --property */
+	GROUP_CONSOLE = 1 << 5,  /* --force --timeout --read-only --console */
+	GROUP_CONFIG = 1 << 6,   /* --next */
+	GROUP_EVENTS = 1 << 7,   /* --timeout */
+	GROUP_RUN = 1 << 8,      /* --name */
+	GROUP_PROPERTY = 1 << 9, /* --runtime */
 };
 
 /* One "--disk path=..." in the order of the command line. */
@@ -35,11 +36,13 @@ struct arguments {
 	bool json, user, no_ask_password;
 	const char *host;
 	bool wait, no_wait, force, paused, attach, next, transient, autostart, read_only;
+	bool runtime;
 	bool has_timeout;
 	uint64_t timeout_usec;
 	const char *description, *slice, *name, *console_name;
-	GArray *vm_options; /* struct vm_option */
-	char **positional;  /* points into argv */
+	GArray *vm_options;    /* struct vm_option */
+	GPtrArray *properties; /* const char *: "CPUWeight=50" */
+	char **positional;     /* points into argv */
 	int n_positional;
 };
 

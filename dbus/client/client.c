@@ -10,16 +10,21 @@
 #include "dbus/bus-error.h"
 #include "dbus/bus-path.h"
 #include "dbus/client/agent.h"
+#include "dbus/client/output.h"
+
+/* Longer ones do not even fit into an object path; what the service allows it says itself. */
+#define NAME_BYTES_MAX 4096
 
 void client_complain(const char *fmt, ...)
 {
+	g_autofree char *text = NULL, *clean = NULL;
 	va_list ap;
 
-	fputs("brumectl: ", stderr);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	text = g_strdup_vprintf(fmt, ap);
 	va_end(ap);
-	fputc('\n', stderr);
+	clean = clean_text(text); /* names and services may say anything, also to a terminal */
+	fprintf(stderr, "brumectl: %s\n", clean);
 }
 
 int client_out_of_memory(void)
@@ -28,22 +33,62 @@ int client_out_of_memory(void)
 	return EXIT_FAILED;
 }
 
+int client_check_text(const char *what, const char *text)
+{
+	if (!text || g_utf8_validate(text, -1, NULL))
+		return EXIT_OK;
+	client_complain("%s '%s' is not text in UTF-8", what, text);
+	return EXIT_USAGE;
+}
+
+int client_vm_path(const char *vm, char **ret)
+{
+	char *path;
+
+	if (strlen(vm) > NAME_BYTES_MAX) {
+		client_complain("a name of %zu bytes is too long for a virtual machine",
+				strlen(vm));
+		return EXIT_USAGE;
+	}
+	path = bus_path_vm(vm);
+	if (!path)
+		return client_out_of_memory();
+	*ret = path;
+	return EXIT_OK;
+}
+
+static void complain_about_bus(const struct client *c, int r)
+{
+	if (c->host) {
+		/* ssh has said why; what is left for us is that its pipe broke */
+		client_complain("cannot reach the system bus of %s", c->host);
+		return;
+	}
+	client_complain("cannot connect to the %s bus: %s", c->user ? "session" : "system",
+			r == -ENOMEDIUM ? "there is none" : strerror(-r));
+	if (c->user && !c->json)
+		fprintf(stderr, "hint: --user needs a session: log in as the user, or keep one "
+				"with 'loginctl enable-linger' and set XDG_RUNTIME_DIR\n");
+}
+
 int client_connect(struct client *c)
 {
+	const char *name;
 	int r;
 
 	if (c->bus)
 		return EXIT_OK;
-	if (c->host)
+	if (c->host) {
 		r = sd_bus_open_system_remote(&c->bus, c->host);
-	else if (c->user)
+		if (r >= 0)
+			r = sd_bus_get_unique_name(c->bus, &name); /* waits until it stands */
+	} else if (c->user) {
 		r = sd_bus_open_user_with_description(&c->bus, "brumectl");
-	else
+	} else {
 		r = sd_bus_open_system_with_description(&c->bus, "brumectl");
+	}
 	if (r < 0) {
-		client_complain("cannot connect to the %s bus%s%s: %s",
-				c->user ? "session" : "system", c->host ? " of " : "",
-				c->host ? c->host : "", strerror(-r));
+		complain_about_bus(c, r);
 		return EXIT_NO_SERVICE;
 	}
 	(void)sd_bus_set_method_call_timeout(c->bus, CLIENT_TIMEOUT_USEC);
@@ -61,7 +106,7 @@ void client_disconnect(struct client *c)
 
 /* What each public error means for the person and for the script; the first match counts. */
 static const struct {
-	const char *name;
+	const char *name; /* a glob */
 	int status;
 	const char *hint; /* %s is the machine's name; without one there is no hint with %s */
 } outcomes[] = {
@@ -87,21 +132,49 @@ static const struct {
 	  "is it running? systemctl status brumed" },
 	{ "org.freedesktop.systemd1.NoSuchUnit", EXIT_NO_SERVICE,
 	  "is it enabled? systemctl enable --now brumed" },
+	/* the rest of what bus activation says; of calls the service has names of its own */
+	{ "org.freedesktop.systemd1.*", EXIT_NO_SERVICE,
+	  "why does it not start? systemctl status brumed" },
+	{ "org.freedesktop.DBus.Error.Spawn.*", EXIT_NO_SERVICE,
+	  "why does it not start? systemctl status brumed" },
 	{ SD_BUS_ERROR_NO_REPLY, EXIT_NO_SERVICE, "did it stop? journalctl -u brumed" },
 	{ SD_BUS_ERROR_DISCONNECTED, EXIT_NO_SERVICE, NULL },
 	{ SD_BUS_ERROR_TIMEOUT, EXIT_TIMED_OUT, NULL },
 };
 
+/*
+ * The hint's commands, as they are typed here: for the session's service systemctl and journalctl
+ * want --user, what runs on another host is said to be there.
+ */
 static void print_hint(const struct client *c, const char *hint, const char *vm)
 {
 	const char *place = strstr(hint, "%s");
+	g_autoptr(GString) text = g_string_new(hint);
+	g_autofree char *clean = NULL;
 
 	if (c->json || (place && !vm))
 		return;
 	if (place)
-		fprintf(stderr, "hint: %.*s%s%s\n", (int)(place - hint), hint, vm, place + 2);
-	else
-		fprintf(stderr, "hint: %s\n", hint);
+		g_string_replace(text, "%s", vm, 1);
+	if (c->user) {
+		g_string_replace(text, "systemctl ", "systemctl --user ", 0);
+		g_string_replace(text, "journalctl ", "journalctl --user ", 0);
+		g_string_replace(text, "'brumectl ", "'brumectl --user ", 0);
+	}
+	if (c->host && (strstr(hint, "systemctl") || strstr(hint, "journalctl")))
+		g_string_append_printf(text, " (on %s)", c->host);
+	clean = clean_text(text->str);
+	fprintf(stderr, "hint: %s\n", clean);
+}
+
+/* What a user without privileges meets first. */
+static void print_user_hint(const struct client *c, const char *message)
+{
+	if (strstr(message, "'/dev/kvm': Permission denied"))
+		print_hint(c, "the user has to be in the group kvm: adduser USER kvm, then log in anew",
+			   NULL);
+	else if (strstr(message, "interface '") || strstr(message, "the tap '"))
+		print_hint(c, "root makes taps: ip tuntap add NAME mode tap user USER", NULL);
 }
 
 int client_report(const struct client *c, const char *vm, int r, const sd_bus_error *e)
@@ -117,12 +190,20 @@ int client_report(const struct client *c, const char *vm, int r, const sd_bus_er
 	}
 	client_complain("%s", e->message && e->message[0] ? e->message : e->name);
 	for (size_t i = 0; i < ARRAY_SIZE(outcomes); i++) {
-		if (!sd_bus_error_has_name(e, outcomes[i].name))
+		if (!g_pattern_match_simple(outcomes[i].name, e->name))
 			continue;
-		if (outcomes[i].hint)
+		/* a user's own service asks nobody: a file or device said no */
+		if (outcomes[i].hint && !(c->user && outcomes[i].status == EXIT_REFUSED))
 			print_hint(c, outcomes[i].hint, vm);
 		return outcomes[i].status;
 	}
+	/* systemd about a unit that it was to start for the bus, under the name of an errno */
+	if (e->message && g_str_has_prefix(e->message, "Unit dbus-" BRUME_BUS_NAME ".service ")) {
+		print_hint(c, "why does it not start? systemctl status brumed", vm);
+		return EXIT_NO_SERVICE;
+	}
+	if (c->user && e->message)
+		print_user_hint(c, e->message);
 	return EXIT_FAILED;
 }
 
@@ -151,10 +232,11 @@ int client_manager_call(struct client *c, const char *member, sd_bus_message **r
 
 int client_vm_call(struct client *c, const char *vm, const char *member, sd_bus_message **ret)
 {
-	_cleanup_free_ char *path = bus_path_vm(vm);
+	_cleanup_free_ char *path = NULL;
+	int r = client_vm_path(vm, &path);
 
-	if (!path)
-		return client_out_of_memory();
+	if (r != EXIT_OK)
+		return r;
 	return new_call(c, path, BRUME_VM_INTERFACE, member, ret);
 }
 

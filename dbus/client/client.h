@@ -42,6 +42,10 @@ void client_disconnect(struct client *c);
 /* "brumectl: ..." on standard error. */
 void client_complain(const char *fmt, ...) _printf_(1, 2);
 int client_out_of_memory(void);
+/* The bus carries UTF-8 only, and drops who sends something else.  NULL is fine. */
+int client_check_text(const char *what, const char *text);
+/* The object of a machine; free() it. */
+int client_vm_path(const char *vm, char **ret);
 
 /*
  * Reports what the bus answered: r < 0, e may be unset.  `vm` is the machine

@@ -265,13 +265,13 @@ static int check_host(const struct client *c, const char *vm)
 int console_check(struct client *c, const char *vm)
 {
 	_cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-	_cleanup_free_ char *path = bus_path_vm(vm);
+	_cleanup_free_ char *path = NULL;
 	g_auto(GStrv) consoles = NULL;
 	int r;
 
-	if (!path)
-		return client_out_of_memory();
 	r = check_host(c, vm);
+	if (r == EXIT_OK)
+		r = client_vm_path(vm, &path);
 	if (r == EXIT_OK)
 		r = client_connect(c);
 	if (r != EXIT_OK)
@@ -294,6 +294,8 @@ int console_open(struct client *c, const char *vm, const char *console, bool for
 	int fd = -1, r;
 
 	r = check_host(c, vm);
+	if (r == EXIT_OK)
+		r = client_check_text("the console", console);
 	if (r != EXIT_OK)
 		return r;
 	r = client_vm_call(c, vm, "OpenConsole", &m);

@@ -9,7 +9,9 @@
 #include "dbus/bus-error.h"
 #include "dbus/bus-path.h"
 #include "dbus/client/output.h"
+#include "dbus/client/properties.h"
 #include "dbus/client/verbs.h"
+#include "dbus/variant.h"
 #include "vmm/base/err.h"
 #include "vmm/config/json.h"
 #include "vmm/config/option.h"
@@ -37,7 +39,9 @@ static int read_file(const char *file, char **ret)
 		r = EXIT_FAILED;
 	} else if (memchr(text->str, '\0', text->len) || !g_utf8_validate(text->str, -1, NULL)) {
 		/* the bus carries UTF-8 only; anything else about it is the service's to judge */
-		client_complain("'%s' is not a text file in UTF-8", file);
+		client_complain("'%s' is not a text file in UTF-8; a definition is JSON, a kernel "
+				"goes to --kernel",
+				file);
 		r = EXIT_FAILED;
 	}
 	if (f != stdin)
@@ -85,13 +89,38 @@ int definition_read(const struct client *c, const struct arguments *a, const cha
 	return EXIT_USAGE;
 }
 
+static int append_properties(sd_bus_message *m, int r, GVariant *properties)
+{
+	if (r >= 0)
+		r = sd_bus_message_open_container(m, 'e', "sv");
+	if (r >= 0)
+		r = sd_bus_message_append(m, "s", "WorkerProperties");
+	if (r >= 0)
+		r = sd_bus_message_open_container(m, 'v', "a(sv)");
+	if (r >= 0)
+		r = variant_append(m, properties);
+	for (int i = 0; r >= 0 && i < 2; i++)
+		r = sd_bus_message_close_container(m);
+	return r;
+}
+
 int create_vm(struct client *c, const struct arguments *a, const char *name, const char *config,
 	      bool persistent)
 {
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
+	g_autoptr(GVariant) properties = NULL;
 	int r;
 
-	r = client_manager_call(c, "CreateVM", &m);
+	r = client_check_text("the name", name);
+	if (r == EXIT_OK)
+		r = client_check_text("the description", a->description);
+	if (r == EXIT_OK)
+		r = client_check_text("the slice", a->slice);
+	if (r == EXIT_OK && a->properties->len)
+		r = properties_parse((const char *const *)a->properties->pdata, a->properties->len,
+				     &properties);
+	if (r == EXIT_OK)
+		r = client_manager_call(c, "CreateVM", &m);
 	if (r != EXIT_OK)
 		return r;
 	r = sd_bus_message_append(m, "ssa{sh}", name, config, 0);
@@ -105,6 +134,8 @@ int create_vm(struct client *c, const struct arguments *a, const char *name, con
 		r = client_append_option(m, r, "Description", "s", a->description);
 	if (a->slice)
 		r = client_append_option(m, r, "Slice", "s", a->slice);
+	if (properties)
+		r = append_properties(m, r, properties);
 	if (r >= 0)
 		r = sd_bus_message_close_container(m);
 	if (r < 0)

@@ -212,5 +212,8 @@ int verb_events(struct client *c, const struct arguments *a)
 		if (r == -EINTR)
 			r = 0;
 	}
-	return r < 0 ? client_report(c, NULL, r, NULL) : EXIT_FAILED;
+	if (r < 0)
+		return client_report(c, NULL, r, NULL);
+	client_complain("cannot write the output");
+	return EXIT_FAILED;
 }

@@ -176,15 +176,15 @@ int verb_show(struct client *c, const struct arguments *a)
 	_cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
 	const char *vm = a->positional[0], *key;
-	_cleanup_free_ char *path = bus_path_vm(vm);
+	_cleanup_free_ char *path = NULL;
 	g_autoptr(GVariant) properties = NULL;
 	GVariant *value;
 	GVariantIter iter;
 	int r;
 
-	if (!path)
-		return client_out_of_memory();
-	r = client_connect(c);
+	r = client_vm_path(vm, &path);
+	if (r == EXIT_OK)
+		r = client_connect(c);
 	if (r != EXIT_OK)
 		return r;
 	r = sd_bus_call_method(c->bus, BRUME_BUS_NAME, path, "org.freedesktop.DBus.Properties",

@@ -73,7 +73,11 @@ static int dispatch(struct arguments *a, int argc, char **argv)
 	if (strcmp(argv[first], "help") != 0) {
 		verb = verb_find(argv[first]);
 		if (!verb) {
+			const char *meant = verb_suggest(argv[first]);
+
 			client_complain("unknown command '%s', see 'brumectl help'", argv[first]);
+			if (meant)
+				fprintf(stderr, "hint: did you mean '%s'?\n", meant);
 			return EXIT_USAGE;
 		}
 	}

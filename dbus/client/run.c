@@ -262,13 +262,14 @@ int verb_run(struct client *c, const struct arguments *a)
 	if (r != EXIT_OK)
 		return r;
 	name = a->name ? g_strdup(a->name) : g_strdup_printf("run-%08x", g_random_int());
-	path = bus_path_vm(name);
-	if (!path)
-		return client_out_of_memory();
+	r = client_check_text("the name", name);
+	if (r == EXIT_OK)
+		r = client_vm_path(name, &path);
 	run.vm = name;
 	run.path = path;
 
-	r = client_connect(c);
+	if (r == EXIT_OK)
+		r = client_connect(c);
 	if (r == EXIT_OK)
 		r = watch(&run);
 	if (r == EXIT_OK)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "dbus/client/properties.h"
 #include "vmm/config/help.h"
 
 const struct verb verbs[] = {
@@ -33,6 +34,8 @@ const struct verb verbs[] = {
 	{ "config", "NAME", "Print the definition as JSON", 1, 1, GROUP_CONFIG, verb_config },
 	{ "set-config", "NAME [FILE.json|-]", "Replace the definition for the next start", 1, 2,
 	  GROUP_VM, verb_set_config },
+	{ "set-property", "NAME PROPERTY=VALUE...", "Change what its unit may use of the host", 2,
+	  G_MAXINT, GROUP_PROPERTY, verb_set_property },
 	{ "autostart", "NAME on|off", "Start it with the host, or not", 2, 2, 0, verb_autostart },
 	{ "counters", "NAME", "Show what its devices have counted", 1, 1, 0, verb_counters },
 	{ "events", "[NAME]", "Print signals as they come", 0, 1, GROUP_EVENTS, verb_events },
@@ -56,8 +59,13 @@ static const struct {
 	  "      --timeout=TIME  how long the guest may take (default 90 s)\n" },
 	{ GROUP_CREATE, "      --transient     gone when it stops\n"
 			"      --autostart     start with the host\n" },
-	{ GROUP_CREATE | GROUP_RUN, "      --description=TEXT\n"
-				    "      --slice=SLICE   the systemd slice of its unit\n" },
+	{ GROUP_CREATE | GROUP_RUN,
+	  "      --description=TEXT\n"
+	  "      --slice=SLICE   the systemd slice of its unit\n"
+	  "  -p, --property=NAME=VALUE\n"
+	  "                      of its unit, see 'brumectl help set-property'\n" },
+	{ GROUP_PROPERTY,
+	  "      --runtime       only until it stops; the next start knows nothing of it\n" },
 	{ GROUP_RUN, "      --name=NAME     instead of run- and a random number\n" },
 	{ GROUP_CONSOLE,
 	  "      --console=NAME  serial, console or debug (default: the first there is)\n"
@@ -90,6 +98,32 @@ const struct verb *verb_find(const char *name)
 	return NULL;
 }
 
+const char *verb_suggest(const char *name)
+{
+	/* virsh, machinectl, docker and the shell */
+	static const struct {
+		const char *typed, *verb;
+	} habits[] = {
+		{ "ls", "list" },           { "ps", "list" },         { "info", "show" },
+		{ "status", "show" },       { "inspect", "show" },    { "dominfo", "show" },
+		{ "define", "create" },     { "new", "create" },      { "boot", "start" },
+		{ "stop", "shutdown" },     { "halt", "shutdown" },   { "poweroff", "shutdown" },
+		{ "destroy", "terminate" }, { "kill", "terminate" },  { "restart", "reboot" },
+		{ "suspend", "pause" },     { "unpause", "resume" },  { "rm", "delete" },
+		{ "remove", "delete" },     { "undefine", "delete" }, { "dumpxml", "config" },
+		{ "edit", "set-config" },   { "monitor", "events" },  { "attach", "console" },
+		{ "login", "console" },
+	};
+
+	for (size_t i = 0; i < n_verbs; i++)
+		if (g_ascii_strcasecmp(verbs[i].name, name) == 0)
+			return verbs[i].name;
+	for (size_t i = 0; i < ARRAY_SIZE(habits); i++)
+		if (g_ascii_strcasecmp(habits[i].typed, name) == 0)
+			return habits[i].verb;
+	return NULL;
+}
+
 void help_print(void)
 {
 	printf("brumectl [OPTION...] COMMAND ...\n\nControl virtual machines.\n\nCommands:\n");
@@ -109,6 +143,10 @@ static void print_verb(const struct verb *verb)
 		if (group_help[i].group & verb->groups)
 			fputs(group_help[i].text, stdout);
 	fputs(global_help, stdout);
+	if (verb->groups & GROUP_PROPERTY) {
+		printf("\nProperties, an empty value for what a unit has by itself:\n");
+		properties_print_help();
+	}
 }
 
 int help_print_topic(const char *topic)

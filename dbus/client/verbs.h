@@ -22,6 +22,8 @@ extern const struct verb verbs[];
 extern const size_t n_verbs;
 
 const struct verb *verb_find(const char *name);
+/* The verb that somebody who typed this may have meant, coming from another tool; NULL = none. */
+const char *verb_suggest(const char *name);
 /* All commands. */
 void help_print(void);
 /* "start", "disk": 0, or EXIT_USAGE after complaining. */
@@ -50,6 +52,8 @@ int verb_power_button(struct client *c, const struct arguments *a);
 int verb_nmi(struct client *c, const struct arguments *a);
 int verb_autostart(struct client *c, const struct arguments *a);
 int verb_cancel(struct client *c, const struct arguments *a);
+/* properties.c */
+int verb_set_property(struct client *c, const struct arguments *a);
 /* console.c, events.c, run.c */
 int verb_console(struct client *c, const struct arguments *a);
 int verb_events(struct client *c, const struct arguments *a);

@@ -59,6 +59,11 @@ def kill():
     old = pid()
     systemctl("reset-failed", UNIT)         # its count of restarts: five in ten seconds are too many
     os.kill(old, signal.SIGKILL)
+    wait_next(old)
+
+
+def wait_next(old):
+    """Until systemd has brought up another daemon than the process old."""
     end = time.monotonic() + 20
     while pid() in (0, old):
         if time.monotonic() > end:

@@ -186,6 +186,24 @@ def test_config(t, config, error, text):
     t.true("'error'" in reply.text, f"ValidateConfig: {reply.text}")
 
 
+@tap.test("ValidateConfig tells all that is wrong, in the document's order")
+def test_validate(t):
+    document = {**base(fs=[{"tag": "a"}], disks=[{"path": "a", "queue_size": 6}]), "cpus": {"boot_vcpus": 0},
+                "serail": {}}
+    pointers = ["/cpus/boot_vcpus", "/fs", "/disks/0/path", "/serail"]
+    status, values, error = bus.busctl(bus.ROOT, bus.MANAGER, "ValidateConfig", "sa{sv}", json.dumps(document), 0)
+    t.equal(status, 0, error)
+    t.equal([(row[0], row[1]) for row in values[0]], [("error", p) for p in pointers])
+    # the first one is CreateVM's, and brumectl prints a line each
+    t.match(bus.create("bad", document).text, r"^/cpus/boot_vcpus: ")
+    with open("/srv/all-wrong.json", "w") as f:
+        json.dump(document, f)
+    t.cleanup(os.unlink, "/srv/all-wrong.json")
+    status, out, _ = bus.ctl("validate", "/srv/all-wrong.json")
+    t.equal(status, 1)
+    t.equal([line.split(": ")[:2] for line in out.splitlines()], [["error", p] for p in pointers])
+
+
 @tap.test("SetConfig refuses what CreateVM refuses, and keeps the definition", cases=[CONFIGS[n] for n in (
     0, 1, 4, 13, 20, 30)])
 def test_set_config(t, config, error, text):
@@ -336,6 +354,19 @@ def half_a_kernel():
         g.write(f.read(500))
 
 
+def half_a_bzimage():
+    head = bytearray(4096)
+    head[0x1f1] = 4                                     # setup sectors
+    head[0x1fe:0x200] = b"\x55\xaa"
+    head[0x200:0x202] = b"\xeb\x66"                      # over the header
+    head[0x202:0x206] = b"HdrS"
+    head[0x206:0x208] = (0x20f).to_bytes(2, "little")
+    head[0x211] = 1                                     # LOADED_HIGH
+    head[0x1f4:0x1f8] = (1 << 16).to_bytes(4, "little")  # paragraphs of code
+    with open("/srv/not-a-kernel", "wb") as f:
+        f.write(head)
+
+
 def fifo():
     os.mkfifo("/srv/bad-input.img")
 
@@ -355,15 +386,27 @@ STARTS = [
      r"^/payload/kernel: '/srv' is a directory, must be a regular file$"),
     ("a device for a kernel", payload(kernel="/dev/null"), None, HOST,
      r"^/payload/kernel: '/dev/null' is a character device, must be a regular file$"),
-    ("a file below a file", payload(kernel="/etc/passwd/x"), None, None, r"^/payload/kernel: cannot open '/etc/passwd/x': Not a directory$"),
+    ("a file below a file", payload(kernel="/etc/passwd/x"), None, HOST, r"^/payload/kernel: cannot open '/etc/passwd/x': Not a directory$"),
     ("a link to itself", payload(kernel="/srv/bad-input.img"), lambda: os.symlink("bad-input.img", "/srv/bad-input.img"),
-     None, r"^/payload/kernel: cannot open '/srv/bad-input\.img': Too many levels of symbolic links$"),
-    ("a script for a kernel", payload(kernel="/srv/not-a-kernel"), not_a_kernel, None,
-     r"kernel: neither an ELF image with a PVH note nor a bzImage"),
-    ("half a kernel", payload(kernel="/srv/not-a-kernel"), half_a_kernel, None,
-     r"kernel: ELF .* reaches past the end of the image"),
-    ("an empty kernel", payload(kernel="/srv/not-a-kernel"), lambda: open("/srv/not-a-kernel", "w").close(), None,
-     r"kernel: a file of 0 bytes is no kernel"),
+     HOST, r"^/payload/kernel: cannot open '/srv/bad-input\.img': Too many levels of symbolic links$"),
+    ("a script for a kernel", payload(kernel="/srv/not-a-kernel"), not_a_kernel, INVALID,
+     r"^/payload/kernel: '/srv/not-a-kernel': neither an ELF image nor a bzImage \(starts with '23 21 2f 62'\), must be a whole bzImage, or ELF image with a PVH note$"),
+    ("half a kernel", payload(kernel="/srv/not-a-kernel"), half_a_kernel, INVALID,
+     r"^/payload/kernel: '/srv/not-a-kernel': ELF .* reaches past the end of the image: .*, must be a whole"),
+    ("a bzImage that is cut off", payload(kernel="/srv/not-a-kernel"), half_a_bzimage, INVALID,
+     r"^/payload/kernel: '/srv/not-a-kernel': cut off: .*, must be a whole bzImage"),
+    ("a script for a firmware", payload(firmware="/srv/not-a-kernel"), not_a_kernel, INVALID,
+     r"^/payload/firmware: '/srv/not-a-kernel': neither .*, must be a firmware image with a PVH note$"),
+    ("an empty initramfs", payload(kernel=tiny.KERNEL, initramfs="/srv/not-a-kernel"),
+     lambda: open("/srv/not-a-kernel", "w").close(), INVALID,
+     r"^/payload/initramfs: '/srv/not-a-kernel': the file is empty$"),
+    ("a disk of no size", disks({"path": "/srv/not-a-kernel", "id": "d"}),
+     lambda: open("/srv/not-a-kernel", "w").close(), INVALID,
+     r"^/disks/0/path: '/srv/not-a-kernel': disk 'd': the image has 0 bytes, less than one block of 512"),
+    ("CPUs that the host does not have", cpus(boot_vcpus=1, affinity=[{"vcpu": 0, "host_cpus": [8000]}]), None,
+     INVALID, r"^/cpus/affinity/0/host_cpus: vCPU 0 cannot be bound to these CPUs"),
+    ("an empty kernel", payload(kernel="/srv/not-a-kernel"), lambda: open("/srv/not-a-kernel", "w").close(), INVALID,
+     r"^/payload/kernel: '/srv/not-a-kernel': a file of 0 bytes is no kernel, must be a whole bzImage, or ELF image with a PVH note$"),
     ("a disk that does not exist", disks({"path": "/srv/none", "id": "d"}), None, MISSING,
      r"^disk 'd' \(/disks/0/path\): cannot open '/srv/none' for writing: No such file"),
     ("a directory for a disk", disks({"path": "/srv", "id": "d"}), None, HOST,
@@ -382,7 +425,8 @@ STARTS = [
     ("huge pages that nobody reserved", memory(size=32 << 20, hugepages=True), None, HOST,
      r"cannot reserve 32 MiB of 2048 KiB hugepages"),
     ("an initramfs larger than memory", payload(kernel=tiny.KERNEL, initramfs="/srv/big"),
-     lambda: tiny.image("/srv/big", 64 << 20), None, r"initramfs of 64 MiB does not fit into 32 MiB of memory"),
+     lambda: tiny.image("/srv/big", 64 << 20), INVALID,
+     r"^/payload/initramfs: '/srv/big': 64 MiB do not fit into 32 MiB of memory beside the kernel"),
 ]
 
 

@@ -415,6 +415,17 @@ def test_set_methods(t):
         t.equal(vm.get("Autostart"), False)
 
 
+@tap.test("SetResourceProperties changes definition and unit (more in test-properties.py)")
+def test_resource_properties(t):
+    with tiny.Machine("weighed") as vm:
+        vm.start()
+        on(vm, "SetResourceProperties", "ba(sv)a{sv}", "false", 2, "CPUWeight", "t", 50,
+           "AllowedCPUs", "ay", 1, 1, 0)
+        t.equal(service.show(vm.unit, "CPUWeight", "AllowedCPUs"), {"CPUWeight": "50", "AllowedCPUs": "0"})
+        t.equal(json.loads(on(vm, "Describe")[0])["resource-properties"],
+                {"CPUWeight": 50, "AllowedCPUs": "0"})
+
+
 @tap.test("Describe and GetCounters of a VM")
 def test_describe(t):
     image = tiny.image("/srv/describe.img")

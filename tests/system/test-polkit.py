@@ -34,6 +34,8 @@ GUARDED = [
     ("GetConfig", ('"next"',), "stopped", "inspect-vms", "read the configuration of"),
     ("Describe", (), "stopped", "inspect-vms", "inspect"),
     ("SetConfig", (CONFIG, NO), "stopped", "use-host-resources", "change the configuration of"),
+    ("SetResourceProperties", ("false", "[('CPUWeight', <uint64 5>)]", NO), "running",
+     "use-host-resources", "set resource properties of"),
     ("Delete", (NO,), "stopped", "create-vms", "delete"),
 ]
 CASES = [(row[0], *row) for row in GUARDED]

@@ -154,8 +154,8 @@ def test_transient_autostart(t):
 def boot():
     """What a boot of the host is to the daemon: everything in /run is new."""
     service.systemctl("stop", service.UNIT)
-    if os.path.exists(f"{service.RUN}/autostarted"):
-        os.unlink(f"{service.RUN}/autostarted")
+    if os.path.exists(f"{service.RUN}/autostart"):
+        os.unlink(f"{service.RUN}/autostart")
     service.systemctl("start", service.UNIT)
     service.wait_up()
 

@@ -86,6 +86,13 @@ def test_threads(t):
     t.true(len(vcpus) == 2 and min(vcpus) > filters["brume-vmm"] >= 10, f"filters {filters}")
 
 
+@tap.test("nothing of /sys: no other machine's name, none of the host's hardware")
+def test_sys(t):
+    vm = running(t)
+    t.equal(os.listdir(f"/proc/{vm.pid}/root/sys"), [])
+    t.equal(stat.S_IMODE(os.stat(f"/proc/{vm.pid}/root/sys").st_mode), 0)
+
+
 @tap.test("namespaces: user, mount, network, ipc and uts are not the host's")
 def test_namespaces(t):
     vm = running(t)

@@ -326,6 +326,21 @@ static int method_autostart(sd_bus_message *m, void *userdata, sd_bus_error *e)
 	return sd_bus_reply_method_return(m, "");
 }
 
+static int method_properties(sd_bus_message *m, void *userdata, sd_bus_error *e)
+{
+	g_autoptr(GVariant) list = NULL, shown = NULL;
+	_cleanup_free_ char *vm = vm_of(m);
+	int runtime;
+
+	(void)e;
+	g_assert_cmpint(sd_bus_message_read(m, "b", &runtime), >, 0);
+	g_assert_cmpint(variant_from_message(m, "a(sv)", &list, NULL), ==, 0);
+	shown = g_variant_ref_sink(
+		g_variant_new_parsed("{%s: <%@a(sv)>}", runtime ? "unit" : "both", list));
+	note(userdata, m, vm, shown);
+	return refused(m, vm) ? 1 : sd_bus_reply_method_return(m, "");
+}
+
 static int method_counters(sd_bus_message *m, void *userdata, sd_bus_error *e)
 {
 	(void)userdata, (void)e;
@@ -371,6 +386,7 @@ static const sd_bus_vtable vm_vtable[] = {
 	SD_BUS_METHOD("GetConfig", "s", "s", method_get_config, 0),
 	SD_BUS_METHOD("SetConfig", "sa{sv}", "", method_set_config, 0),
 	SD_BUS_METHOD("SetAutostart", "ba{sv}", "", method_autostart, 0),
+	SD_BUS_METHOD("SetResourceProperties", "ba(sv)a{sv}", "", method_properties, 0),
 	SD_BUS_METHOD("GetCounters", "a{sv}", "a{sa{st}}", method_counters, 0),
 	SD_BUS_PROPERTY("Name", "s", get_vm, 0, 0),
 	SD_BUS_PROPERTY("Description", "s", get_vm, 0, 0),

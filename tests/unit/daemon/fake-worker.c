@@ -106,6 +106,10 @@ static int method_start(sd_bus_message *m, void *userdata, sd_bus_error *error)
 		err_fault(&err, FAULT_HOST_RESOURCE, ENOMEM, "no memory for the fake's guest");
 		return worker_error_from_err(error, &err);
 	}
+	if (has_word(fake, "fake-bad-kernel")) {
+		err_fault(&err, FAULT_BAD_CONFIG, ENOEXEC, "/payload/kernel: the fake boots none");
+		return worker_error_from_err(error, &err);
+	}
 	if (has_word(fake, "fake-start-dies"))
 		_exit(WORKER_EXIT_VM);
 	if (has_word(fake, "fake-start-hangs"))
@@ -119,9 +123,12 @@ static int method_start(sd_bus_message *m, void *userdata, sd_bus_error *error)
 	return sd_bus_reply_method_return(m, NULL);
 }
 
+/* "fake-pause-late": as a worker whose disk is on storage that hangs for a while. */
 static int method_pause(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
 	(void)error;
+	if (has_word(userdata, "fake-pause-late"))
+		usleep(300000);
 	set_state(userdata, WORKER_STATE_PAUSED, WORKER_REASON_REQUEST);
 	return sd_bus_reply_method_return(m, NULL);
 }
@@ -178,6 +185,10 @@ static int method_inject_nmi(sd_bus_message *m, void *userdata, sd_bus_error *er
 	int r = sd_bus_reply_method_return(m, NULL);
 
 	(void)error;
+	/* More than the guest's share. */
+	for (uint32_t i = 0; has_word(fake, "fake-nmi-flood") && i < 1000; i++)
+		sd_bus_emit_signal(fake->bus, PROTOCOL_OBJECT, PROTOCOL_INTERFACE, "Event",
+				   "ssa{sv}", "guest", "flood", 1, "count", "u", i);
 	if (has_word(fake, "fake-nmi-event"))
 		sd_bus_emit_signal(fake->bus, PROTOCOL_OBJECT, PROTOCOL_INTERFACE, "Event",
 				   "ssa{sv}", "guest", "nmi", 1, "count", "u", 1U);

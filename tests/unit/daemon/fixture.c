@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/daemon/fixture.h"
 
+#include "daemon/adopt.h"
 #include "daemon/child.h"
+#include "daemon/end.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
 #include "dbus/bus-path.h"
@@ -29,6 +31,21 @@ unsigned int fixture_count_fds(void)
 		n++;
 	closedir(dir);
 	return n;
+}
+
+/* ",count=1": what an Event has to say in numbers */
+static void append_details(sd_bus_message *m, GString *line)
+{
+	const char *key;
+	uint32_t value;
+
+	sd_bus_message_enter_container(m, 'a', "{sv}");
+	while (sd_bus_message_enter_container(m, 'e', "sv") > 0) {
+		sd_bus_message_read(m, "s", &key);
+		g_assert_cmpint(sd_bus_message_read(m, "v", "u", &value), >, 0);
+		g_string_append_printf(line, ",%s=%u", key, value);
+		sd_bus_message_exit_container(m);
+	}
 }
 
 /* "StateChanged:running,paused,request"; PropertiesChanged names its properties. */
@@ -61,6 +78,8 @@ static int on_signal(sd_bus_message *m, void *userdata, sd_bus_error *error)
 			} else {
 				char contents[2] = { type, '\0' };
 
+				if (g_str_equal(member, "Event"))
+					append_details(m, line);
 				if (type == 'a' || type == 'v')
 					break;
 				sd_bus_message_skip(m, contents);

@@ -147,7 +147,9 @@ static void test_create_options(void)
 
 	g_assert_null(fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "CreateVM",
 				   "ssa{sh}a{sv}", "n", GOOD, 1, "d", STDIN_FILENO, 0));
-	fixture_assert_error(f, "org.freedesktop.DBus.Error.NotSupported", "descriptor 'd'");
+	fixture_assert_error(f, INVALID_ARGS,
+			     "descriptor 'd': a persistent VM cannot keep it, name a path or set "
+			     "option 'Persistent' to false");
 	assert_no_vm(f, "n");
 	fixture_free(f);
 }
@@ -245,6 +247,8 @@ static void test_vm(void)
 
 static void test_validate(void)
 {
+	static const char *const pointers[] = { "/memory/size", "/fs", "/disks/0/paht",
+						"/disks/0/path" };
 	struct fixture *f = fixture_new();
 	const char *severity, *pointer, *text;
 	sd_bus_message *reply;
@@ -257,6 +261,21 @@ static void test_validate(void)
 	g_assert_cmpstr(severity, ==, "error");
 	g_assert_cmpstr(pointer, ==, "/cpus/boot_vcpus");
 	g_assert_true(g_str_has_prefix(text, "0 is out of range"));
+	sd_bus_message_unref(reply);
+	/* All that is wrong, in the order of the document. */
+	reply = fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "ValidateConfig",
+			     "sa{sv}",
+			     "{\"memory\":{\"size\":1},\"fs\":[{}],\"disks\":[{\"paht\":\"/x\"}],"
+			     "\"payload\":{\"kernel\":\"/k\"}}",
+			     0);
+	g_assert_cmpint(sd_bus_message_enter_container(reply, 'a', "(sss)"), >, 0);
+	for (size_t i = 0; i < G_N_ELEMENTS(pointers); i++) {
+		g_assert_cmpint(sd_bus_message_read(reply, "(sss)", &severity, &pointer, &text), >,
+				0);
+		g_assert_cmpstr(severity, ==, "error");
+		g_assert_cmpstr(pointer, ==, pointers[i]);
+	}
+	g_assert_cmpint(sd_bus_message_at_end(reply, false), ==, 1);
 	sd_bus_message_unref(reply);
 	reply = fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "ValidateConfig",
 			     "sa{sv}", GOOD, 0);

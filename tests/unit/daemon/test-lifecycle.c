@@ -9,6 +9,7 @@
 #include "dbus/bus-path.h"
 #include "tests/unit/daemon/fixture.h"
 #include "vmm/base/cleanup.h"
+#include "vmm/base/log.h"
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -332,6 +333,8 @@ static const struct {
 	  "handing over resources: the fake takes no resources" },
 	{ "boot-fails", NULL, "fake-start-fails", NULL, "ResourceUnavailable",
 	  "no memory for the fake's guest" },
+	{ "boot-bad-kernel", NULL, "fake-bad-kernel", NULL, "InvalidConfig",
+	  "/payload/kernel: '/" },
 	{ "boot-dies", NULL, "fake-start-dies", NULL, "WorkerFailed", "status 4" },
 	{ "disk-missing", NULL, "", "\"disks\":[{\"path\":\"/nonexistent/a.raw\"}]",
 	  "org.freedesktop.DBus.Error.FileNotFound",
@@ -346,6 +349,8 @@ static const struct {
 	  "ResourceUnavailable", "/serial/file: '/tmp' is a directory" },
 	{ "rng-directory", NULL, "", "\"rng\":{\"src\":\"/tmp\"}", "ResourceUnavailable",
 	  "/rng/src: '/tmp' is a directory" },
+	{ "rng-below-file", NULL, "", "\"rng\":{\"src\":\"/etc/passwd/x\"}", "ResourceUnavailable",
+	  "/rng/src: cannot open '/etc/passwd/x': Not a directory" },
 	{ "tap-name", NULL, "", "\"net\":[{\"tap\":\"lo\"}]", "ResourceUnavailable",
 	  "network device '_net0' (/net/0/tap): " },
 };
@@ -465,7 +470,66 @@ static void test_questions(void)
 	fixture_vm_fails(f, "q2", "InvalidState", "it is stopped", "GetCounters", NONE);
 	fixture_vm_ok(f, "q2", "Describe", NULL);
 	fixture_vm_ok(f, "q", "InjectNMI", NONE);
-	fixture_wait_log(f, "Event:guest,nmi");
+	fixture_wait_log(f, "Event:guest,nmi,count=1");
+	fixture_free(f);
+}
+
+/* What a guest causes without end is told in part, and how much of it is not. */
+static void test_event_flood(void)
+{
+	struct fixture *f = fixture_new();
+	struct machine *vm;
+
+	start(f, "q", "fake-nmi-flood", true);
+	start(f, "other", "fake-nmi-event", true);
+	vm = manager_find(f->manager, "q");
+	/* Longer than the test takes: only the burst passes. */
+	vm->events.interval_usec = 600 * G_USEC_PER_SEC;
+	fixture_vm_ok(f, "q", "InjectNMI", NONE);
+	log_set_level(0);
+	/* Answered after the flood. */
+	fixture_vm_ok(f, "q", "Pause", NONE);
+	log_set_level(LOG_LEVEL_ERROR);
+	fixture_wait_log(f, "Event:guest,flood,count=99");
+	g_assert_false(fixture_has_log(f, "Event:guest,flood,count=100"));
+	g_assert_cmpuint(vm->events.dropped, ==, 900);
+	/* One machine's flood is not another's. */
+	fixture_vm_ok(f, "other", "InjectNMI", NONE);
+	fixture_wait_log(f, "Event:guest,nmi,count=1");
+	/* The bucket is full again. */
+	vm->events.interval_usec = 1;
+	fixture_vm_ok(f, "q", "Resume", NONE);
+	fixture_vm_ok(f, "q", "InjectNMI", NONE);
+	for (unsigned int i = 0; i < 2; i++)
+		fixture_wait_log(f, i ? "Event:guest,flood,count=1"
+				      : "Event:guest,flood,count=0,dropped=900");
+	fixture_free(f);
+}
+
+/* A worker that hangs in Pause, as it does while a disk's storage hangs. */
+static void test_pause_late(void)
+{
+	struct fixture *f = fixture_new();
+
+	start(f, "p", "fake-pause-late", true);
+	f->manager->request_usec = 50000;
+	fixture_vm_fails(f, "p", "org.freedesktop.DBus.Error.Timeout",
+			 "VM 'p': the worker did not answer Pause within 50 ms: it hangs, or waits "
+			 "for storage that does; what was asked for may still happen",
+			 "Pause", NONE);
+	fixture_assert_property(f, "p", "State", "running");
+	g_assert_null(manager_find(f->manager, "p")->job);
+	/* It did it in the end, and everybody hears. */
+	fixture_wait_state(f, "p", MACHINE_STATE_PAUSED);
+	fixture_vm_ok(f, "p", "Resume", NONE);
+	/* While it hangs it can be ended all the same: Quit is not waited for. */
+	f->manager->request_usec = 10000;
+	fixture_vm_fails(f, "p", "org.freedesktop.DBus.Error.Timeout", "did not answer Pause",
+			 "Pause", NONE);
+	fixture_vm_ok(f, "p", "Terminate", NONE);
+	fixture_assert_property(f, "p", "State", "stopped");
+	fixture_assert_property(f, "p", "LastExitReason", "terminated");
+	fixture_assert_nothing_left(f, "p");
 	fixture_free(f);
 }
 
@@ -511,6 +575,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/lifecycle/disk-in-use", test_disk_in_use);
 	g_test_add_func("/daemon/lifecycle/console", test_console);
 	g_test_add_func("/daemon/lifecycle/questions", test_questions);
+	g_test_add_func("/daemon/lifecycle/event-flood", test_event_flood);
+	g_test_add_func("/daemon/lifecycle/pause-late", test_pause_late);
 	g_test_add_func("/daemon/lifecycle/restart-required", test_restart_required);
 	for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
 		g_autofree char *path = g_strdup_printf("/daemon/lifecycle/end/%s", ends[i].name);

@@ -34,7 +34,7 @@ static int open_disk(const char *path, uid_t owner, struct err *err)
 
 	*err = (struct err){ 0 };
 	g_assert_cmpint(machine_parse_config(text, &config, NULL, err), ==, 0);
-	return resources_open(config, "/dev/null", owner, &set, err);
+	return resources_open(config, NULL, "/dev/null", owner, &set, err);
 }
 
 /* A link is the owner's to change after the file was authorised. */
@@ -135,7 +135,8 @@ static void test_output_half(gconstpointer owner)
 	struct err err = { 0 };
 
 	g_assert_cmpint(machine_parse_config(text, &config, NULL, &err), ==, 0);
-	g_assert_cmpint(resources_open(config, "/dev/null", GPOINTER_TO_UINT(owner), &set, &err),
+	g_assert_cmpint(resources_open(config, NULL, "/dev/null", GPOINTER_TO_UINT(owner), &set,
+				       &err),
 			==, -ENOENT);
 	g_assert_cmpint(access(file, F_OK), ==, -1);
 	g_assert_cmpint(g_remove(dir), ==, 0);
@@ -174,6 +175,8 @@ static void test_details(void)
 {
 	_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
 	struct host_resource_details details;
+	g_autoptr(GVariant) properties = g_variant_ref_sink(g_variant_new_parsed(
+		"@a(sv) [('CPUWeight', <uint64 10>), ('TasksMax', <uint64 900>)]"));
 
 	g_assert_cmpint(
 		machine_parse_config(
@@ -182,11 +185,12 @@ static void test_details(void)
 			"{\"tap\":\"t1\"}]}",
 			&config, NULL, NULL),
 		==, 0);
-	g_assert_true(host_resource_details(config, "x.slice", &details));
+	g_assert_true(host_resource_details(config, "x.slice", properties, &details));
 	g_assert_cmpstr(detail(&details, "path"), ==, "/a:b\n/c");
 	g_assert_cmpstr(detail(&details, "interface"), ==, "t0\nt1");
 	g_assert_cmpstr(detail(&details, "address"), ==, "192.0.2.1/255.255.255.0");
 	g_assert_cmpstr(detail(&details, "slice"), ==, "x.slice");
+	g_assert_cmpstr(detail(&details, "property"), ==, "CPUWeight\nTasksMax");
 }
 
 static void test_details_source(void)
@@ -198,9 +202,47 @@ static void test_details_source(void)
 					     "\"rng\":{\"src\":\"/dev/hwrng\"}}",
 					     &config, NULL, NULL),
 			==, 0);
-	g_assert_true(host_resource_details(config, NULL, &details));
+	g_assert_true(host_resource_details(config, NULL, NULL, &details));
 	g_assert_cmpstr(detail(&details, "path"), ==, "/k\n/dev/hwrng");
 	g_assert_null(detail(&details, "address"));
+}
+
+/* What a worker says, with the path that it does not know. */
+static void test_name_paths(void)
+{
+	g_autofree char *dirs = g_strnfill(300, 'd');
+	g_autofree char *text =
+		g_strdup_printf("{\"payload\":{\"kernel\":\"/srv/k\",\"initramfs\":{\"fd\":\"i\"}},"
+				"\"disks\":[{\"path\":\"/%s\"}]}",
+				dirs);
+	_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
+	static const struct {
+		const char *said, *told;
+	} cases[] = {
+		{ "/payload/kernel: no kernel", "/payload/kernel: '/srv/k': no kernel" },
+		{ "/payload/initramfs: empty", "/payload/initramfs: descriptor 'i': empty" },
+		{ "/payload/firmware: none there", "/payload/firmware: none there" },
+		{ "/payload/kernels: no such key", "/payload/kernels: no such key" },
+		{ "/cpus/max_vcpus: 9 is too many", "/cpus/max_vcpus: 9 is too many" },
+		{ "no memory", "no memory" },
+	};
+	struct err long_path = { 0 };
+
+	g_assert_cmpint(machine_parse_config(text, &config, NULL, NULL), ==, 0);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct err err = { 0 };
+
+		err_fault(&err, FAULT_BAD_CONFIG, ENOEXEC, "%s", cases[i].said);
+		resources_name_paths(config, &err);
+		g_assert_cmpstr(err.msg, ==, cases[i].told);
+		g_assert_cmpint(err.fault, ==, FAULT_BAD_CONFIG);
+		g_assert_cmpint(err.code, ==, ENOEXEC);
+	}
+	/* The reason is what must not be lost. */
+	err_fault(&long_path, FAULT_BAD_CONFIG, EINVAL, "/disks/0/path: the image is too small");
+	resources_name_paths(config, &long_path);
+	g_assert_true(g_str_has_prefix(long_path.msg, "/disks/0/path: '/ddddd"));
+	g_assert_true(g_str_has_suffix(long_path.msg, "...': the image is too small"));
 }
 
 int main(int argc, char **argv)
@@ -219,6 +261,7 @@ int main(int argc, char **argv)
 	g_test_add_data_func("/daemon/resources/output-half/stranger", GUINT_TO_POINTER(STRANGER),
 			     test_output_half);
 	g_test_add_func("/daemon/resources/output-used", test_output_used);
+	g_test_add_func("/daemon/resources/name-paths", test_name_paths);
 	g_test_add_func("/daemon/resources/details", test_details);
 	g_test_add_func("/daemon/resources/details-source", test_details_source);
 	return g_test_run();

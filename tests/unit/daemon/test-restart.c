@@ -3,6 +3,7 @@
  * A daemon that dies and comes back: every VM is what it was (DBUS.md 3.14),
  * and files that cannot be understood are kept
  */
+#include "daemon/autostart.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
 #include "dbus/bus-path.h"
@@ -30,6 +31,22 @@ static void start(struct fixture *f, const char *name, const char *words, bool p
 {
 	fixture_create(f, name, words, persistent);
 	fixture_vm_ok(f, name, "Start", WAIT);
+}
+
+static void put(struct fixture *f, const char *name, const char *text)
+{
+	g_autofree char *path = g_build_filename(f->dir, name, NULL);
+	g_autofree char *dir = g_path_get_dirname(path);
+
+	g_assert_cmpint(g_mkdir_with_parents(dir, 0700), ==, 0);
+	g_assert_true(g_file_set_contents(path, text, -1, NULL));
+}
+
+static bool exists(struct fixture *f, const char *name)
+{
+	g_autofree char *path = g_build_filename(f->dir, name, NULL);
+
+	return access(path, F_OK) == 0;
 }
 
 static uint32_t worker_pid(struct fixture *f, const char *name)
@@ -122,6 +139,104 @@ static void test_start_cut_short(void)
 	fixture_assert_nothing_left(f, "cut");
 	fixture_vm_ok(f, "cut", "Start", WAIT);
 	fixture_assert_property(f, "cut", "State", "running");
+	fixture_free(f);
+}
+
+/* The same when there is nobody left to ask: a missing worker is no guest that turned itself off.
+ */
+static void test_start_cut_gone(void)
+{
+	struct fixture *f = fixture_new();
+	uint32_t pid;
+
+	g_setenv("FAKE_WORKER", "silent", true);
+	fixture_create(f, "cut", "", true);
+	fixture_create(f, "tcut", "", false);
+	fixture_vm_ok(f, "cut", "Start", NONE);
+	fixture_vm_ok(f, "tcut", "Start", NONE);
+	g_unsetenv("FAKE_WORKER");
+	pid = worker_pid(f, "cut");
+	fixture_stop_daemon(f);
+	kill_worker(pid);
+	fixture_start_daemon(f);
+	fixture_assert_property(f, "cut", "State", "failed");
+	fixture_assert_property(f, "cut", "StateReason", "daemon-restarted");
+	fixture_assert_property(f, "cut", "LastExitReason", "daemon-restarted");
+	fixture_assert_nothing_left(f, "cut");
+	g_assert_null(manager_find(f->manager, "tcut"));
+	fixture_assert_nothing_left(f, "tcut");
+	fixture_vm_ok(f, "cut", "Start", WAIT);
+	/* From here on it may have a guest, and is asked. */
+	g_assert_false(manager_find(f->manager, "cut")->preparing);
+	restart(f);
+	fixture_assert_property(f, "cut", "State", "running");
+	fixture_free(f);
+}
+
+static void create_with_file(struct fixture *f, const char *name, const char *file)
+{
+	g_autofree char *serial =
+		g_strdup_printf("\"serial\":{\"mode\":\"File\",\"file\":\"%s/%s\"}", f->dir, file);
+	g_autofree char *config = fixture_config(f, "", serial);
+	sd_bus_message *reply;
+
+	reply = fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "CreateVM",
+			     "ssa{sh}a{sv}", name, config, 0, 0);
+	g_assert_cmpstr(f->error.message, ==, NULL);
+	sd_bus_message_unref(reply);
+}
+
+static void wait_created(struct fixture *f, const char *name)
+{
+	g_autofree char *path = g_build_filename(f->dir, "run", "vm", name, "state", NULL);
+	gint64 end = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
+	bool created = false;
+
+	while (!created) {
+		g_autofree char *text = NULL;
+
+		g_assert_cmpint(g_get_monotonic_time(), <, end);
+		fixture_turn(f, 100000);
+		g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+		created = strstr(text, "\"created\"");
+	}
+}
+
+/* Output files that a start has made go with it, unless somebody has used them. */
+static void test_start_cut_files(void)
+{
+	struct fixture *f = fixture_new();
+	gint64 end;
+
+	g_setenv("FAKE_WORKER", "silent", true);
+	create_with_file(f, "made", "made.out");
+	create_with_file(f, "used", "used.out");
+	put(f, "old.out", "");
+	create_with_file(f, "old", "old.out");
+	fixture_vm_ok(f, "made", "Start", NONE);
+	fixture_vm_ok(f, "used", "Start", NONE);
+	fixture_vm_ok(f, "old", "Start", NONE);
+	g_unsetenv("FAKE_WORKER");
+	wait_created(f, "made");
+	wait_created(f, "used");
+	g_assert_true(exists(f, "made.out"));
+	put(f, "used.out", "x");
+	log_set_level(0);
+	restart(f);
+	log_set_level(LOG_LEVEL_ERROR);
+	fixture_assert_property(f, "made", "State", "failed");
+	end = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
+	while (exists(f, "made.out")) {
+		g_assert_cmpint(g_get_monotonic_time(), <, end);
+		g_usleep(1000);
+	}
+	g_assert_true(exists(f, "used.out"));
+	g_assert_true(exists(f, "old.out"));
+	fixture_vm_ok(f, "made", "Start", WAIT);
+	/* Over and done: a running one keeps its file over a restart, empty as it is. */
+	restart(f);
+	fixture_assert_property(f, "made", "State", "running");
+	g_assert_true(exists(f, "made.out"));
 	fixture_free(f);
 }
 
@@ -278,15 +393,6 @@ static void test_reconnect_late(void)
 	fixture_free(f);
 }
 
-static void put(struct fixture *f, const char *name, const char *text)
-{
-	g_autofree char *path = g_build_filename(f->dir, name, NULL);
-	g_autofree char *dir = g_path_get_dirname(path);
-
-	g_assert_cmpint(g_mkdir_with_parents(dir, 0700), ==, 0);
-	g_assert_true(g_file_set_contents(path, text, -1, NULL));
-}
-
 static const struct {
 	const char *name, *text;
 } damaged[] = {
@@ -301,13 +407,6 @@ static const struct {
 	{ "badconfig", "{\"name\":\"badconfig\",\"uuid\":\"ba5b7c40-9349-441d-b98b-8c060ac12f7e\","
 		       "\"owner\":0,\"config\":{\"cpus\":{\"boot_vcpus\":0}}}" },
 };
-
-static bool exists(struct fixture *f, const char *name)
-{
-	g_autofree char *path = g_build_filename(f->dir, name, NULL);
-
-	return access(path, F_OK) == 0;
-}
 
 /* Its worker runs on: neither it nor the way to it is touched, and Start says so. */
 static void test_damaged_alive(void)
@@ -393,15 +492,82 @@ static void test_autostart(void)
 	fixture_vm_ok(f, "auto", "SetAutostart", "ba{sv}", 1, 0);
 	restart(f);
 	fixture_assert_property(f, "auto", "Autostart", "1");
-	manager_autostart(f->manager);
+	autostart_run(f->manager->autostart);
 	fixture_wait_log(f, "StateChanged:starting,running,started");
 	fixture_assert_property(f, "auto", "State", "running");
 	fixture_assert_property(f, "manual", "State", "stopped");
 	/* Only once after a boot of the host. */
 	fixture_vm_ok(f, "auto", "Terminate", NONE);
 	restart(f);
-	manager_autostart(f->manager);
+	autostart_run(f->manager->autostart);
 	fixture_assert_property(f, "auto", "State", "stopped");
+	fixture_free(f);
+}
+
+static char *autostart_left(struct fixture *f)
+{
+	g_autofree char *path = g_build_filename(f->dir, "run", "autostart", NULL);
+	char *text = NULL;
+
+	g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+	return text;
+}
+
+static void create_autostart(struct fixture *f, const char *name, const char *words)
+{
+	fixture_create(f, name, words, true);
+	fixture_vm_ok(f, name, "SetAutostart", "ba{sv}", 1, 0);
+}
+
+/* The daemon dies in the middle of it: the next one goes on, with what is left only. */
+static void test_autostart_cut(void)
+{
+	struct fixture *f = fixture_new();
+	g_autofree char *left = NULL, *then = NULL;
+
+	create_autostart(f, "a-fails", "fake-start-fails");
+	create_autostart(f, "b-runs", "");
+	create_autostart(f, "c-off", "fake-start-hangs");
+	create_autostart(f, "d-hangs", "fake-start-hangs");
+	create_autostart(f, "e-deleted", "");
+	for (unsigned int i = 0; i < 5; i++) {
+		g_autofree char *name = g_strdup_printf("f%u", i);
+
+		create_autostart(f, name, "fake-start-hangs");
+	}
+	log_set_level(0);
+	autostart_run(f->manager->autostart);
+	fixture_wait_state(f, "a-fails", MACHINE_STATE_FAILED);
+	fixture_wait_state(f, "b-runs", MACHINE_STATE_RUNNING);
+	fixture_wait_state(f, "e-deleted", MACHINE_STATE_RUNNING);
+	fixture_wait_state(f, "f4", MACHINE_STATE_STARTING);
+	/* An administrator does not want this one. */
+	fixture_vm_ok(f, "c-off", "Terminate", NONE);
+	fixture_vm_ok(f, "e-deleted", "Terminate", NONE);
+	fixture_vm_ok(f, "e-deleted", "Delete", NONE);
+	fixture_vm_ok(f, "f1", "SetAutostart", "ba{sv}", 0, 0);
+	left = autostart_left(f);
+	g_assert_cmpstr(left, ==, "d-hangs\nf0\nf1\nf2\nf3\nf4\n");
+	fixture_vm_ok(f, "b-runs", "Terminate", NONE);
+	/* All of these hang with a guest on its way: end them, so that there is none. */
+	fixture_stop_daemon(f);
+	put(f, "run/autostart", "d-hangs\nf1\nf4\nnobody\n");
+	fixture_start_daemon(f);
+	log_set_level(LOG_LEVEL_ERROR);
+	fixture_assert_property(f, "d-hangs", "State", "failed");
+	g_free(manager_find(f->manager, "d-hangs")->def.config);
+	manager_find(f->manager, "d-hangs")->def.config = fixture_config(f, "", NULL);
+	g_free(manager_find(f->manager, "f4")->def.config);
+	manager_find(f->manager, "f4")->def.config = fixture_config(f, "", NULL);
+	autostart_run(f->manager->autostart);
+	fixture_wait_state(f, "d-hangs", MACHINE_STATE_RUNNING);
+	fixture_wait_state(f, "f4", MACHINE_STATE_RUNNING);
+	fixture_assert_property(f, "a-fails", "State", "stopped");
+	fixture_assert_property(f, "b-runs", "State", "stopped");
+	fixture_assert_property(f, "c-off", "State", "stopped");
+	fixture_assert_property(f, "f1", "State", "failed");
+	then = autostart_left(f);
+	g_assert_cmpstr(then, ==, "");
 	fixture_free(f);
 }
 
@@ -418,7 +584,7 @@ static void test_autostart_many(void)
 		manager_find(f->manager, name)->def.autostart = true;
 		manager_find(f->manager, name)->def.owner = 4711;
 	}
-	manager_autostart(f->manager);
+	autostart_run(f->manager->autostart);
 	while (f->manager->n_running < n && waiting) {
 		GHashTableIter iter;
 		gpointer vm;
@@ -438,7 +604,6 @@ static void test_autostart_many(void)
 	}
 	g_assert_cmpuint(f->manager->n_running, ==, n);
 	g_assert_cmpuint(most, <=, 8);
-	g_assert_cmpuint(f->manager->n_autostarting, ==, 0);
 	fixture_free(f);
 }
 
@@ -448,6 +613,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/restart/running", test_running);
 	g_test_add_func("/daemon/restart/worker-gone", test_worker_gone);
 	g_test_add_func("/daemon/restart/start-cut-short", test_start_cut_short);
+	g_test_add_func("/daemon/restart/start-cut-gone", test_start_cut_gone);
+	g_test_add_func("/daemon/restart/start-cut-files", test_start_cut_files);
 	g_test_add_func("/daemon/restart/terminating", test_terminating);
 	g_test_add_func("/daemon/restart/jobs", test_jobs);
 	g_test_add_func("/daemon/restart/reconnect", test_reconnect);
@@ -456,6 +623,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/restart/damaged-files", test_damaged);
 	g_test_add_func("/daemon/restart/damaged-alive", test_damaged_alive);
 	g_test_add_func("/daemon/restart/autostart", test_autostart);
+	g_test_add_func("/daemon/restart/autostart-cut", test_autostart_cut);
 	g_test_add_func("/daemon/restart/autostart-many", test_autostart_many);
 	return g_test_run();
 }

@@ -54,7 +54,7 @@ static void test_names(void)
 }
 
 /* Names of the properties in a message, in order; the types were checked by sd-bus. */
-static GPtrArray *unit_names(bool user)
+static GPtrArray *unit_names(bool user, GVariant *properties)
 {
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
 	_cleanup_(sd_bus_close_unrefp) sd_bus *bus = NULL;
@@ -66,6 +66,7 @@ static GPtrArray *unit_names(bool user)
 		.slice = "machine.slice",
 		.tasks = 100,
 		.memory = 1 << 30,
+		.properties = properties,
 	};
 	const char *name, *contents;
 	struct err err = { 0 };
@@ -103,7 +104,7 @@ static void test_unit(void)
 	/* DBUS.md 4: what a user manager refuses, or cannot do. */
 	static const char *const system_only[] = {
 		"DynamicUser", "CapabilityBoundingSet", "AmbientCapabilities", "DevicePolicy",
-		"DeviceAllow", "IPAddressDeny",         "IOAccounting",
+		"DeviceAllow", "IPAddressDeny",         "IOAccounting",        "InaccessiblePaths",
 	};
 	static const char *const always[] = {
 		"PrivateUsers",     "PrivateNetwork", "NoNewPrivileges",
@@ -111,7 +112,7 @@ static void test_unit(void)
 		"AddRef",           "ExecStart",      "MemoryDenyWriteExecute",
 		"LogExtraFields",
 	};
-	g_autoptr(GPtrArray) system = unit_names(false), user = unit_names(true);
+	g_autoptr(GPtrArray) system = unit_names(false, NULL), user = unit_names(true, NULL);
 
 	for (size_t i = 0; i < ARRAY_SIZE(system_only); i++) {
 		g_assert_true(has(system, system_only[i]));
@@ -121,6 +122,35 @@ static void test_unit(void)
 		g_assert_true(has(system, always[i]));
 		g_assert_true(has(user, always[i]));
 	}
+}
+
+static unsigned int count(GPtrArray *names, const char *name)
+{
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < names->len; i++)
+		n += g_str_equal(names->pdata[i], name);
+	return n;
+}
+
+/* What a machine was given comes instead of ours, or besides it. */
+static void test_unit_properties(void)
+{
+	g_autoptr(GVariant) properties = g_variant_ref_sink(g_variant_new_parsed(
+		"[('CPUWeight', <uint64 5>), ('AllowedCPUs', <[byte 3]>),"
+		" ('IOReadIOPSMax', <[('/dev/sda', uint64 9)]>), ('TasksMax', <uint64 999>),"
+		" ('Nice', <-5>), ('TimeoutStopUSec', <uint64 5000000>)]"));
+	g_autoptr(GPtrArray) plain = unit_names(false, NULL), given = unit_names(false, properties);
+
+	g_assert_cmpuint(given->len, ==, plain->len + 4);
+	for (gsize i = 0; i < g_variant_n_children(properties); i++) {
+		const char *name;
+
+		g_variant_get_child(properties, i, "(&sv)", &name, NULL);
+		g_assert_cmpuint(count(given, name), ==, 1);
+	}
+	g_assert_cmpuint(count(plain, "TasksMax"), ==, 1);
+	g_assert_cmpuint(count(plain, "CPUWeight"), ==, 0);
 }
 
 struct slow {
@@ -199,6 +229,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/tables/enums", test_enums);
 	g_test_add_func("/daemon/tables/names", test_names);
 	g_test_add_func("/daemon/unit-properties/scopes", test_unit);
+	g_test_add_func("/daemon/tables/unit-properties", test_unit_properties);
 	g_test_add_func("/daemon/task/done-and-abandoned", test_task);
 	return g_test_run();
 }
