@@ -3,6 +3,7 @@
 """Debian's stock kernel boots to a shell on every size of machine, reboots and turns off."""
 # timeout: 900
 import re
+import time
 
 import bus
 import guest
@@ -34,6 +35,49 @@ def test_boot(t, vcpus, memory):
         above = [r for r in ram if int(r[0], 16) >= 4 * GIB]
         t.equal(bool(above), memory > 3 * GIB, f"memory above 4 GiB in {ram}")
         t.equal(guest.complaints(console), [], "dmesg")
+
+
+def huge_pages():
+    """(all, free) huge pages of 2 MiB of this host."""
+    with open("/proc/meminfo") as f:
+        text = f.read()
+    return tuple(int(re.search(rf"{name}:\s+(\d+)", text).group(1))
+                 for name in ("HugePages_Total", "HugePages_Free"))
+
+
+def set_huge_pages(n):
+    with open("/proc/sys/vm/nr_hugepages", "w") as f:
+        f.write(str(n))
+
+
+@tap.test("boots on memory", cases=[
+    ("of huge pages", {"hugepages": True}),
+    ("of huge pages, shared, prefaulted", {"hugepages": True, "shared": True, "prefault": True}),
+    ("shared, prefaulted", {"shared": True, "prefault": True}),
+])
+def test_memory_kinds(t, kind):
+    size, page = 512 * MIB, 2 * MIB
+    wanted = size // page if kind.get("hugepages") else 0
+    set_huge_pages(wanted + 8)
+    t.cleanup(set_huge_pages, 0)
+    if huge_pages()[0] < wanted:
+        tap.skip(f"this host has only {huge_pages()[0]} huge pages in one piece")
+    config = guest.config()
+    config["memory"] = {"size": size, **kind}
+    with guest.Machine("kinds", config) as vm:
+        console = vm.boot()
+        used = huge_pages()[0] - huge_pages()[1]
+        if kind.get("hugepages"):
+            # without prefault they are taken as the guest touches them, but are reserved
+            t.true(used == wanted if kind.get("prefault") else 8 < used <= wanted,
+                   f"{used} of {wanted} huge pages in use")
+        else:
+            t.equal(used, 0, "huge pages in use")
+        t.equal(console.check("nproc"), "1")
+    end = time.monotonic() + 10
+    while wanted and huge_pages()[0] != huge_pages()[1] and time.monotonic() < end:
+        time.sleep(0.1)
+    t.equal(huge_pages()[0], huge_pages()[1], "huge pages free after the machine ended")
 
 
 @tap.test("boots an uncompressed ELF kernel")
