@@ -171,8 +171,10 @@ static void print_hint(const struct client *c, const char *hint, const char *vm)
 static void print_user_hint(const struct client *c, const char *message)
 {
 	if (strstr(message, "'/dev/kvm': Permission denied"))
-		print_hint(c, "the user has to be in the group kvm: adduser USER kvm, then log in anew",
-			   NULL);
+		print_hint(
+			c,
+			"the user has to be in the group kvm: adduser USER kvm, then log in anew",
+			NULL);
 	else if (strstr(message, "interface '") || strstr(message, "the tap '"))
 		print_hint(c, "root makes taps: ip tuntap add NAME mode tap user USER", NULL);
 }
