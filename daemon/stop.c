@@ -181,7 +181,8 @@ static int begin_stop(struct machine *vm, uid_t owner, bool reboot, bool press,
 	r = arm_timers(stop, stop->deadline_usec ? options->timeout_usec : 0);
 	if (r < 0)
 		err_errno(err, -r, "cannot set a timer");
-	if (r >= 0 && press)
+	/* Without one the guest may just have ended by itself, which is what is asked for. */
+	if (r >= 0 && press && reboot)
 		r = machine_check_connection(vm, err);
 	if (r >= 0)
 		r = machine_begin_job(vm, reboot ? JOB_KIND_REBOOT : JOB_KIND_SHUTDOWN, owner, err);
@@ -197,7 +198,7 @@ static int begin_stop(struct machine *vm, uid_t owner, bool reboot, bool press,
 	machine_refresh_runtime(vm);
 	/* Only now: a request that is refused must not reach the guest. The timer tries again. */
 	if (press && press_button(stop, &cause) < 0)
-		log_warning("VM '%s': %s", vm->def.name, cause.msg);
+		log_info("VM '%s': %s", vm->def.name, cause.msg);
 	return 0;
 }
 

@@ -355,6 +355,32 @@ static void test_reconnect(void)
 	fixture_free(f);
 }
 
+/* Its end may be on its way already: a shutdown waits for it instead of failing. */
+static void test_shutdown_unconnected(void)
+{
+	struct fixture *f = fixture_new();
+	g_autofree char *control = NULL, *address = NULL;
+	sd_bus *debugger = NULL;
+
+	start(f, "u", "", true);
+	control = g_build_filename(f->dir, "run", "vm", "u", "control", NULL);
+	address = g_strdup_printf("unix:path=%s", control);
+	g_assert_cmpint(sd_bus_new(&debugger), >=, 0);
+	g_assert_cmpint(sd_bus_set_address(debugger, address), >=, 0);
+	g_assert_cmpint(sd_bus_start(debugger), >=, 0);
+	while (manager_find(f->manager, "u")->worker)
+		fixture_turn(f, 100000);
+	fixture_vm_fails(f, "u", "WorkerFailed", "there is no connection to the worker", "Reboot",
+			 NONE);
+	fixture_vm_ok(f, "u", "Shutdown", NONE);
+	fixture_assert_property(f, "u", "State", "shutting-down");
+	sd_bus_close_unref(debugger);
+	fixture_wait_state(f, "u", MACHINE_STATE_STOPPED);
+	fixture_assert_property(f, "u", "LastExitReason", "guest-shutdown");
+	fixture_assert_nothing_left(f, "u");
+	fixture_free(f);
+}
+
 /* A connection that cannot be made at once, and what was missed meanwhile. */
 static void test_reconnect_late(void)
 {
@@ -618,6 +644,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/restart/terminating", test_terminating);
 	g_test_add_func("/daemon/restart/jobs", test_jobs);
 	g_test_add_func("/daemon/restart/reconnect", test_reconnect);
+	g_test_add_func("/daemon/restart/shutdown-unconnected", test_shutdown_unconnected);
 	g_test_add_func("/daemon/restart/terminating-alive", test_terminating_alive);
 	g_test_add_func("/daemon/restart/reconnect-late", test_reconnect_late);
 	g_test_add_func("/daemon/restart/damaged-files", test_damaged);
