@@ -124,7 +124,7 @@ def rig(name):
     logs = BUILD / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / f"{name}.log"
-    with open(log, "w") as out:
+    with open(log, "w", buffering=1) as out:
         child = subprocess.Popen([sys.executable, TOP / "tests/rig" / name], stdin=subprocess.DEVNULL,
                                  stdout=subprocess.PIPE, text=True, errors="replace")
         try:
