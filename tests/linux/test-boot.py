@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Debian's stock kernel boots to a shell on every size of machine, reboots and turns off."""
-# timeout: 900
+# timeout: 1200
 import re
 import time
 
