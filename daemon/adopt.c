@@ -9,6 +9,7 @@
 #include "daemon/manager.h"
 #include "daemon/runtime.h"
 #include "daemon/stop.h"
+#include "daemon/store.h"
 #include "daemon/worker.h"
 #include "dbus/variant.h"
 #include "vmm/api/protocol.h"
@@ -80,7 +81,8 @@ static void on_query(void *data, sd_bus_message *reply, const struct err *err)
 		return;
 	if (err && err->code == ECONNRESET && !vm->spawn.active)
 		return;
-	if (err || variant_from_message(reply, "a{sv}", &answer, &parse) < 0) {
+	if (err ||
+	    variant_from_message_max(reply, "a{sv}", WORKER_ANSWER_MAX, &answer, &parse) < 0) {
 		log_warning("VM '%s': its worker does not say what it does: %s", vm->def.name,
 			    err ? err->msg : parse.msg);
 		machine_reconnect_later(vm);
@@ -127,25 +129,28 @@ void machine_adopt_started(struct machine *vm, const struct err *err)
 void machine_adopt_exited(struct machine *vm, const struct spawn_exit *how)
 {
 	struct manager *manager = vm->manager;
-	struct worker *worker = TAKE_PTR(vm->worker);
-	const char *reason = WORKER_REASON_GUEST_SHUTDOWN;
 	enum machine_state state = MACHINE_STATE_STOPPED;
-	bool cut_short =
-		vm->preparing || strcmp(vm->worker_reason, MACHINE_REASON_DAEMON_RESTARTED) == 0;
+	const char *reason;
+	bool cut_short;
 
-	vm->reconnect = sd_event_source_disable_unref(vm->reconnect);
-	if (cut_short) {
-		state = MACHINE_STATE_FAILED;
-		reason = MACHINE_REASON_DAEMON_RESTARTED;
-	} else if (vm->terminating) {
-		reason = "terminated";
-	} else if (how->known && strcmp(how->result, "success") != 0) {
-		state = MACHINE_STATE_CRASHED;
-		reason = strcmp(how->result, "exit-code") == 0 ? "failed" : how->result;
+	if (vm->worker)
+		worker_drain(vm->worker); /* its last words may still be in the socket */
+	if (!vm->adopting) {
+		/* The answer to Query was among them. */
+		machine_on_exited(vm, how);
+		return;
 	}
+	cut_short =
+		vm->preparing || strcmp(vm->worker_reason, MACHINE_REASON_DAEMON_RESTARTED) == 0;
+	vm->reconnect = sd_event_source_disable_unref(vm->reconnect);
+	reason = cut_short ? MACHINE_REASON_DAEMON_RESTARTED : machine_exit_reason(vm, how);
+	if (cut_short)
+		state = MACHINE_STATE_FAILED;
+	else if (!machine_exit_is_clean(reason))
+		state = MACHINE_STATE_CRASHED;
 	snprintf(vm->last_exit_reason, sizeof(vm->last_exit_reason), "%s", reason);
 	vm->last_exit_status = how->status;
-	worker_free(worker);
+	worker_free(TAKE_PTR(vm->worker));
 	runtime_remove(manager->runtime_dir, vm->def.name);
 	g_clear_pointer(&vm->taps, g_strfreev);
 	machine_set_boot(vm, NULL, NULL);
@@ -172,6 +177,7 @@ static struct machine *find_or_make(struct manager *manager, struct runtime_stat
 				    struct err *err)
 {
 	struct machine *vm = manager_find(manager, state->def.name);
+	struct err save = { 0 };
 	int r;
 
 	if (vm && strcmp(vm->def.uuid, state->def.uuid) == 0)
@@ -187,6 +193,13 @@ static struct machine *find_or_make(struct manager *manager, struct runtime_stat
 	if (r < 0)
 		return NULL;
 	manager_add(manager, vm);
+	/* Its file is gone, and this is the last copy: without one it would end with its worker. */
+	if (vm->def.persistent) {
+		log_warning("VM '%s' runs but had no definition: it is written back", vm->def.name);
+		if (store_save(manager->state_dir, &vm->def, &save) < 0)
+			log_error("VM '%s' loses its definition when it ends: %s", vm->def.name,
+				  save.msg);
+	}
 	return vm;
 }
 

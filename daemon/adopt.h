@@ -11,7 +11,8 @@
  *   its start was not handed over  -> it was cut short: killed if there, failed
  *   process there, guest runs      -> running or paused, as the worker says
  *   process there, nothing booted  -> the start was cut short: killed, failed
- *   unit failed                    -> crashed, with systemd's Result
+ *   unit failed                    -> crashed, for the reason that it would have had with a
+ *                                     daemon (machine_exit_reason())
  *   nothing there                  -> it ended while nobody looked: stopped
  *
  * The first line is the state file's word, written before the worker is told to

@@ -2,11 +2,60 @@
 #include "daemon/created-files.h"
 
 #include "daemon/definition.h"
+#include "daemon/path-open.h"
 #include "daemon/task.h"
 #include "vmm/base/err.h"
+#include "vmm/base/fd.h"
 #include "vmm/base/log.h"
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+void created_files_deinit(struct created_files *created)
+{
+	for (size_t i = 0; i < created->n; i++)
+		free(created->items[i].path);
+	free(created->items);
+	*created = (struct created_files){ 0 };
+}
+
+int created_files_add(struct created_files *created, const char *path, const struct stat *st)
+{
+	struct created_file *items;
+	char *copy = strdup(path);
+
+	items = copy ? realloc(created->items, (created->n + 1) * sizeof(*items)) : NULL;
+	if (!items) {
+		free(copy);
+		return -ENOMEM;
+	}
+	created->items = items;
+	items[created->n++] = (struct created_file){ copy, st->st_dev, st->st_ino };
+	return 0;
+}
+
+static void remove_created(const struct created_file *file, uid_t owner)
+{
+	g_autofree char *dir = g_path_get_dirname(file->path);
+	g_autofree char *base = g_path_get_basename(file->path);
+	_cleanup_close_ int fd = path_open_for(owner, dir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+	struct stat st;
+
+	if (fd < 0 || fstatat(fd, base, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	if (S_ISREG(st.st_mode) && st.st_size == 0 && st.st_dev == file->dev &&
+	    st.st_ino == file->ino)
+		unlinkat(fd, base, 0);
+}
+
+void created_files_remove(const struct created_files *created)
+{
+	for (size_t i = 0; i < created->n; i++)
+		remove_created(&created->items[i], created->owner);
+}
 
 static int remove_work(void *data, struct err *err)
 {
@@ -78,7 +127,6 @@ void created_files_load(GVariant *value, uid_t owner, struct created_files *ret)
 		g_variant_is_of_type(value, G_VARIANT_TYPE_ARRAY) ? g_variant_n_children(value) : 0;
 
 	*ret = (struct created_files){ .owner = owner };
-	/* Freed by resources.c, with free(). */
 	ret->items = n > 0 ? calloc(n, sizeof(*ret->items)) : NULL;
 	for (gsize i = 0; ret->items && i < n; i++) {
 		g_autoptr(GVariant) item = g_variant_get_child_value(value, i);

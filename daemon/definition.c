@@ -48,6 +48,17 @@ int vm_name_check(const char *name, struct err *err)
 	return 0;
 }
 
+int vm_description_check(const char *description, struct err *err)
+{
+	size_t len = strlen(description);
+
+	if (len <= VM_DESCRIPTION_MAX)
+		return 0;
+	return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
+			 "the description of a VM has %zu bytes, at most %d are allowed", len,
+			 VM_DESCRIPTION_MAX);
+}
+
 int uuid_normalise(const char *text, char ret[static 37], struct err *err)
 {
 	sd_id128_t id;
@@ -61,19 +72,31 @@ int uuid_normalise(const char *text, char ret[static 37], struct err *err)
 	return 0;
 }
 
+static int take_object(GVariant *value, GVariant **ret, struct err *err)
+{
+	if (!g_variant_is_of_type(value, G_VARIANT_TYPE_VARDICT))
+		return err_fault(err, FAULT_BAD_CONFIG, EINVAL,
+				 "/: the JSON text must be an object");
+	*ret = g_variant_ref(value);
+	return 0;
+}
+
 int json_object_parse(const char *text, GVariant **ret, struct err *err)
 {
 	g_autoptr(GVariant) value = NULL;
 	int r;
 
 	r = config_json_parse(text, strlen(text), &value, err);
-	if (r < 0)
-		return r;
-	if (!g_variant_is_of_type(value, G_VARIANT_TYPE_VARDICT))
-		return err_fault(err, FAULT_BAD_CONFIG, EINVAL,
-				 "/: the JSON text must be an object");
-	*ret = g_steal_pointer(&value);
-	return 0;
+	return r < 0 ? r : take_object(value, ret, err);
+}
+
+int json_object_parse_max(const char *text, size_t max, GVariant **ret, struct err *err)
+{
+	g_autoptr(GVariant) value = NULL;
+	int r;
+
+	r = config_json_parse_max(text, strlen(text), max, &value, err);
+	return r < 0 ? r : take_object(value, ret, err);
 }
 
 char *dict_dup_string(GVariant *dict, const char *key)

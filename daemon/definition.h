@@ -20,7 +20,8 @@
 
 struct err;
 
-#define VM_NAME_MAX 64 /* machined's and the kernel's limit for a host name */
+#define VM_NAME_MAX        64   /* machined's and the kernel's limit for a host name */
+#define VM_DESCRIPTION_MAX 4096 /* bytes */
 
 struct definition {
 	char *name, *uuid;
@@ -38,6 +39,7 @@ void definition_deinit(struct definition *def);
 
 /* A host name, so that it is a machine name and needs no escaping in a unit name. */
 int vm_name_check(const char *name, struct err *err);
+int vm_description_check(const char *description, struct err *err);
 /* Lower case with hyphens; ret has room for 37 characters. */
 int uuid_normalise(const char *text, char ret[static 37], struct err *err);
 
@@ -54,6 +56,8 @@ int definition_load(GVariant *dict, struct definition *ret, struct err *err);
 
 /* JSON text that must be an object, as a{sv}; errors are FAULT_BAD_CONFIG. */
 int json_object_parse(const char *text, GVariant **ret, struct err *err);
+/* The same of at most max bytes, for a file that holds configurations. */
+int json_object_parse_max(const char *text, size_t max, GVariant **ret, struct err *err);
 
 /* Typed reads of a dictionary that came out of JSON; missing = default. */
 char *dict_dup_string(GVariant *dict, const char *key);

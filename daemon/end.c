@@ -29,7 +29,7 @@ static const struct {
 	const char *reason; /* LastExitReason */
 } exit_reasons[] = {
 	{ "signal", "signal" },     { "core-dump", "core-dump" }, { "watchdog", "watchdog" },
-	{ "oom-kill", "oom-kill" }, { "timeout", "timeout" },     { "exit-code", "failed" },
+	{ "oom-kill", "oom-kill" }, { "timeout", "timeout" },
 };
 
 void machine_kill(struct machine *vm)
@@ -115,25 +115,35 @@ int machine_terminate(struct machine *vm, machine_done_fn fn, void *data, struct
 	return 0;
 }
 
-static const char *exit_reason(const struct machine *vm, const struct spawn_exit *how)
+const char *machine_exit_reason(const struct machine *vm, const struct spawn_exit *how)
 {
+	bool success = how->known && strcmp(how->result, "success") == 0;
+
 	if (vm->terminating)
 		return "terminated";
 	/* Killed by us: the signal is not the reason. */
 	if (strcmp(vm->worker_reason, MACHINE_REASON_DAEMON_RESTARTED) == 0)
 		return MACHINE_REASON_DAEMON_RESTARTED;
+	if (strcmp(vm->worker_reason, MACHINE_REASON_WORKER_MISBEHAVED) == 0)
+		return MACHINE_REASON_WORKER_MISBEHAVED;
 	if (strcmp(vm->worker_reason, WORKER_REASON_REQUEST) == 0)
 		return "terminated";
-	if (how->known && strcmp(how->result, "success") != 0) {
-		for (size_t i = 0; i < ARRAY_SIZE(exit_reasons); i++)
-			if (strcmp(exit_reasons[i].result, how->result) == 0 &&
-			    (strcmp(how->result, "exit-code") != 0 || !vm->worker_reason[0]))
-				return exit_reasons[i].reason;
-	}
+	for (size_t i = 0; how->known && i < ARRAY_SIZE(exit_reasons); i++)
+		if (strcmp(exit_reasons[i].result, how->result) == 0)
+			return exit_reasons[i].reason;
 	if (vm->worker_reason[0])
 		return vm->worker_reason;
-	return how->known && strcmp(how->result, "success") == 0 ? WORKER_REASON_GUEST_SHUTDOWN
-								 : "failed";
+	/* A status says less than words, but outlives the connection. */
+	if (how->known && !how->signaled && how->status == WORKER_EXIT_TRIPLE_FAULT)
+		return WORKER_REASON_TRIPLE_FAULT;
+	/* Nothing is left of a unit that ended well before there was a daemon. */
+	return success || (!how->known && vm->adopting) ? WORKER_REASON_GUEST_SHUTDOWN : "failed";
+}
+
+bool machine_exit_is_clean(const char *reason)
+{
+	return strcmp(reason, "terminated") == 0 ||
+	       strcmp(reason, WORKER_REASON_GUEST_SHUTDOWN) == 0;
 }
 
 /* How the job that was under way ends with its VM; NULL = as it was meant to. */
@@ -201,9 +211,8 @@ void machine_on_exited(struct machine *vm, const struct spawn_exit *how)
 	if (vm->worker)
 		worker_drain(vm->worker); /* its last words may still be in the socket */
 	worker = TAKE_PTR(vm->worker);
-	snprintf(reason, sizeof(reason), "%s", exit_reason(vm, how));
-	clean = strcmp(reason, "terminated") == 0 ||
-		strcmp(reason, WORKER_REASON_GUEST_SHUTDOWN) == 0;
+	snprintf(reason, sizeof(reason), "%s", machine_exit_reason(vm, how));
+	clean = machine_exit_is_clean(reason);
 	outcome = job_outcome(vm, reason, clean, forced, &err);
 	stop_free(TAKE_PTR(vm->stop));
 	vm->quit_timer = sd_event_source_disable_unref(vm->quit_timer);

@@ -25,6 +25,14 @@ void machine_resume_end(struct machine *vm);
 /* Kills an unanswering worker at once; its exit follows. */
 void machine_kill(struct machine *vm);
 
+/*
+ * LastExitReason, from what the worker said and how it went: the same whether a
+ * daemon saw the end or found it.
+ */
+const char *machine_exit_reason(const struct machine *vm, const struct spawn_exit *how);
+/* Its guest, or somebody who asked for it, has ended it: stopped, not crashed. */
+bool machine_exit_is_clean(const char *reason);
+
 void machine_on_exited(struct machine *vm, const struct spawn_exit *how);
 /* The last step of every end: replies, and a transient VM vanishes (it is freed). */
 void machine_ended(struct machine *vm);

@@ -22,9 +22,9 @@ static const char *const kind_names[JOB_KIND_N_] = {
 };
 
 static const char *const state_names[JOB_STATE_N_] = {
-	[JOB_STATE_WAITING] = "waiting",     [JOB_STATE_RUNNING] = "running",
-	[JOB_STATE_CANCELING] = "canceling", [JOB_STATE_DONE] = "done",
-	[JOB_STATE_FAILED] = "failed",       [JOB_STATE_CANCELED] = "canceled",
+	[JOB_STATE_RUNNING] = "running",   [JOB_STATE_CANCELING] = "canceling",
+	[JOB_STATE_DONE] = "done",         [JOB_STATE_FAILED] = "failed",
+	[JOB_STATE_CANCELED] = "canceled",
 };
 
 static int name_find(const char *const *names, unsigned int n, const char *s)
@@ -79,7 +79,7 @@ const char *job_result(const struct job *job)
 }
 
 int job_new(struct manager *manager, enum job_kind kind, const char *vm_name, uid_t owner,
-	    struct job **ret, struct err *err)
+	    uint32_t id, struct job **ret, struct err *err)
 {
 	struct timespec now;
 	struct job *job;
@@ -88,6 +88,7 @@ int job_new(struct manager *manager, enum job_kind kind, const char *vm_name, ui
 	clock_gettime(CLOCK_REALTIME, &now);
 	job = g_new0(struct job, 1);
 	job->manager = manager;
+	job->id = id;
 	job->kind = kind;
 	job->state = JOB_STATE_RUNNING;
 	job->vm_name = g_strdup(vm_name);

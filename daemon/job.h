@@ -31,7 +31,6 @@ enum job_kind {
 };
 
 enum job_state {
-	JOB_STATE_WAITING,
 	JOB_STATE_RUNNING,
 	JOB_STATE_CANCELING,
 	JOB_STATE_DONE,
@@ -79,8 +78,9 @@ int job_state_from_string(const char *s, enum job_state *ret);
 /* The result of JobRemoved: "done", "failed", "canceled", "timeout", "vm-gone". */
 const char *job_result(const struct job *job);
 
+/* id: of a job that a former daemon had begun, which keeps it when it is free; 0 = the next one. */
 int job_new(struct manager *manager, enum job_kind kind, const char *vm_name, uid_t owner,
-	    struct job **ret, struct err *err);
+	    uint32_t id, struct job **ret, struct err *err);
 /* Only the manager's table frees jobs. */
 void job_free(struct job *job);
 

@@ -33,6 +33,30 @@ static void take_word(char *to, size_t size, const char *from)
 	to[n] = '\0';
 }
 
+/* At most one a minute of each machine, whatever it is about. */
+static bool may_warn(struct machine *vm)
+{
+	uint32_t dropped;
+
+	return rate_limit_pass(&vm->event_warnings, (uint64_t)g_get_monotonic_time(), &dropped);
+}
+
+/* Each change is logged and goes to everybody on the bus: a worker must not be able to flood it. */
+static bool state_passes(struct machine *vm)
+{
+	uint32_t dropped;
+
+	if (rate_limit_pass(&vm->worker_states, (uint64_t)g_get_monotonic_time(), &dropped))
+		return true;
+	if (may_warn(vm))
+		log_warning("VM '%s': its worker changes its state faster than it is told, some "
+			    "changes are left out",
+			    vm->def.name);
+	/* Asked in a while, so that what is told in the end is true. */
+	machine_reconnect_later(vm);
+	return false;
+}
+
 /* The worker's view of itself drives ours: its signals arrive before its replies. */
 static void on_worker_state(void *data, const char *from, const char *to, const char *word)
 {
@@ -40,13 +64,15 @@ static void on_worker_state(void *data, const char *from, const char *to, const 
 	char reason[sizeof(vm->worker_reason)];
 
 	take_word(reason, sizeof(reason), word);
-	log_debug("VM '%s': worker %s -> %s (%s)", vm->def.name, from, to, reason);
+	log_debug("VM '%s': worker %.16s -> %.16s (%s)", vm->def.name, from, to, reason);
 	if (strcmp(to, WORKER_STATE_SHUTDOWN) == 0 || strcmp(to, WORKER_STATE_FAILED) == 0) {
 		memcpy(vm->worker_reason, reason, sizeof(reason));
 		return;
 	}
 	if (vm->start || vm->adopting)
 		return; /* the reply to Start or Query says it */
+	if (!state_passes(vm))
+		return;
 	if (strcmp(to, WORKER_STATE_PAUSED) == 0 && vm->state == MACHINE_STATE_RUNNING)
 		machine_set_state(vm, MACHINE_STATE_PAUSED, reason);
 	else if (strcmp(to, WORKER_STATE_RUNNING) == 0 && vm->state == MACHINE_STATE_PAUSED)
@@ -57,26 +83,41 @@ static void on_worker_state(void *data, const char *from, const char *to, const 
 }
 
 /* Every event goes to everybody on the bus: a guest must not be able to flood it. */
+static bool wants_worker_event(void *data)
+{
+	struct machine *vm = data;
+
+	if (rate_limit_pass(&vm->events, (uint64_t)g_get_monotonic_time(), &vm->events_dropped))
+		return true;
+	if (may_warn(vm))
+		log_warning("VM '%s': its guest causes events faster than they are told, "
+			    "some are dropped",
+			    vm->def.name);
+	return false;
+}
+
+static void on_worker_event_too_large(void *data)
+{
+	struct machine *vm = data;
+
+	/* The next that is told says so. */
+	vm->events.dropped += vm->events_dropped + 1;
+	if (may_warn(vm))
+		log_warning("VM '%s': its worker sent an event that is too large, it is dropped",
+			    vm->def.name);
+}
+
 static void on_worker_event(void *data, const char *source, const char *name, GVariant *details)
 {
-	uint64_t now = (uint64_t)g_get_monotonic_time();
 	g_autoptr(GVariant) told = NULL;
 	struct machine *vm = data;
 	GVariantDict dict;
-	uint32_t dropped;
 
-	if (!rate_limit_pass(&vm->events, now, &dropped)) {
-		if (rate_limit_pass(&vm->event_warnings, now, &dropped))
-			log_warning("VM '%s': its guest causes events faster than they are told, "
-				    "some are dropped",
-				    vm->def.name);
-		return;
-	}
 	g_variant_dict_init(&dict, details);
 	/* Ours to say, whatever a worker in hostile hands puts there. */
 	g_variant_dict_remove(&dict, "dropped");
-	if (dropped > 0)
-		g_variant_dict_insert(&dict, "dropped", "u", dropped);
+	if (vm->events_dropped > 0)
+		g_variant_dict_insert(&dict, "dropped", "u", vm->events_dropped);
 	told = g_variant_ref_sink(g_variant_dict_end(&dict));
 	manager_tell(vm->manager, vm_event, vm, source, name, told);
 }
@@ -115,7 +156,8 @@ static void on_reconnect_answer(void *data, sd_bus_message *reply, const struct 
 
 	if (!vm->spawn.active || vm->start || vm->adopting)
 		return;
-	if (!err && variant_from_message(reply, "a{sv}", &answer, &parse) == 0) {
+	if (!err &&
+	    variant_from_message_max(reply, "a{sv}", WORKER_ANSWER_MAX, &answer, &parse) == 0) {
 		take_answer(vm, answer);
 		return;
 	}
@@ -160,6 +202,28 @@ void machine_reconnect_later(struct machine *vm)
 			  strerror(-r));
 }
 
+/*
+ * libsystemd keeps the descriptors that come with a message it refuses, until the
+ * daemon ends: a worker that hangs up again and again could make it run out of them.
+ */
+static bool loss_passes(struct machine *vm)
+{
+	uint32_t dropped;
+
+	if (rate_limit_pass(&vm->worker_losses, (uint64_t)g_get_monotonic_time(), &dropped))
+		return true;
+	log_error("VM '%s': its worker misbehaved: it ended its connection more than %u times, "
+		  "killing it",
+		  vm->def.name, vm->worker_losses.burst);
+	/* The next worker begins anew. */
+	vm->worker_losses.used = 0;
+	vm->worker_losses.dropped = 0;
+	snprintf(vm->worker_reason, sizeof(vm->worker_reason), "%s",
+		 MACHINE_REASON_WORKER_MISBEHAVED);
+	machine_kill(vm);
+	return false;
+}
+
 static void on_worker_lost(void *data)
 {
 	struct machine *vm = data;
@@ -168,12 +232,16 @@ static void on_worker_lost(void *data)
 	worker_free(worker);
 	if (vm->start && machine_start_lost(vm))
 		return;
+	if (vm->spawn.active && !loss_passes(vm))
+		return;
 	/* Dead, and the end of the process is about to be seen; or somebody else has connected. */
 	machine_reconnect_later(vm);
 }
 
 static const struct worker_handlers worker_handlers = {
 	.state_changed = on_worker_state,
+	.wants_event = wants_worker_event,
+	.event_too_large = on_worker_event_too_large,
 	.event = on_worker_event,
 	.lost = on_worker_lost,
 };

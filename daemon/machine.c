@@ -23,6 +23,10 @@
 #define EVENTS_BURST          100
 #define EVENT_INTERVAL_USEC   (1 * 1000000ULL)
 #define WARNING_INTERVAL_USEC (60 * 1000000ULL)
+#define STATES_BURST          100 /* of what a worker does of its own accord */
+#define STATE_INTERVAL_USEC   (1 * 1000000ULL)
+#define LOSSES_BURST          10 /* a sound worker keeps its connection for life */
+#define LOSS_INTERVAL_USEC    (3600 * 1000000ULL)
 
 #define TO(state) (1U << MACHINE_STATE_##state)
 
@@ -59,23 +63,20 @@ int machine_state_from_string(const char *s, enum machine_state *ret)
 	return -EINVAL;
 }
 
-int machine_parse_config(const char *text, struct vm_config **ret, char **ret_normalised,
-			 struct err *err)
+/* The key has two spellings; an error points at the one that the text has. */
+static const char *uuid_key(GVariant *dict)
 {
-	g_autoptr(GVariant) dict = NULL;
-	int r;
+	g_autoptr(GVariant) platform = NULL, uuid = NULL;
 
-	r = json_object_parse(text, &dict, err);
-	if (r < 0)
-		return r;
-	r = vm_config_parse(dict, ret, err);
-	if (r == 0 && ret_normalised)
-		*ret_normalised = config_json_print(dict, CONFIG_JSON_COMPACT);
-	return r;
+	platform = g_variant_lookup_value(dict, "platform", G_VARIANT_TYPE_VARDICT);
+	if (platform)
+		uuid = g_variant_lookup_value(platform, "uuid", NULL);
+	return uuid ? "uuid" : "system_uuid";
 }
 
 /* The UUID is the VM's, whoever wrote it down: in its definition or its platform section. */
-static int check_uuid(const struct vm_config *config, const struct definition *def, struct err *err)
+static int check_uuid(const struct vm_config *config, GVariant *dict, const struct definition *def,
+		      struct err *err)
 {
 	char uuid[37];
 	int r;
@@ -84,13 +85,40 @@ static int check_uuid(const struct vm_config *config, const struct definition *d
 		return 0;
 	r = uuid_normalise(config->platform.uuid, uuid, NULL);
 	if (r < 0)
-		return err_fault(err, FAULT_BAD_CONFIG, EINVAL,
-				 "/platform/uuid: '%s' is not a UUID", config->platform.uuid);
+		return err_fault(err, FAULT_BAD_CONFIG, EINVAL, "/platform/%s: '%s' is not a UUID",
+				 uuid_key(dict), config->platform.uuid);
 	if (strcmp(uuid, def->uuid) != 0)
 		return err_fault(err, FAULT_BAD_CONFIG, EINVAL,
-				 "/platform/uuid: the UUID of VM '%s' is %s and cannot be changed",
-				 def->name, def->uuid);
+				 "/platform/%s: the UUID of VM '%s' is %s and cannot be changed",
+				 uuid_key(dict), def->name, def->uuid);
 	return 0;
+}
+
+/* With def also: can it be the configuration of this VM? */
+static int parse_config(const char *text, const struct definition *def, struct vm_config **ret,
+			char **ret_normalised, struct err *err)
+{
+	_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
+	g_autoptr(GVariant) dict = NULL;
+	int r;
+
+	r = json_object_parse(text, &dict, err);
+	if (r == 0)
+		r = vm_config_parse(dict, &config, err);
+	if (r == 0 && def)
+		r = check_uuid(config, dict, def, err);
+	if (r < 0)
+		return r;
+	if (ret_normalised)
+		*ret_normalised = config_json_print(dict, CONFIG_JSON_COMPACT);
+	*ret = TAKE_PTR(config);
+	return 0;
+}
+
+int machine_parse_config(const char *text, struct vm_config **ret, char **ret_normalised,
+			 struct err *err)
+{
+	return parse_config(text, NULL, ret, ret_normalised, err);
 }
 
 static void machine_exited(void *data, const struct spawn_exit *how)
@@ -162,9 +190,7 @@ int machine_new(struct manager *manager, struct definition *def, struct machine 
 	struct machine *vm;
 	int r;
 
-	r = machine_parse_config(def->config, &config, NULL, err);
-	if (r == 0)
-		r = check_uuid(config, def, err);
+	r = parse_config(def->config, def, &config, NULL, err);
 	if (r < 0)
 		return r;
 	vm = g_new0(struct machine, 1);
@@ -177,6 +203,8 @@ int machine_new(struct manager *manager, struct definition *def, struct machine 
 	list_init(&vm->end_waiters);
 	vm->events = (struct rate_limit){ EVENTS_BURST, EVENT_INTERVAL_USEC, 0 };
 	vm->event_warnings = (struct rate_limit){ 1, WARNING_INTERVAL_USEC, 0 };
+	vm->worker_states = (struct rate_limit){ STATES_BURST, STATE_INTERVAL_USEC, 0 };
+	vm->worker_losses = (struct rate_limit){ LOSSES_BURST, LOSS_INTERVAL_USEC, 0 };
 	spawn_init(&vm->spawn, manager->spawner, &spawn_handlers, vm);
 	*ret = vm;
 	return 0;
@@ -310,11 +338,12 @@ void machine_refresh_runtime(struct machine *vm)
 		log_warning("VM '%s': %s", vm->def.name, err.msg);
 }
 
-int machine_begin_job(struct machine *vm, enum job_kind kind, uid_t owner, struct err *err)
+int machine_begin_job(struct machine *vm, enum job_kind kind, uid_t owner, uint32_t id,
+		      struct err *err)
 {
 	int r;
 
-	r = job_new(vm->manager, kind, vm->def.name, owner, &vm->job, err);
+	r = job_new(vm->manager, kind, vm->def.name, owner, id, &vm->job, err);
 	if (r == 0)
 		machine_changed(vm, MACHINE_PROPERTY_CURRENT_JOB);
 	return r;
@@ -348,18 +377,24 @@ int machine_check_state(const struct machine *vm, uint32_t allowed, const char *
 			 vm->def.name, states[vm->state].name);
 }
 
-int machine_check_config(const struct machine *vm, const char *config, struct err *err)
+int machine_check_config(const struct machine *vm, const char *text, struct vm_config **ret,
+			 char **ret_normalised, struct err *err)
 {
-	_cleanup_(vm_config_free_cleanup) struct vm_config *parsed = NULL;
+	_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
+	g_autofree char *normalised = NULL;
 	int r;
 
-	r = machine_parse_config(config, &parsed, NULL, err);
+	r = parse_config(text, &vm->def, &config, &normalised, err);
 	if (r == 0)
-		r = check_uuid(parsed, &vm->def, err);
-	return r < 0 ? r : given_fds_check(&vm->def.fds, parsed, false, err);
+		r = given_fds_check(&vm->def.fds, config, false, err);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(config);
+	*ret_normalised = g_steal_pointer(&normalised);
+	return 0;
 }
 
-/* Puts a changed definition on disk (or into the state file), then into force. */
+/* Before it comes into force; what is not persistent is in the state file only, if anywhere. */
 static int save_definition(struct machine *vm, const struct definition *def, struct err *err)
 {
 	if (def->persistent)
@@ -367,30 +402,22 @@ static int save_definition(struct machine *vm, const struct definition *def, str
 	return 0;
 }
 
-int machine_set_config(struct machine *vm, const char *config, struct err *err)
+int machine_set_config(struct machine *vm, struct vm_config *config, char *normalised,
+		       struct err *err)
 {
-	_cleanup_(vm_config_free_cleanup) struct vm_config *parsed = NULL;
-	g_autofree char *normalised = NULL;
 	struct definition def = vm->def;
 	int r;
 
+	def.config = normalised;
 	r = machine_check_idle(vm, err);
 	if (r == 0)
-		r = machine_parse_config(config, &parsed, &normalised, err);
-	if (r == 0)
-		r = check_uuid(parsed, &vm->def, err);
-	if (r == 0)
-		r = given_fds_check(&vm->def.fds, parsed, false, err);
-	if (r < 0)
-		return r;
-	def.config = normalised;
-	r = save_definition(vm, &def, err);
+		r = save_definition(vm, &def, err);
 	if (r < 0)
 		return r;
 	g_free(vm->def.config);
-	vm->def.config = g_steal_pointer(&normalised);
+	vm->def.config = normalised;
 	vm_config_free(vm->next);
-	vm->next = TAKE_PTR(parsed);
+	vm->next = config;
 	machine_refresh_runtime(vm);
 	if (!vm->boot)
 		machine_changed(vm, MACHINE_PROPERTY_CONFIG);
@@ -425,7 +452,9 @@ int machine_set_description(struct machine *vm, const char *description, struct 
 	int r;
 
 	def.description = (char *)description;
-	r = save_definition(vm, &def, err);
+	r = vm_description_check(description, err);
+	if (r == 0)
+		r = save_definition(vm, &def, err);
 	if (r < 0)
 		return r;
 	g_free(vm->def.description);

@@ -52,7 +52,6 @@ enum machine_state {
 
 enum machine_property {
 	MACHINE_PROPERTY_DESCRIPTION = 1 << 0,
-	MACHINE_PROPERTY_PERSISTENT = 1 << 1,
 	MACHINE_PROPERTY_AUTOSTART = 1 << 2,
 	MACHINE_PROPERTY_STATE = 1 << 3, /* with reason and timestamp */
 	MACHINE_PROPERTY_CURRENT_JOB = 1 << 4,
@@ -65,6 +64,8 @@ enum machine_property {
 
 /* Why a start ended that a former daemon had begun. */
 #define MACHINE_REASON_DAEMON_RESTARTED "daemon-restarted"
+/* Why a worker was killed that hung up again and again. */
+#define MACHINE_REASON_WORKER_MISBEHAVED "worker-misbehaved"
 
 /* err NULL: done. reply: what the worker answered, when there is something in it. */
 typedef void (*machine_done_fn)(void *data, sd_bus_message *reply, const struct err *err);
@@ -100,7 +101,9 @@ struct machine {
 	bool preparing;                     /* the worker cannot have a guest yet */
 	char worker_reason[32];             /* why the worker said it is going to end */
 	struct rate_limit events, event_warnings;
-	bool terminating; /* somebody asked for the end */
+	struct rate_limit worker_states, worker_losses; /* link.c */
+	uint32_t events_dropped;                        /* before the one that is being told */
+	bool terminating;                               /* somebody asked for the end */
 	bool adopting;
 	sd_event_source *quit_timer;
 	struct list end_waiters;                 /* replies due when the worker is gone */
@@ -132,8 +135,11 @@ const struct vm_config *machine_config(const struct machine *vm);
 char **machine_consoles(const struct machine *vm);
 
 /* Changes of a definition; they say no while a job runs, where it matters. */
-int machine_check_config(const struct machine *vm, const char *config, struct err *err);
-int machine_set_config(struct machine *vm, const char *config, struct err *err);
+int machine_check_config(const struct machine *vm, const char *text, struct vm_config **ret,
+			 char **ret_normalised, struct err *err);
+/* What machine_check_config() made; taken over on success. */
+int machine_set_config(struct machine *vm, struct vm_config *config, char *normalised,
+		       struct err *err);
 int machine_set_autostart(struct machine *vm, bool enable, struct err *err);
 int machine_set_description(struct machine *vm, const char *description, struct err *err);
 /* Of the definition; NULL = none.  For set-properties.c. */
@@ -158,7 +164,8 @@ int machine_save_runtime(struct machine *vm, struct err *err);
 /* The same where an old state file is not worth a failure; nothing without a worker. */
 void machine_refresh_runtime(struct machine *vm);
 void machine_register(struct machine *vm);
-/* New exclusive job. */
-int machine_begin_job(struct machine *vm, enum job_kind kind, uid_t owner, struct err *err);
+/* New exclusive job; id as of job_new(). */
+int machine_begin_job(struct machine *vm, enum job_kind kind, uid_t owner, uint32_t id,
+		      struct err *err);
 /* Announces everything, then ends vm->job, if there is one. */
 void machine_end_job(struct machine *vm, const struct err *err);

@@ -292,6 +292,15 @@ static void daemon_stop(struct daemon *d)
 	g_free(d->runtime_dir);
 }
 
+static int run(struct daemon *d)
+{
+	int r = sd_event_loop(d->event);
+
+	if (r != 0 && sd_bus_is_open(d->bus) <= 0)
+		log_error("lost the connection to the bus");
+	return r;
+}
+
 int main(int argc, char **argv)
 {
 	struct daemon d = { 0 };
@@ -315,7 +324,7 @@ int main(int argc, char **argv)
 	if (r < 0)
 		log_error("%s", err.msg);
 	else
-		r = sd_event_loop(d.event);
+		r = run(&d);
 	sd_notify(false, "STOPPING=1");
 	daemon_stop(&d);
 	return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

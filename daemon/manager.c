@@ -15,13 +15,15 @@
 #include "vmm/config/vm-config.h"
 #include <errno.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #define BUTTON_INTERVAL_USEC (5 * 1000000ULL)
 #define QUIT_GRACE_USEC      (2 * 1000000ULL)
 #define RECONNECT_USEC       (1 * 1000000ULL)
 #define REQUEST_USEC         (10 * 1000000ULL) /* in good health: many times over */
 #define LOST_GRACE_USEC      (5 * 1000000ULL)
-#define JOBS_PER_USER_MAX    64 /* running ones, so that nobody fills the table */
+#define LOCK_WAIT_USEC       (5 * 1000000ULL) /* a predecessor that is ending */
+#define JOBS_PER_USER_MAX    64               /* running ones, so that nobody fills the table */
 
 static int on_flush(sd_event_source *source, void *userdata)
 {
@@ -46,8 +48,10 @@ int manager_new(sd_event *event, const struct manager_options *options, struct s
 		struct manager **ret, struct err *err)
 {
 	struct manager *manager = g_new0(struct manager, 1);
+	struct err last = { 0 };
 	int r;
 
+	manager->runtime_lock = -EBADF;
 	manager->event = sd_event_ref(event);
 	manager->user = options->user;
 	manager->state_dir = g_strdup(options->state_dir);
@@ -81,6 +85,13 @@ int manager_new(sd_event *event, const struct manager_options *options, struct s
 	r = store_init(manager->state_dir, err);
 	if (r == 0)
 		r = runtime_init(manager->runtime_dir, err);
+	if (r == 0) {
+		r = runtime_lock(manager->runtime_dir, LOCK_WAIT_USEC, err);
+		manager->runtime_lock = r;
+		r = MIN(r, 0);
+	}
+	if (r == 0 && runtime_load_last_job(manager->runtime_dir, &manager->last_job_id, &last) < 0)
+		log_warning("numbers of jobs may be used again: %s", last.msg);
 	if (r == 0)
 		r = autostart_new(manager, &manager->autostart, err);
 	if (r < 0) {
@@ -103,6 +114,8 @@ void manager_free(struct manager *manager)
 	autostart_free(manager->autostart);
 	manager->spawner->ops->free(manager->spawner);
 	sd_event_unref(manager->event);
+	if (manager->runtime_lock >= 0)
+		close(manager->runtime_lock);
 	g_free(manager->state_dir);
 	g_free(manager->runtime_dir);
 	g_free(manager->kvm_device);
@@ -279,6 +292,26 @@ void manager_count_running(struct manager *manager, int delta)
 	sd_event_source_set_enabled(manager->flush, SD_EVENT_ONESHOT);
 }
 
+static uint32_t choose_job_id(struct manager *manager, uint32_t wanted)
+{
+	uint32_t id = manager->last_job_id;
+	struct err err = { 0 };
+
+	if (wanted && !manager_find_job(manager, wanted)) {
+		if (wanted <= id)
+			return wanted;
+		id = wanted;
+	} else {
+		do
+			id++;
+		while (id == 0 || manager_find_job(manager, id));
+	}
+	manager->last_job_id = id;
+	if (runtime_save_last_job(manager->runtime_dir, id, &err) < 0)
+		log_warning("after a restart, numbers of jobs may be used again: %s", err.msg);
+	return id;
+}
+
 int manager_add_job(struct manager *manager, struct job *job, struct err *err)
 {
 	unsigned int n_own = 0;
@@ -296,10 +329,7 @@ int manager_add_job(struct manager *manager, struct job *job, struct err *err)
 		return err_set(err, ENOBUFS,
 			       "user %u has %u jobs running already, which is the limit",
 			       job->owner, n_own);
-	do
-		manager->last_job_id++;
-	while (manager->last_job_id == 0 || manager_find_job(manager, manager->last_job_id));
-	job->id = manager->last_job_id;
+	job->id = choose_job_id(manager, job->id);
 	g_hash_table_insert(manager->jobs, GUINT_TO_POINTER(job->id), job);
 	manager_tell(manager, job_added, job);
 	return 0;

@@ -66,6 +66,7 @@ struct manager {
 	sd_event *event;
 	bool user;
 	char *state_dir, *runtime_dir, *kvm_device, *default_slice;
+	int runtime_lock;        /* held while we live */
 	struct spawner *spawner; /* owned */
 	struct host host;
 	const struct manager_observer *observer; /* NULL until the service is there */
@@ -122,6 +123,7 @@ void manager_flush(struct manager *manager);
 void manager_count_running(struct manager *manager, int delta);
 
 /* For jobs. */
+/* Gives it the next number unless it has one that is free. */
 int manager_add_job(struct manager *manager, struct job *job, struct err *err);
 void manager_remove_job(struct manager *manager, struct job *job);
 void manager_job_changed(struct manager *manager, struct job *job, uint32_t properties);

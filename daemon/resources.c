@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/resources.h"
 
+#include "daemon/created-files.h"
 #include "daemon/given-fds.h"
 #include "daemon/path-open.h"
 #include "daemon/tap.h"
@@ -12,12 +13,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib.h>
+#include <linux/magic.h>
 #include <pwd.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define SHOWN_PATH_MAX 200 /* the reason, after it, must not be cut off */
@@ -188,49 +191,6 @@ static int refuse_link(const struct resource *res, uid_t owner, struct err *err)
 			 res->value, found ? pw.pw_name : number);
 }
 
-static int add_created(struct created_files *created, const char *path, const struct stat *st)
-{
-	struct created_file *items;
-	char *copy = strdup(path);
-
-	items = copy ? realloc(created->items, (created->n + 1) * sizeof(*items)) : NULL;
-	if (!items) {
-		free(copy);
-		return -ENOMEM;
-	}
-	created->items = items;
-	items[created->n++] = (struct created_file){ copy, st->st_dev, st->st_ino };
-	return 0;
-}
-
-static void remove_created(const struct created_file *file, uid_t owner)
-{
-	g_autofree char *dir = g_path_get_dirname(file->path);
-	g_autofree char *base = g_path_get_basename(file->path);
-	_cleanup_close_ int fd = path_open_for(owner, dir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
-	struct stat st;
-
-	if (fd < 0 || fstatat(fd, base, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return;
-	if (S_ISREG(st.st_mode) && st.st_size == 0 && st.st_dev == file->dev &&
-	    st.st_ino == file->ino)
-		unlinkat(fd, base, 0);
-}
-
-void created_files_remove(const struct created_files *created)
-{
-	for (size_t i = 0; i < created->n; i++)
-		remove_created(&created->items[i], created->owner);
-}
-
-void created_files_deinit(struct created_files *created)
-{
-	for (size_t i = 0; i < created->n; i++)
-		free(created->items[i].path);
-	free(created->items);
-	*created = (struct created_files){ 0 };
-}
-
 /* Tells whether the file is new, so that a start that fails can take it away again. */
 static int open_resource(uid_t owner, const struct resource *res, bool *ret_created)
 {
@@ -283,7 +243,7 @@ static int open_path(struct open_run *run, const struct resource *res, int *ret,
 		return open_failed(res, owner, -fd, err);
 	if (fstat(fd, &st) < 0)
 		return err_errno(err, errno, "cannot read the type of '%s'", res->value);
-	if (created && add_created(&run->set->created, res->value, &st) < 0)
+	if (created && created_files_add(&run->set->created, res->value, &st) < 0)
 		return err_errno(err, ENOMEM, "cannot keep the name '%s'", res->value);
 	if (!type_suits(st.st_mode, rule))
 		return err_fault(err, FAULT_HOST_RESOURCE, S_ISDIR(st.st_mode) ? EISDIR : EINVAL,
@@ -523,6 +483,47 @@ static int check_access(const struct resource *res, int flags, struct err *err)
 					      : "writing");
 }
 
+/* A disk that takes no write where the guest makes it would fail in the middle of its work. */
+static int check_writable(const struct resource *res, int fd, int flags, struct err *err)
+{
+	char shown[SHOWN_MAX];
+	int seals;
+
+	if ((open_flags(res) & O_ACCMODE) != O_RDWR)
+		return 0;
+	if (flags & O_APPEND)
+		return err_fault(err, FAULT_BAD_CONFIG, EINVAL,
+				 "%s was opened with O_APPEND, must be writable at any place or "
+				 "the disk read-only",
+				 show(res, shown));
+	seals = fcntl(fd, F_GET_SEALS); /* fails for what cannot be sealed */
+	if (seals >= 0 && (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)))
+		return err_fault(err, FAULT_BAD_CONFIG, EPERM,
+				 "%s is sealed against writing, must be writable or the disk "
+				 "read-only",
+				 show(res, shown));
+	return 0;
+}
+
+/* What the kernel makes up while it is read or written is no storage. */
+static int check_storage(const struct resource *res, int fd, const struct statx *st,
+			 struct err *err)
+{
+	char shown[SHOWN_MAX];
+	struct statfs fs;
+
+	/* Only what may be such a file: a network file system may wait for its server here. */
+	if (!S_ISREG(st->stx_mode) || st->stx_dev_major != 0 || st->stx_blocks > 0)
+		return 0;
+	if (fstatfs(fd, &fs) < 0)
+		return err_errno(err, errno, "cannot inspect %s", show(res, shown));
+	if (fs.f_type != PROC_SUPER_MAGIC && fs.f_type != SYSFS_MAGIC)
+		return 0;
+	return err_fault(err, FAULT_BAD_CONFIG, EINVAL,
+			 "%s is a file of %s, must be a regular file or block device",
+			 show(res, shown), fs.f_type == SYSFS_MAGIC ? "sysfs" : "procfs");
+}
+
 int resource_check_fd(const struct resource *res, int fd, struct err *err)
 {
 	const struct kind_rule *rule = &kind_rules[res->kind];
@@ -532,7 +533,8 @@ int resource_check_fd(const struct resource *res, int fd, struct err *err)
 	int r;
 
 	/* The type never changes: no need to wait for the server of a network file system. */
-	if (flags < 0 || statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &st) < 0)
+	if (flags < 0 ||
+	    statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_BLOCKS, &st) < 0)
 		return err_errno(err, errno, "cannot inspect %s", show(res, shown));
 	r = check_access(res, flags, err);
 	if (r < 0)
@@ -540,7 +542,10 @@ int resource_check_fd(const struct resource *res, int fd, struct err *err)
 	if (!type_suits(st.stx_mode, rule))
 		return err_fault(err, FAULT_BAD_CONFIG, EINVAL, "%s is %s, must be %s",
 				 show(res, shown), file_type(st.stx_mode), rule->wanted);
-	return 0;
+	if (res->kind != RESOURCE_DISK)
+		return 0;
+	r = check_writable(res, fd, flags, err);
+	return r < 0 ? r : check_storage(res, fd, &st, err);
 }
 
 int resources_open(const struct vm_config *config, const struct given_fds *fds,

@@ -14,6 +14,7 @@
  */
 #pragma once
 
+#include "daemon/created-files.h"
 #include "vmm/base/cleanup.h"
 #include <stddef.h>
 #include <sys/types.h>
@@ -26,19 +27,6 @@ struct vm_config;
 struct resource_fd {
 	char *pointer; /* "/disks/0/path", "kvm" */
 	int fd;
-};
-
-/* An output file that was not there before. */
-struct created_file {
-	char *path;
-	dev_t dev;
-	ino_t ino;
-};
-
-struct created_files {
-	struct created_file *items;
-	size_t n;
-	uid_t owner; /* of the VM */
 };
 
 struct resource_set {
@@ -68,7 +56,3 @@ void resource_set_deinit(struct resource_set *set);
  * of its "/payload/kernel: <reason>".  Other texts stay as they are.
  */
 void resources_name_paths(const struct vm_config *config, struct err *err);
-
-/* Removes those that are still there and empty: of a start that failed.  May block. */
-void created_files_remove(const struct created_files *created);
-void created_files_deinit(struct created_files *created);

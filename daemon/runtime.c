@@ -14,9 +14,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #define CONTROL_BACKLOG 8
 
@@ -66,6 +68,27 @@ int runtime_init(const char *runtime_dir, struct err *err)
 	if (r < 0)
 		return err_errno(err, -r, "cannot make the workers' root '%s'", root);
 	return 0;
+}
+
+int runtime_lock(const char *runtime_dir, uint64_t wait_usec, struct err *err)
+{
+	_cleanup_close_ int fd = open(runtime_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	const uint64_t step_usec = 20000;
+
+	if (fd < 0)
+		return err_errno(err, errno, "cannot open '%s'", runtime_dir);
+	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK)
+			return err_errno(err, errno, "cannot lock '%s'", runtime_dir);
+		if (wait_usec < step_usec)
+			return err_set(err, EBUSY,
+				       "another brumed uses the runtime directory '%s': it must "
+				       "end first",
+				       runtime_dir);
+		usleep((useconds_t)step_usec);
+		wait_usec -= step_usec;
+	}
+	return TAKE_FD(fd);
 }
 
 static char *vm_dir(const char *runtime_dir, const char *name)
@@ -223,7 +246,7 @@ int runtime_save(const char *runtime_dir, const struct runtime_state *state, str
 	if (state->stop.present)
 		save_stop(&state->stop, &dict);
 	value = g_variant_ref_sink(g_variant_builder_end(&dict));
-	text = config_json_print(value, CONFIG_JSON_PRETTY);
+	text = config_json_print(value, CONFIG_JSON_COMPACT);
 	/* A reboot empties the file system: it needs to be whole, not durable. */
 	return file_replace(path, text, false, err);
 }
@@ -261,7 +284,7 @@ static int load_one(const char *path, struct runtime_state *ret, struct err *err
 
 	r = file_read(path, &text, err);
 	if (r == 0)
-		r = json_object_parse(text, &dict, err);
+		r = json_object_parse_max(text, STORE_FILE_MAX, &dict, err);
 	if (r == 0)
 		r = definition_load(dict, &state.def, err);
 	if (r < 0)
@@ -285,17 +308,52 @@ static int load_one(const char *path, struct runtime_state *ret, struct err *err
 	return 0;
 }
 
+static char *last_job_path(const char *runtime_dir)
+{
+	return g_strdup_printf("%s/last-job", runtime_dir);
+}
+
+int runtime_save_last_job(const char *runtime_dir, uint32_t id, struct err *err)
+{
+	g_autofree char *path = last_job_path(runtime_dir);
+	g_autofree char *text = g_strdup_printf("%u\n", id);
+
+	return file_replace(path, text, false, err);
+}
+
+int runtime_load_last_job(const char *runtime_dir, uint32_t *ret, struct err *err)
+{
+	g_autofree char *path = last_job_path(runtime_dir);
+	_cleanup_free_ char *text = NULL;
+	guint64 id;
+	int r;
+
+	if (access(path, F_OK) < 0 && errno == ENOENT) {
+		*ret = 0;
+		return 0;
+	}
+	r = file_read(path, &text, err);
+	if (r < 0)
+		return r;
+	if (!g_ascii_string_to_unsigned(g_strchomp(text), 10, 0, UINT32_MAX, &id, NULL))
+		return err_set(err, EBADMSG, "'%s' holds '%.20s', not the number of a job", path,
+			       text);
+	*ret = (uint32_t)id;
+	return 0;
+}
+
 int runtime_load(const char *runtime_dir, void (*fn)(struct runtime_state *state, void *data),
 		 void *data, struct err *err)
 {
 	g_autofree char *vms = g_strdup_printf("%s/vm", runtime_dir);
+	struct err trouble = { 0 };
 	struct dirent *entry;
 	DIR *dir;
 
 	dir = opendir(vms);
 	if (!dir)
 		return err_errno(err, errno, "cannot read the runtime directory '%s'", vms);
-	while ((entry = readdir(dir))) {
+	while (!trouble.code && (entry = readdir(dir))) {
 		g_autofree char *path = NULL;
 		struct runtime_state state = { 0 };
 		struct err reason = { 0 };
@@ -312,13 +370,16 @@ int runtime_load(const char *runtime_dir, void (*fn)(struct runtime_state *state
 			err_set(&reason, EBADMSG, "it describes VM '%s'", state.def.name);
 		if (reason.code) {
 			runtime_state_deinit(&state);
-			runtime_set_aside(runtime_dir, entry->d_name, &reason);
+			if (store_is_damaged(path, &reason, &trouble))
+				runtime_set_aside(runtime_dir, entry->d_name, &reason);
 		} else {
 			fn(&state, data);
 		}
 	}
 	closedir(dir);
-	return 0;
+	if (trouble.code && err)
+		*err = trouble;
+	return -trouble.code;
 }
 
 uint64_t pid_start_time(uint32_t pid)

@@ -48,6 +48,12 @@ struct runtime_state {
 void runtime_state_deinit(struct runtime_state *state);
 
 int runtime_init(const char *runtime_dir, struct err *err);
+/*
+ * One daemon at a time: what a second one adopts, the first one loses.  A descriptor
+ * that holds the lock; -EBUSY when another process keeps it longer than wait_usec
+ * (one that was killed has let go).  Before the main loop: it sleeps.
+ */
+int runtime_lock(const char *runtime_dir, uint64_t wait_usec, struct err *err);
 char *runtime_control_path(const char *runtime_dir, const char *name);
 /*
  * Makes the directory and the socket in it; returns the listening descriptor.
@@ -62,6 +68,13 @@ int runtime_save(const char *runtime_dir, const struct runtime_state *state, str
 /* Calls fn for each readable state file; damaged ones are set aside. */
 int runtime_load(const char *runtime_dir, void (*fn)(struct runtime_state *state, void *data),
 		 void *data, struct err *err);
+
+/*
+ * The number of the last job, in <runtime>/last-job: a number means one job from
+ * boot to boot of the host, whoever still holds it.  0: there was none.
+ */
+int runtime_save_last_job(const char *runtime_dir, uint32_t id, struct err *err);
+int runtime_load_last_job(const char *runtime_dir, uint32_t *ret, struct err *err);
 
 /* Start time of a process, 0 when there is none. */
 uint64_t pid_start_time(uint32_t pid);

@@ -36,7 +36,8 @@ struct start {
 	bool opened, greeted, unit_up, booted;
 	bool failing, has_runtime; /* the runtime directory is ours */
 	struct err err;
-	sd_event_source *timeout, *finish, *lost;
+	sd_event_source *timeout, *lost;
+	sd_event_source *finish; /* there from the beginning: switching it on cannot fail */
 };
 
 /* What the helper thread works on; shared with nobody. */
@@ -121,8 +122,12 @@ static void start_fail(struct start *start, const struct err *cause)
 		vm->spawn.spawner->ops->release(&vm->spawn);
 	}
 	/* Not from here: the method that called us has not answered yet. */
-	if (sd_event_add_defer(vm->manager->event, &start->finish, on_finish, vm) < 0)
-		start_finish(vm);
+	sd_event_source_set_enabled(start->finish, SD_EVENT_ONESHOT);
+}
+
+static bool is_finishing(const struct start *start)
+{
+	return sd_event_source_get_enabled(start->finish, NULL) > 0;
 }
 
 static int on_lost_timeout(sd_event_source *source, uint64_t usec, void *userdata)
@@ -157,7 +162,7 @@ static void fail_worker(struct start *start, const struct err *cause, const char
 {
 	struct err err = *cause;
 
-	if (err.code == ECONNRESET && start->vm->spawn.active) {
+	if (err.code == ECONNRESET) {
 		await_exit(start);
 		return;
 	}
@@ -228,8 +233,8 @@ static void start_boot(struct start *start)
 	struct err err = { 0 };
 	int r = -EINVAL;
 
-	/* Without a connection the end of the worker is awaited already. */
-	if (!start->opened || !start->greeted || start->failing || !vm->worker)
+	/* Without a connection or a process, the end of the worker is about to be told. */
+	if (!start->opened || !start->greeted || start->failing || !vm->worker || !vm->spawn.active)
 		return;
 	job_set_phase(vm->job, "booting");
 	config = boot_config_for_worker(vm->boot_config, vm->def.uuid, &err);
@@ -418,6 +423,17 @@ int machine_check_start(const struct machine *vm, struct err *err)
 	return r < 0 ? r : machine_check_idle(vm, err);
 }
 
+static int prepare_finish(struct start *start, struct err *err)
+{
+	struct machine *vm = start->vm;
+	int r;
+
+	r = sd_event_add_defer(vm->manager->event, &start->finish, on_finish, vm);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(start->finish, SD_EVENT_OFF);
+	return r < 0 ? err_errno(err, -r, "cannot start VM '%s'", vm->def.name) : 0;
+}
+
 int machine_start(struct machine *vm, uid_t owner, bool paused, struct err *err)
 {
 	_cleanup_(vm_config_free_cleanup) struct vm_config *boot = NULL;
@@ -428,13 +444,18 @@ int machine_start(struct machine *vm, uid_t owner, bool paused, struct err *err)
 	r = machine_check_start(vm, err);
 	if (r == 0)
 		r = machine_parse_config(vm->def.config, &boot, NULL, err);
-	if (r == 0)
-		r = machine_begin_job(vm, JOB_KIND_START, owner, err);
 	if (r < 0)
 		return r;
 	start = g_new0(struct start, 1);
 	start->vm = vm;
 	start->paused = paused;
+	r = prepare_finish(start, err);
+	if (r == 0)
+		r = machine_begin_job(vm, JOB_KIND_START, owner, 0, err);
+	if (r < 0) {
+		start_free(start);
+		return r;
+	}
 	vm->start = start;
 	vm->terminating = false;
 	vm->preparing = true;
@@ -480,7 +501,7 @@ void machine_start_unit_ready(struct machine *vm, const struct err *err)
 	if (err) {
 		start_fail(start, err);
 		/* There is no process whose end could be waited for. */
-		if (!vm->spawn.active && !start->finish)
+		if (!vm->spawn.active && !is_finishing(start))
 			start_finish(vm);
 		return;
 	}
@@ -491,26 +512,29 @@ void machine_start_unit_ready(struct machine *vm, const struct err *err)
 bool machine_start_lost(struct machine *vm)
 {
 	struct start *start = vm->start;
-	struct err err = { 0 };
 
 	if (start->failing)
 		return true;
 	if (start->booted)
 		return false;
-	if (vm->spawn.active) {
-		await_exit(start);
-		return true;
-	}
-	err_fault(&err, FAULT_WORKER_FAILED, ECONNRESET, "the worker closed its control channel");
-	start_fail(start, &err);
+	await_exit(start);
 	return true;
 }
 
 void machine_start_exited(struct machine *vm, const struct spawn_exit *how)
 {
-	struct start *start = vm->start;
+	struct start *start;
 	struct err err = { 0 };
 
+	/* Why it refused to start may still be in the socket. */
+	if (vm->worker)
+		worker_drain(vm->worker);
+	start = vm->start;
+	if (!start) {
+		/* Its guest had started, and that was the end of the start. */
+		machine_on_exited(vm, how);
+		return;
+	}
 	if (!start->failing) {
 		if (how->known)
 			err_fault(&err, FAULT_WORKER_FAILED, ECHILD,
@@ -522,6 +546,6 @@ void machine_start_exited(struct machine *vm, const struct spawn_exit *how)
 				  "the worker of VM '%s' ended while starting", vm->def.name);
 		start_fail(start, &err);
 	}
-	if (!start->finish)
+	if (!is_finishing(start))
 		start_finish(vm);
 }

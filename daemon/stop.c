@@ -162,11 +162,12 @@ static int arm_timers(struct stop *stop, uint64_t timeout_usec)
 	return r;
 }
 
-/* press: at once, or (resuming) when the timer says so */
-static int begin_stop(struct machine *vm, uid_t owner, bool reboot, bool press,
+/* id: of the job when resuming, else 0: then the button is pressed at once */
+static int begin_stop(struct machine *vm, uid_t owner, bool reboot, uint32_t id,
 		      const struct stop_options *options, struct err *err)
 {
 	struct err cause = { 0 };
+	bool press = id == 0;
 	struct stop *stop;
 	int r;
 
@@ -185,7 +186,8 @@ static int begin_stop(struct machine *vm, uid_t owner, bool reboot, bool press,
 	if (r >= 0 && press && reboot)
 		r = machine_check_connection(vm, err);
 	if (r >= 0)
-		r = machine_begin_job(vm, reboot ? JOB_KIND_REBOOT : JOB_KIND_SHUTDOWN, owner, err);
+		r = machine_begin_job(vm, reboot ? JOB_KIND_REBOOT : JOB_KIND_SHUTDOWN, owner, id,
+				      err);
 	if (r < 0) {
 		stop_free(stop);
 		return r;
@@ -218,22 +220,19 @@ void machine_resume_stop(struct machine *vm)
 {
 	struct runtime_stop was = vm->stop_to_resume;
 	struct stop_options options = { .force = was.force };
-	uint32_t last = vm->manager->last_job_id;
 	struct err err = { 0 };
 
 	vm->stop_to_resume.present = false;
 	if (was.deadline_usec)
 		options.timeout_usec =
 			was.deadline_usec > now_usec() ? was.deadline_usec - now_usec() : 1;
-	vm->manager->last_job_id = was.job - 1;
-	if (begin_stop(vm, was.owner, was.reboot, false, &options, &err) < 0)
+	if (begin_stop(vm, was.owner, was.reboot, was.job, &options, &err) < 0)
 		log_error("VM '%s': what was begun is not continued: %s", vm->def.name, err.msg);
 	else
 		machine_set_state(vm,
 				  was.reboot ? MACHINE_STATE_REBOOTING
 					     : MACHINE_STATE_SHUTTING_DOWN,
 				  "daemon-restarted");
-	vm->manager->last_job_id = MAX(last, vm->manager->last_job_id);
 }
 
 static int start_stop(struct machine *vm, uid_t owner, bool reboot,
@@ -243,7 +242,7 @@ static int start_stop(struct machine *vm, uid_t owner, bool reboot,
 
 	r = machine_check_shutdown(vm, reboot ? "reboot" : "shut down", err);
 	if (r == 0)
-		r = begin_stop(vm, owner, reboot, true, options, err);
+		r = begin_stop(vm, owner, reboot, 0, options, err);
 	if (r == 0)
 		machine_set_state(vm,
 				  reboot ? MACHINE_STATE_REBOOTING : MACHINE_STATE_SHUTTING_DOWN,

@@ -5,7 +5,6 @@
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
-#include "vmm/config/json.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -16,8 +15,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define FILE_SIZE_MAX (1024 * 1024)
-#define SUFFIX        ".json"
+#define SUFFIX ".json"
 
 static int dir_sync(const char *path)
 {
@@ -46,8 +44,14 @@ static int write_new(const char *path, const char *text, bool durable)
 int file_replace(const char *path, const char *text, bool durable, struct err *err)
 {
 	g_autofree char *temporary = g_strdup_printf("%s.new", path);
+	size_t len = strlen(text);
 	int r;
 
+	/* What cannot be read back is lost: better now, when somebody hears of it. */
+	if (len > STORE_FILE_MAX)
+		return err_set(err, ENOBUFS,
+			       "cannot write '%s': it would have %zu bytes, at most %u are allowed",
+			       path, len, STORE_FILE_MAX);
 	r = write_new(temporary, text, durable);
 	if (r == 0 && rename(temporary, path) < 0)
 		r = -errno;
@@ -70,8 +74,9 @@ int file_read(const char *path, char **ret, struct err *err)
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_errno(err, errno, "cannot read '%s'", path);
-	if (!S_ISREG(st.st_mode) || st.st_size > FILE_SIZE_MAX)
-		return err_set(err, EBADMSG, "'%s' is not a regular file of at most 1 MiB", path);
+	if (!S_ISREG(st.st_mode) || st.st_size > STORE_FILE_MAX)
+		return err_set(err, EBADMSG, "'%s' is not a regular file of at most %u bytes", path,
+			       STORE_FILE_MAX);
 	text = malloc((size_t)st.st_size + 1);
 	if (!text)
 		return err_errno(err, ENOMEM, "cannot read '%s'", path);
@@ -107,7 +112,7 @@ int store_save(const char *state_dir, const struct definition *def, struct err *
 	if (r < 0)
 		return r;
 	value = g_variant_ref_sink(g_variant_builder_end(&dict));
-	text = config_json_print(value, CONFIG_JSON_PRETTY);
+	text = config_json_print(value, CONFIG_JSON_COMPACT);
 	return file_replace(path, text, true, err);
 }
 
@@ -141,7 +146,7 @@ int store_remove_state(const char *state_dir, const char *name, struct err *err)
 
 	if (lstat(path, &st) < 0)
 		return errno == ENOENT ? 0 : err_errno(err, errno, "cannot remove '%s'", path);
-	r = nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+	r = nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 	if (r != 0)
 		return err_errno(err, r == -1 ? errno : -r, "cannot remove '%s'", path);
 	return 0;
@@ -163,6 +168,28 @@ void store_set_aside(const char *path, const char *base, const struct err *reaso
 			  reason->msg);
 }
 
+bool store_is_damaged(const char *path, const struct err *reason, struct err *err)
+{
+	switch (reason->code) {
+	case EMFILE:
+	case ENFILE:
+	case ENOMEM:
+		*err = *reason;
+		return false;
+	case EIO:
+	case ESTALE:
+	case EACCES:
+	case EPERM:
+	case ETIMEDOUT:
+	case ENODEV:
+	case ENXIO:
+		log_error("'%s' is left alone: %s", path, reason->msg);
+		return false;
+	default:
+		return true;
+	}
+}
+
 static int load_one(const char *path, const char *name, struct definition *ret, struct err *err)
 {
 	_cleanup_(definition_deinit) struct definition def = { 0 };
@@ -173,7 +200,7 @@ static int load_one(const char *path, const char *name, struct definition *ret, 
 	r = file_read(path, &text, err);
 	if (r < 0)
 		return r;
-	r = json_object_parse(text, &dict, err);
+	r = json_object_parse_max(text, STORE_FILE_MAX, &dict, err);
 	if (r < 0)
 		return r;
 	r = definition_load(dict, &def, err);
@@ -189,13 +216,14 @@ static int load_one(const char *path, const char *name, struct definition *ret, 
 int store_load(const char *state_dir, void (*fn)(struct definition *def, void *data), void *data,
 	       struct err *err)
 {
+	struct err trouble = { 0 };
 	struct dirent *entry;
 	DIR *dir;
 
 	dir = opendir(state_dir);
 	if (!dir)
 		return err_errno(err, errno, "cannot read the state directory '%s'", state_dir);
-	while ((entry = readdir(dir))) {
+	while (!trouble.code && (entry = readdir(dir))) {
 		g_autofree char *path = NULL, *name = NULL;
 		struct definition def = { 0 };
 		struct err reason = { 0 };
@@ -204,11 +232,13 @@ int store_load(const char *state_dir, void (*fn)(struct definition *def, void *d
 			continue;
 		path = g_strdup_printf("%s/%s", state_dir, entry->d_name);
 		name = g_strndup(entry->d_name, strlen(entry->d_name) - strlen(SUFFIX));
-		if (load_one(path, name, &def, &reason) < 0)
-			store_set_aside(path, path, &reason);
-		else
+		if (load_one(path, name, &def, &reason) == 0)
 			fn(&def, data);
+		else if (store_is_damaged(path, &reason, &trouble))
+			store_set_aside(path, path, &reason);
 	}
 	closedir(dir);
-	return 0;
+	if (trouble.code && err)
+		*err = trouble;
+	return -trouble.code;
 }

@@ -210,7 +210,7 @@ static int read_view(sd_bus_message *m, struct unit_view *view)
 	return r < 0 ? r : sd_bus_message_exit_container(m);
 }
 
-/* A handler may end the VM, so this is the last thing a caller does with sp. */
+/* The handler does not end the VM: a caller may go on with sp. */
 static void identify(struct spawn *sp, const struct unit_view *view)
 {
 	bool changed = false;

@@ -20,6 +20,13 @@
 /* Building a VM with prefaulted memory may take minutes; nothing else may. */
 #define START_USEC (600 * 1000000ULL)
 
+/*
+ * A worker may be in hostile hands, and what it says goes to everybody on the bus,
+ * which cuts off whoever sends it a message it finds too large.
+ */
+#define EVENT_MAX      (16 * 1024)
+#define EVENT_NAME_MAX 255
+
 struct worker {
 	sd_bus *bus;
 	const struct worker_handlers *handlers;
@@ -118,26 +125,40 @@ static int on_state_changed(sd_bus_message *m, void *userdata, sd_bus_error *ret
 	return 0;
 }
 
-static int on_event(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
+/* 0: there is nobody to tell, or nothing. */
+static int read_event(struct worker *worker, sd_bus_message *m)
 {
-	struct worker *worker = userdata;
 	g_autoptr(GVariant) details = NULL;
 	const char *source, *name;
 	struct err err = { 0 };
-	bool outermost;
+	int r;
+
+	r = sd_bus_message_read(m, "ss", &source, &name);
+	if (r < 0)
+		return r;
+	if (strlen(source) > EVENT_NAME_MAX || strlen(name) > EVENT_NAME_MAX)
+		return -E2BIG;
+	r = variant_from_message_max(m, "a{sv}", EVENT_MAX, &details, &err);
+	if (r < 0)
+		return -err.code;
+	worker->handlers->event(worker->data, source, name, details);
+	return 0;
+}
+
+static int on_event(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
+{
+	struct worker *worker = userdata;
+	bool outermost = worker_enter(worker);
 	int r;
 
 	(void)ret_error;
-	r = sd_bus_message_read(m, "ss", &source, &name);
-	if (r >= 0)
-		r = variant_from_message(m, "a{sv}", &details, &err);
-	if (r < 0) {
-		log_warning("a worker sent a malformed Event: %s", strerror(-r));
-		return 0;
+	if (!worker->freed && worker->handlers->wants_event(worker->data)) {
+		r = read_event(worker, m);
+		if (r == -E2BIG)
+			worker->handlers->event_too_large(worker->data);
+		else if (r < 0)
+			log_warning("a worker sent a malformed Event: %s", strerror(-r));
 	}
-	outermost = worker_enter(worker);
-	if (!worker->freed)
-		worker->handlers->event(worker->data, source, name, details);
 	worker_leave(worker, outermost);
 	return 0;
 }

@@ -22,8 +22,15 @@ struct err;
 struct resource_set;
 struct worker;
 
+/* What of a worker's answer is passed on, as variant_from_message_max() counts it. */
+#define WORKER_ANSWER_MAX (256 * 1024)
+
 struct worker_handlers {
 	void (*state_changed)(void *data, const char *from, const char *to, const char *reason);
+	/* Before an event is looked at: is it wanted at all? */
+	bool (*wants_event)(void *data);
+	/* It was more than anybody is told, and is dropped. */
+	void (*event_too_large)(void *data);
 	void (*event)(void *data, const char *source, const char *name, GVariant *details);
 	/* The connection ended; the process may be dead or have a newer connection. */
 	void (*lost)(void *data);

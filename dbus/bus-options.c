@@ -36,6 +36,10 @@ static int unknown_option(const struct bus_option *options, size_t n, const char
 			 method, known);
 }
 
+/* Read before anybody is authorised; the largest there is, a set of resource properties, is small.
+ */
+#define CONTAINER_MAX (64 * 1024)
+
 static int read_container(sd_bus_message *m, const struct bus_option *option, GVariant **ret,
 			  struct err *err)
 {
@@ -44,7 +48,7 @@ static int read_container(sd_bus_message *m, const struct bus_option *option, GV
 	r = sd_bus_message_enter_container(m, SD_BUS_TYPE_VARIANT, option->signature);
 	if (r < 0)
 		return err_errno(err, -r, "cannot be read");
-	r = variant_from_message(m, option->signature, ret, err);
+	r = variant_from_message_max(m, option->signature, CONTAINER_MAX, ret, err);
 	if (r < 0)
 		return r;
 	r = sd_bus_message_exit_container(m);

@@ -108,8 +108,6 @@ static int method_cancel(sd_bus_message *m, void *userdata, sd_bus_error *error)
 	r = bus_options_read(m, NULL, 0, NULL, &err);
 	if (r == 0)
 		r = job_bus_cancel(job_service(job), m, job, &err);
-	else
-		r = -err.code;
 	if (r < 0)
 		return bus_error_from_err(error, &err);
 	return r == 0 ? 1 : sd_bus_reply_method_return(m, NULL);

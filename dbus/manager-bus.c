@@ -11,6 +11,7 @@
 #include "daemon/request.h"
 #include "daemon/set-properties.h"
 #include "daemon/spawner.h"
+#include "daemon/worker.h"
 #include "dbus/bus-error.h"
 #include "dbus/bus-options.h"
 #include "dbus/bus-path.h"
@@ -18,16 +19,22 @@
 #include "dbus/job-bus.h"
 #include "dbus/polkit.h"
 #include "dbus/service.h"
+#include "dbus/variant.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include "vmm/config/problems.h"
 #include "vmm/config/vm-config.h"
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <systemd/sd-id128.h>
 
 #define SLICE_NAME_MAX 255 /* of any unit name */
+/* Of all VMs in one reply: half of what the system bus carries in one message. */
+#define COUNTERS_MAX (16u << 20)
+/* Larger texts, parsed, leave free memory behind that is worth giving back. */
+#define TRIM_MIN (64u << 10)
 
 static int reply_vm(sd_bus_message *m, const struct machine *vm)
 {
@@ -171,6 +178,12 @@ static int check_create_options(const struct create_options *options, const stru
 	if (options->autostart && !options->persistent)
 		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
 				 "option 'Autostart' needs a persistent VM");
+	if (options->description) {
+		int r = vm_description_check(options->description, err);
+
+		if (r < 0)
+			return err_prefix(err, r, "option 'Description'");
+	}
 	return options->slice ? check_slice(options->slice, err) : 0;
 }
 
@@ -335,6 +348,8 @@ static int method_validate_config(sd_bus_message *m, void *userdata, sd_bus_erro
 	if (r < 0)
 		return r;
 	r = append_diagnostics(reply, text, &service->manager->host);
+	if (strlen(text) > TRIM_MIN)
+		malloc_trim(0);
 	if (r >= 0)
 		r = sd_bus_message_close_container(reply);
 	return r < 0 ? r : sd_bus_message_send(reply);
@@ -351,9 +366,9 @@ static int method_describe(sd_bus_message *m, void *userdata, sd_bus_error *erro
 
 /* One GetAllCounters under way: the answers of all workers are collected in its reply. */
 struct counters_call {
-	struct service *service;
 	sd_bus_message *reply;
 	unsigned int n_pending;
+	size_t left; /* of COUNTERS_MAX */
 };
 
 struct counters_part {
@@ -371,18 +386,37 @@ static void counters_done(struct counters_call *call)
 	g_free(call);
 }
 
+/* A worker in hostile hands must not fill a reply that the bus then refuses. */
+static int append_counters(struct counters_call *call, const char *path, sd_bus_message *answer,
+			   struct err *err)
+{
+	size_t max = MIN(call->left, WORKER_ANSWER_MAX);
+	g_autoptr(GVariant) counters = NULL;
+	int r;
+
+	r = variant_from_message_max(answer, "a{sa{st}}", max, &counters, err);
+	if (r < 0)
+		return r;
+	call->left -= MIN(call->left, g_variant_get_size(counters));
+	r = sd_bus_message_open_container(call->reply, 'e', "oa{sa{st}}");
+	if (r >= 0)
+		r = sd_bus_message_append(call->reply, "o", path);
+	if (r >= 0)
+		r = variant_append(call->reply, counters);
+	if (r >= 0)
+		r = sd_bus_message_close_container(call->reply);
+	return r < 0 ? err_errno(err, -r, "cannot be added") : 0;
+}
+
 static void on_counters(void *data, sd_bus_message *answer, const struct err *err)
 {
 	struct counters_part *part = data;
 	struct counters_call *call = part->call;
+	struct err bad = { 0 };
 
 	/* A worker that is just going away has no counters: left out. */
-	if (!err && sd_bus_message_has_signature(answer, "a{sa{st}}") &&
-	    (sd_bus_message_open_container(call->reply, 'e', "oa{sa{st}}") < 0 ||
-	     sd_bus_message_append(call->reply, "o", part->path) < 0 ||
-	     sd_bus_message_copy(call->reply, answer, true) < 0 ||
-	     sd_bus_message_close_container(call->reply) < 0))
-		log_warning("cannot add the counters of '%s'", part->path);
+	if (!err && append_counters(call, part->path, answer, &bad) < 0)
+		log_warning("the counters of '%s' are left out: %s", part->path, bad.msg);
 	free(part->path);
 	g_free(part);
 	counters_done(call);
@@ -407,9 +441,9 @@ static int method_get_all_counters(sd_bus_message *m, void *userdata, sd_bus_err
 	if (r < 0)
 		return r;
 	call = g_new0(struct counters_call, 1);
-	call->service = service;
 	call->reply = TAKE_PTR(reply);
 	call->n_pending = 1; /* ourselves */
+	call->left = COUNTERS_MAX;
 	g_hash_table_iter_init(&iter, service->manager->machines);
 	while (g_hash_table_iter_next(&iter, NULL, &value)) {
 		struct machine *vm = value;
@@ -629,7 +663,7 @@ static const sd_bus_vtable manager_vtable[] = {
 	SD_BUS_PROPERTY("HostArchitecture", "s", get_architecture, 0, SD_BUS_VTABLE_PROPERTY_CONST),
 	SD_BUS_PROPERTY("Features", "as", get_features, 0, SD_BUS_VTABLE_PROPERTY_CONST),
 	SD_BUS_PROPERTY("DeviceTypes", "as", get_device_types, 0, SD_BUS_VTABLE_PROPERTY_CONST),
-	SD_BUS_PROPERTY("MaxVCPUs", "u", get_max_vcpus, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+	SD_BUS_PROPERTY("MaxVCPUs", "u", get_max_vcpus, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
 	SD_BUS_PROPERTY("KVMAvailable", "b", get_kvm_available, 0,
 			SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
 	SD_BUS_PROPERTY("DefaultSlice", "s", get_default_slice, 0, SD_BUS_VTABLE_PROPERTY_CONST),
@@ -659,11 +693,13 @@ int manager_bus_register(struct service *service)
 
 void manager_bus_changed(struct service *service, uint32_t properties)
 {
-	char *names[4] = { 0 };
+	char *names[5] = { 0 };
 	size_t n = 0;
 
-	if (properties & MANAGER_PROPERTY_KVM_AVAILABLE)
+	if (properties & MANAGER_PROPERTY_KVM_AVAILABLE) {
 		names[n++] = (char *)"KVMAvailable";
+		names[n++] = (char *)"MaxVCPUs"; /* KVM tells it */
+	}
 	if (properties & MANAGER_PROPERTY_N_VMS)
 		names[n++] = (char *)"NVMs";
 	if (properties & MANAGER_PROPERTY_N_RUNNING)

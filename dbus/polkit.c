@@ -23,10 +23,11 @@
 
 /*
  * dbus-daemon lets us wait for 128 replies at once (fact 5), and the daemon has
- * other calls to make; one caller must not use them up for everybody.
+ * other calls to make; one user, with however many connections, must not use them
+ * up for everybody.
  */
-#define QUERIES_MAX            64
-#define QUERIES_PER_CALLER_MAX 16
+#define QUERIES_MAX          64
+#define QUERIES_PER_USER_MAX 16
 
 enum query_state {
 	QUERY_ASKING,
@@ -39,6 +40,7 @@ struct query {
 	struct list link;
 	struct polkit *polkit;
 	sd_bus_message *call;
+	uid_t uid;
 	char *question; /* action and details, to compare at the second pass */
 	char cancellation_id[24];
 	enum query_state state;
@@ -308,15 +310,15 @@ static int take_answer(struct query *q, const char *question, const struct polki
 		       req->action);
 }
 
-/* How many questions wait, and how many of them for this caller. */
-static void count_queries(struct polkit *p, const char *sender, size_t *ret_all, size_t *ret_own)
+/* How many questions wait, and how many of them for this user. */
+static void count_queries(struct polkit *p, uid_t uid, size_t *ret_all, size_t *ret_own)
 {
 	struct query *q;
 
 	*ret_all = *ret_own = 0;
 	LIST_FOREACH(q, &p->queries, link) {
 		(*ret_all)++;
-		*ret_own += strcmp(sd_bus_message_get_sender(q->call), sender) == 0;
+		*ret_own += q->uid == uid;
 	}
 }
 
@@ -346,18 +348,17 @@ static int send_question(struct query *q, const struct polkit_request *req)
 	return r;
 }
 
-static int ask(struct polkit *p, sd_bus_message *call, const struct polkit_request *req,
+static int ask(struct polkit *p, sd_bus_message *call, uid_t uid, const struct polkit_request *req,
 	       char *question, struct err *err)
 {
 	_cleanup_(query_free_cleanup) struct query *q = NULL;
-	const char *sender = sd_bus_message_get_sender(call);
 	size_t n_all, n_own;
 	int r;
 
-	if (!sender)
+	if (!sd_bus_message_get_sender(call))
 		return err_set(err, EACCES, "the caller has no name on the bus");
-	count_queries(p, sender, &n_all, &n_own);
-	if (n_all >= QUERIES_MAX || n_own >= QUERIES_PER_CALLER_MAX)
+	count_queries(p, uid, &n_all, &n_own);
+	if (n_all >= QUERIES_MAX || n_own >= QUERIES_PER_USER_MAX)
 		return err_set(
 			err, ENOBUFS,
 			"too many calls wait for their authorization already, try again later");
@@ -368,6 +369,7 @@ static int ask(struct polkit *p, sd_bus_message *call, const struct polkit_reque
 	list_init(&q->link);
 	q->polkit = p;
 	q->call = sd_bus_message_ref(call);
+	q->uid = uid;
 	q->question = strdup(question);
 	snprintf(q->cancellation_id, sizeof(q->cancellation_id), "q%llu",
 		 (unsigned long long)++p->n_asked);
@@ -412,5 +414,5 @@ int polkit_check(sd_bus_message *call, const struct polkit_request *req, struct 
 		return err_set(err, EACCES, "cannot %s: only uid %u may use this service", what,
 			       (unsigned int)p->trusted);
 	}
-	return ask(p, call, req, question, err);
+	return ask(p, call, uid, req, question, err);
 }

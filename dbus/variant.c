@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "vmm/base/err.h"
@@ -33,16 +34,21 @@ static const char *type_name(char type)
 	}
 }
 
+struct reader {
+	sd_bus_message *m;
+	size_t left; /* bytes the result may still have */
+};
+
 /*
  * What sd-bus said about a field, as a sentence.  The end of the message is 0 from
  * some of its functions and -ENXIO, like a wrong type, from others: look.
  */
-static int field_error(sd_bus_message *m, int r, char wanted, struct err *err)
+static int field_error(struct reader *in, int r, char wanted, struct err *err)
 {
 	char found = 0;
 
 	if (r == -ENXIO)
-		r = sd_bus_message_peek_type(m, &found, NULL);
+		r = sd_bus_message_peek_type(in->m, &found, NULL);
 	if (r == 0)
 		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
 				 "the message ends where a value of type '%c' (%s) belongs", wanted,
@@ -57,6 +63,15 @@ static int field_error(sd_bus_message *m, int r, char wanted, struct err *err)
 			 type_name(wanted));
 }
 
+/* Charged before anything is copied: a sender must not make us build what we will not take. */
+static int charge(struct reader *in, size_t size, struct err *err)
+{
+	if (size > in->left)
+		return err_fault(err, FAULT_BAD_ARGUMENT, E2BIG, "the value is too large");
+	in->left -= size;
+	return 0;
+}
+
 /* Length of the complete type that s starts with. */
 static size_t type_length(const char *s)
 {
@@ -65,7 +80,7 @@ static size_t type_length(const char *s)
 	return g_variant_type_string_scan(s, NULL, &end) ? (size_t)(end - s) : 0;
 }
 
-static int read_value(sd_bus_message *m, const char *type, size_t len, unsigned int depth,
+static int read_value(struct reader *in, const char *type, size_t len, unsigned int depth,
 		      GVariant **ret, struct err *err);
 
 /* sd-bus checked UTF-8, paths and signatures, but GVariant asserts them: check its way too. */
@@ -81,7 +96,7 @@ static GVariant *text_value(char type, const char *s)
 	}
 }
 
-static int read_basic(sd_bus_message *m, char type, GVariant **ret, struct err *err)
+static int read_basic(struct reader *in, char type, GVariant **ret, struct err *err)
 {
 	union {
 		uint8_t y;
@@ -98,9 +113,14 @@ static int read_basic(sd_bus_message *m, char type, GVariant **ret, struct err *
 	GVariant *value = NULL;
 	int r;
 
-	r = sd_bus_message_read_basic(m, type, &v);
+	r = sd_bus_message_read_basic(in->m, type, &v);
 	if (r <= 0)
-		return field_error(m, r, type, err);
+		return field_error(in, r, type, err);
+	if (strchr("sog", type)) {
+		r = charge(in, strlen(v.s), err);
+		if (r < 0)
+			return r;
+	}
 
 	switch (type) {
 	case SD_BUS_TYPE_BYTE:
@@ -135,7 +155,7 @@ static int read_basic(sd_bus_message *m, char type, GVariant **ret, struct err *
 		break;
 	}
 	if (!value)
-		return field_error(m, -EBADMSG, type, err);
+		return field_error(in, -EBADMSG, type, err);
 	*ret = g_variant_ref_sink(value);
 	return 0;
 }
@@ -163,7 +183,7 @@ static size_t fixed_width(const char *type, size_t len)
 	}
 }
 
-static int read_fixed_array(sd_bus_message *m, char element, size_t width, GVariant **ret,
+static int read_fixed_array(struct reader *in, char element, size_t width, GVariant **ret,
 			    struct err *err)
 {
 	char type[] = { element, '\0' };
@@ -171,47 +191,50 @@ static int read_fixed_array(sd_bus_message *m, char element, size_t width, GVari
 	size_t size = 0;
 	int r;
 
-	r = sd_bus_message_read_array(m, element, &data, &size);
+	r = sd_bus_message_read_array(in->m, element, &data, &size);
 	if (r <= 0)
-		return field_error(m, r, SD_BUS_TYPE_ARRAY, err);
+		return field_error(in, r, SD_BUS_TYPE_ARRAY, err);
+	r = charge(in, size, err);
+	if (r < 0)
+		return r;
 	*ret = g_variant_ref_sink(
 		g_variant_new_fixed_array(G_VARIANT_TYPE(type), data, size / width, width));
 	return 0;
 }
 
-static int enter(sd_bus_message *m, char kind, const char *contents, struct err *err)
+static int enter(struct reader *in, char kind, const char *contents, struct err *err)
 {
-	int r = sd_bus_message_enter_container(m, kind, contents);
+	int r = sd_bus_message_enter_container(in->m, kind, contents);
 
-	return r <= 0 ? field_error(m, r, kind, err) : 0;
+	return r <= 0 ? field_error(in, r, kind, err) : 0;
 }
 
-static int leave(sd_bus_message *m, char kind, struct err *err)
+static int leave(struct reader *in, char kind, struct err *err)
 {
-	int r = sd_bus_message_exit_container(m);
+	int r = sd_bus_message_exit_container(in->m);
 
-	return r < 0 ? field_error(m, r, kind, err) : 0;
+	return r < 0 ? field_error(in, r, kind, err) : 0;
 }
 
 /* An array's elements, up to its end. */
-static int read_elements(sd_bus_message *m, const char *type, size_t len, unsigned int depth,
+static int read_elements(struct reader *in, const char *type, size_t len, unsigned int depth,
 			 GVariantBuilder *builder, struct err *err)
 {
 	int r;
 
-	while ((r = sd_bus_message_at_end(m, 0)) == 0) {
+	while ((r = sd_bus_message_at_end(in->m, 0)) == 0) {
 		g_autoptr(GVariant) element = NULL;
 
-		r = read_value(m, type, len, depth, &element, err);
+		r = read_value(in, type, len, depth, &element, err);
 		if (r < 0)
 			return r;
 		g_variant_builder_add_value(builder, element);
 	}
-	return r < 0 ? field_error(m, r, SD_BUS_TYPE_ARRAY, err) : 0;
+	return r < 0 ? field_error(in, r, SD_BUS_TYPE_ARRAY, err) : 0;
 }
 
 /* The members of a structure or dictionary entry, one after the other. */
-static int read_members(sd_bus_message *m, const char *types, unsigned int depth,
+static int read_members(struct reader *in, const char *types, unsigned int depth,
 			GVariantBuilder *builder, struct err *err)
 {
 	while (*types) {
@@ -219,7 +242,7 @@ static int read_members(sd_bus_message *m, const char *types, unsigned int depth
 		size_t n = type_length(types);
 		int r;
 
-		r = read_value(m, types, n, depth, &member, err);
+		r = read_value(in, types, n, depth, &member, err);
 		if (r < 0)
 			return r;
 		g_variant_builder_add_value(builder, member);
@@ -241,7 +264,7 @@ static char container_kind(char opening)
 	}
 }
 
-static int read_container(sd_bus_message *m, const char *type, size_t len, unsigned int depth,
+static int read_container(struct reader *in, const char *type, size_t len, unsigned int depth,
 			  GVariant **ret, struct err *err)
 {
 	char kind = container_kind(type[0]);
@@ -252,16 +275,16 @@ static int read_container(sd_bus_message *m, const char *type, size_t len, unsig
 	GVariantBuilder builder;
 	int r;
 
-	r = enter(m, kind, inner, err);
+	r = enter(in, kind, inner, err);
 	if (r < 0)
 		return r;
 	g_variant_builder_init(&builder, G_VARIANT_TYPE(whole));
 	if (kind == SD_BUS_TYPE_ARRAY)
-		r = read_elements(m, inner, inner_len, depth, &builder, err);
+		r = read_elements(in, inner, inner_len, depth, &builder, err);
 	else
-		r = read_members(m, inner, depth, &builder, err);
+		r = read_members(in, inner, depth, &builder, err);
 	if (r >= 0)
-		r = leave(m, kind, err);
+		r = leave(in, kind, err);
 	if (r < 0) {
 		g_variant_builder_clear(&builder);
 		return r;
@@ -270,7 +293,7 @@ static int read_container(sd_bus_message *m, const char *type, size_t len, unsig
 	return 0;
 }
 
-static int read_variant(sd_bus_message *m, unsigned int depth, GVariant **ret, struct err *err)
+static int read_variant(struct reader *in, unsigned int depth, GVariant **ret, struct err *err)
 {
 	g_autofree char *contents = NULL;
 	g_autoptr(GVariant) inner = NULL;
@@ -278,31 +301,35 @@ static int read_variant(sd_bus_message *m, unsigned int depth, GVariant **ret, s
 	char found = 0;
 	int r;
 
-	r = sd_bus_message_peek_type(m, &found, &peeked);
+	r = sd_bus_message_peek_type(in->m, &found, &peeked);
 	if (r > 0 && found != SD_BUS_TYPE_VARIANT)
 		r = -ENXIO;
 	if (r <= 0)
-		return field_error(m, r, SD_BUS_TYPE_VARIANT, err);
+		return field_error(in, r, SD_BUS_TYPE_VARIANT, err);
 	contents = g_strdup(peeked); /* the message's own copy moves with the cursor */
 
-	r = enter(m, SD_BUS_TYPE_VARIANT, contents, err);
+	r = enter(in, SD_BUS_TYPE_VARIANT, contents, err);
 	if (r < 0)
 		return r;
-	r = read_value(m, contents, strlen(contents), depth, &inner, err);
+	r = read_value(in, contents, strlen(contents), depth, &inner, err);
 	if (r < 0)
 		return r;
-	r = leave(m, SD_BUS_TYPE_VARIANT, err);
+	r = leave(in, SD_BUS_TYPE_VARIANT, err);
 	if (r < 0)
 		return r;
 	*ret = g_variant_ref_sink(g_variant_new_variant(inner));
 	return 0;
 }
 
-static int read_value(sd_bus_message *m, const char *type, size_t len, unsigned int depth,
+static int read_value(struct reader *in, const char *type, size_t len, unsigned int depth,
 		      GVariant **ret, struct err *err)
 {
 	size_t width;
+	int r;
 
+	r = charge(in, VARIANT_VALUE_COST, err);
+	if (r < 0)
+		return r;
 	if (strchr("a({v", type[0]) && depth == 0)
 		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
 				 "the value is nested deeper than %d levels", VARIANT_DEPTH_MAX);
@@ -311,13 +338,13 @@ static int read_value(sd_bus_message *m, const char *type, size_t len, unsigned 
 	case 'a':
 		width = fixed_width(type + 1, len - 1);
 		if (width)
-			return read_fixed_array(m, type[1], width, ret, err);
-		return read_container(m, type, len, depth - 1, ret, err);
+			return read_fixed_array(in, type[1], width, ret, err);
+		return read_container(in, type, len, depth - 1, ret, err);
 	case '(':
 	case '{':
-		return read_container(m, type, len, depth - 1, ret, err);
+		return read_container(in, type, len, depth - 1, ret, err);
 	case 'v':
-		return read_variant(m, depth - 1, ret, err);
+		return read_variant(in, depth - 1, ret, err);
 	case 'h':
 		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
 				 "a file descriptor ('h') is not possible here");
@@ -333,21 +360,28 @@ static int read_value(sd_bus_message *m, const char *type, size_t len, unsigned 
 	case 's':
 	case 'o':
 	case 'g':
-		return read_basic(m, type[0], ret, err);
+		return read_basic(in, type[0], ret, err);
 	default: /* GVariant's own: maybe types and the indefinite ones */
 		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL, "'%.*s' is not a D-Bus type",
 				 (int)len, type);
 	}
 }
 
-int variant_from_message(sd_bus_message *m, const char *type, GVariant **ret, struct err *err)
+int variant_from_message_max(sd_bus_message *m, const char *type, size_t max, GVariant **ret,
+			     struct err *err)
 {
+	struct reader in = { m, max };
 	size_t len = type_length(type);
 
 	if (len == 0 || type[len] != '\0')
 		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
 				 "'%s' is not one complete D-Bus type", type);
-	return read_value(m, type, len, VARIANT_DEPTH_MAX, ret, err);
+	return read_value(&in, type, len, VARIANT_DEPTH_MAX, ret, err);
+}
+
+int variant_from_message(sd_bus_message *m, const char *type, GVariant **ret, struct err *err)
+{
+	return variant_from_message_max(m, type, SIZE_MAX, ret, err);
 }
 
 static int append_basic(sd_bus_message *m, char type, GVariant *value)

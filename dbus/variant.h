@@ -33,6 +33,16 @@ _must_check_ int variant_from_message(sd_bus_message *m, const char *type, GVari
 				      struct err *err);
 
 /*
+ * The same from a sender that is not trusted with our time and memory: a value
+ * that costs more than max is refused (E2BIG) before more than that was copied.
+ * Each value, containers included, costs VARIANT_VALUE_COST, texts and arrays
+ * of numbers their length besides.
+ */
+_must_check_ int variant_from_message_max(sd_bus_message *m, const char *type, size_t max,
+					  GVariant **ret, struct err *err);
+#define VARIANT_VALUE_COST 16
+
+/*
  * Appends a value of any type without handles and maybes (-EOPNOTSUPP); does
  * not take the reference, sinks a floating one.  A value made from foreign
  * bytes must be in normal form.  After a failure the message is half-written

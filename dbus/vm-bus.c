@@ -16,6 +16,7 @@
 #include "daemon/set-properties.h"
 #include "daemon/start.h"
 #include "daemon/stop.h"
+#include "daemon/worker.h"
 #include "dbus/bus-error.h"
 #include "dbus/bus-options.h"
 #include "dbus/bus-path.h"
@@ -32,7 +33,8 @@
 #include <stddef.h>
 #include <string.h>
 
-#define SHUTDOWN_USEC (90 * 1000000ULL)
+#define SHUTDOWN_USEC  (90 * 1000000ULL)
+#define PROPERTIES_MAX (64 * 1024) /* read before anybody is authorised */
 
 static struct service *vm_service(const struct machine *vm)
 {
@@ -51,7 +53,7 @@ static int authorise(sd_bus_message *m, const struct machine *vm, const char *ac
 	return service_check(vm_service(vm), m, vm, &request, err);
 }
 
-/* What a handler returns after authorise(): refused, being asked, or NULL's worth of going on. */
+/* What a handler returns when authorise() did not say yes: its error, or 1 while polkit asks. */
 static int verdict(int r, sd_bus_error *error, const struct err *err)
 {
 	return r < 0 ? bus_error_from_err(error, err) : 1;
@@ -341,6 +343,7 @@ static int method_get_config(sd_bus_message *m, void *userdata, sd_bus_error *er
 static int set_config(sd_bus_message *m, struct machine *vm, struct err *err)
 {
 	_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
+	g_autofree char *normalised = NULL;
 	struct host_resource_details details;
 	struct polkit_request question = {
 		.action = POLKIT_ACTION_CREATE_VMS,
@@ -356,9 +359,7 @@ static int set_config(sd_bus_message *m, struct machine *vm, struct err *err)
 	if (r == 0)
 		r = machine_check_idle(vm, err);
 	if (r == 0)
-		r = machine_check_config(vm, text, err);
-	if (r == 0)
-		r = machine_parse_config(text, &config, NULL, err);
+		r = machine_check_config(vm, text, &config, &normalised, err);
 	if (r < 0)
 		return r;
 	if (host_resource_details(config, NULL, NULL, &details))
@@ -367,8 +368,12 @@ static int set_config(sd_bus_message *m, struct machine *vm, struct err *err)
 	r = service_check(vm_service(vm), m, vm, &question, err);
 	if (r <= 0)
 		return r;
-	r = machine_set_config(vm, text, err);
-	return r < 0 ? r : 1;
+	r = machine_set_config(vm, config, normalised, err);
+	if (r < 0)
+		return r;
+	(void)TAKE_PTR(config);
+	(void)g_steal_pointer(&normalised);
+	return 1;
 }
 
 static int method_set_config(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -439,7 +444,7 @@ static int set_resource_properties(sd_bus_message *m, struct machine *vm, struct
 	r = sd_bus_message_read(m, "b", &runtime);
 	if (r < 0)
 		return err_errno(err, -r, "cannot read the arguments of SetResourceProperties");
-	r = variant_from_message(m, "a(sv)", &list, err);
+	r = variant_from_message_max(m, "a(sv)", PROPERTIES_MAX, &list, err);
 	if (r == 0)
 		r = read_no_options(m, err);
 	if (r == 0)
@@ -492,7 +497,7 @@ static void on_query(void *data, sd_bus_message *answer, const struct err *err)
 	struct err gone = { 0 };
 
 	/* A worker that does not answer is described without its part. */
-	if (!err && variant_from_message(answer, "a{sv}", &dict, NULL) < 0)
+	if (!err && variant_from_message_max(answer, "a{sv}", WORKER_ANSWER_MAX, &dict, NULL) < 0)
 		dict = NULL;
 	if (vm) {
 		json = machine_describe(vm, dict);
@@ -531,23 +536,34 @@ static void on_counters(void *data, sd_bus_message *answer, const struct err *er
 {
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *call = data;
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+	_cleanup_free_ char *name = NULL;
+	g_autoptr(GVariant) counters = NULL;
 	struct err bad = { 0 };
 	int r;
 
-	if (!err) {
-		r = sd_bus_message_has_signature(answer, "a{sa{st}}") ? 0 : -EBADMSG;
-		if (r == 0)
-			r = sd_bus_message_new_method_return(call, &reply);
-		if (r >= 0)
-			r = sd_bus_message_copy(reply, answer, true);
-		if (r >= 0)
-			r = sd_bus_message_send(reply);
-		if (r >= 0)
-			return;
-		err_errno(&bad, -r, "the worker's counters cannot be passed on");
-		err = &bad;
+	if (err) {
+		bus_reply_err(call, err);
+		return;
 	}
-	bus_reply_err(call, err);
+	/* What the bus refuses to carry costs us our connection to it. */
+	r = variant_from_message_max(answer, "a{sa{st}}", WORKER_ANSWER_MAX, &counters, &bad);
+	if (r < 0) {
+		bad.fault = FAULT_WORKER_FAILED;
+		bus_path_parse_vm(sd_bus_message_get_path(call), &name);
+		err_prefix(&bad, r, "the counters of VM '%s' cannot be passed on",
+			   name ? name : "");
+		bus_reply_err(call, &bad);
+		return;
+	}
+	r = sd_bus_message_new_method_return(call, &reply);
+	if (r >= 0)
+		r = variant_append(reply, counters);
+	if (r >= 0)
+		r = sd_bus_message_send(reply);
+	if (r < 0) {
+		err_errno(&bad, -r, "the worker's counters cannot be passed on");
+		bus_reply_err(call, &bad);
+	}
 }
 
 static int method_get_counters(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -763,7 +779,6 @@ void vm_bus_changed(struct service *service, struct machine *vm, uint32_t proper
 		const char *names[5];
 	} table[] = {
 		{ MACHINE_PROPERTY_DESCRIPTION, { "Description" } },
-		{ MACHINE_PROPERTY_PERSISTENT, { "Persistent" } },
 		{ MACHINE_PROPERTY_AUTOSTART, { "Autostart" } },
 		{ MACHINE_PROPERTY_STATE, { "State", "StateReason", "StateTimestamp" } },
 		{ MACHINE_PROPERTY_CURRENT_JOB, { "CurrentJob" } },

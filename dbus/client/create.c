@@ -264,6 +264,21 @@ int verb_set_config(struct client *c, const struct arguments *a)
 	return r < 0 ? client_report(c, vm, r, NULL) : client_call(c, vm, m, NULL);
 }
 
+int verb_set_description(struct client *c, const struct arguments *a)
+{
+	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+	const char *vm = a->positional[0], *text = a->positional[1];
+	int r;
+
+	r = client_check_text("the description", text);
+	if (r == EXIT_OK)
+		r = client_vm_call(c, vm, "SetDescription", &m);
+	if (r != EXIT_OK)
+		return r;
+	r = sd_bus_message_append(m, "sa{sv}", text, 0);
+	return r < 0 ? client_report(c, vm, r, NULL) : client_call(c, vm, m, NULL);
+}
+
 int verb_delete(struct client *c, const struct arguments *a)
 {
 	return client_simple_call(c, a->positional[0], "Delete");

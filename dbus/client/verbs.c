@@ -36,6 +36,8 @@ const struct verb verbs[] = {
 	  GROUP_VM, verb_set_config },
 	{ "set-property", "NAME PROPERTY=VALUE...", "Change what its unit may use of the host", 2,
 	  G_MAXINT, GROUP_PROPERTY, verb_set_property },
+	{ "set-description", "NAME TEXT", "Change what 'list' says about it", 2, 2, 0,
+	  verb_set_description },
 	{ "autostart", "NAME on|off", "Start it with the host, or not", 2, 2, 0, verb_autostart },
 	{ "counters", "NAME", "Show what its devices have counted", 1, 1, 0, verb_counters },
 	{ "events", "[NAME]", "Print signals as they come", 0, 1, GROUP_EVENTS, verb_events },
@@ -128,8 +130,8 @@ void help_print(void)
 {
 	printf("brumectl [OPTION...] COMMAND ...\n\nControl virtual machines.\n\nCommands:\n");
 	for (size_t i = 0; i < n_verbs; i++)
-		printf("  %-13s %s\n", verbs[i].name, verbs[i].summary);
-	printf("  %-13s %s\n", "help [TOPIC]",
+		printf("  %-15s %s\n", verbs[i].name, verbs[i].summary);
+	printf("  %-15s %s\n", "help [TOPIC]",
 	       "A command, or an option of a definition: disk, net, cpus, ...");
 	printf("\nOptions:\n%s\nSee brumectl(1).\n", global_help);
 }
@@ -154,11 +156,13 @@ int help_print_topic(const char *topic)
 	const struct verb *verb = verb_find(topic);
 	g_autofree char *text = NULL;
 
+	text = config_help(topic[0] == '-' ? topic + strspn(topic, "-") : topic);
 	if (verb) {
 		print_verb(verb);
+		if (text) /* console is both */
+			printf("\nIn a definition:\n\n%s", text);
 		return EXIT_OK;
 	}
-	text = config_help(topic[0] == '-' ? topic + strspn(topic, "-") : topic);
 	if (!text) {
 		client_complain("there is no command and no option of a definition called '%s'",
 				topic);

@@ -39,6 +39,7 @@ int verb_create(struct client *c, const struct arguments *a);
 int verb_validate(struct client *c, const struct arguments *a);
 int verb_config(struct client *c, const struct arguments *a);
 int verb_set_config(struct client *c, const struct arguments *a);
+int verb_set_description(struct client *c, const struct arguments *a);
 int verb_delete(struct client *c, const struct arguments *a);
 /* power.c */
 int verb_start(struct client *c, const struct arguments *a);

@@ -87,6 +87,8 @@ def test_life(t):
     bus.must_ctl("autostart", "life", "on")
     t.equal(bus.vm_get("life", "Autostart"), True)
     bus.must_ctl("autostart", "life", "off")
+    bus.must_ctl("set-description", "life", "a new life")
+    t.equal(bus.vm_get("life", "Description"), "a new life")
 
     t.equal(bus.must_ctl("shutdown", "life"), "")
     t.match(bus.must_ctl("show", "life"), "(?s)State: stopped.*LastExitReason: guest-shutdown")

@@ -454,9 +454,14 @@ def test_delete(t):
         t.equal((reply.error, reply.text),
                 (f"{bus.NAME}.InvalidState", "cannot delete VM 'delete': it is running"))
         vm.must("Terminate")
+        kept = f"{service.STATE}/delete"  # no machine of this version makes it
+        os.makedirs(f"{kept}/below")
+        with open(f"{kept}/below/vars", "w") as f:
+            f.write("x")
         on(vm, "Delete", "a{sv}", 1, "RemoveState", "b", "true")
         t.true(not bus.exists("delete"), "it is still listed")
         t.true(not os.path.exists(f"{service.STATE}/delete.json"), "its definition is still there")
+        t.true(not os.path.exists(kept), "what it kept is still there")
         reply = vm.call("Start")
         t.equal(reply.error, f"{bus.ERRORS}.UnknownObject")
 

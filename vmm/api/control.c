@@ -282,7 +282,7 @@ static int on_start(sd_bus_message *m, void *data, sd_bus_error *ret_error)
 	return sd_bus_reply_method_return(m, NULL);
 }
 
-/* The six methods that are just a call. */
+/* The methods that only have the machine do something. */
 static int simple(sd_bus_message *m, struct control *c, int (*fn)(struct vm *vm, struct err *err),
 		  sd_bus_error *ret_error)
 {

@@ -13,6 +13,7 @@ struct json {
 	const char *text, *end;
 	const char *at;
 	unsigned int depth;
+	size_t n_values, values_max;
 	struct err *err;
 };
 
@@ -297,6 +298,10 @@ static int read_value(struct json *j, GVariant **ret)
 	skip_space(j);
 	if (j->at >= j->end)
 		return fail_here(j, "a value");
+	if (j->n_values++ >= j->values_max)
+		return fail_at(j, j->at,
+			       "too many values, must be at most " G_STRINGIFY(
+				       CONFIG_JSON_VALUES_MAX) " in all");
 	if (*j->at == '{' || *j->at == '[') {
 		if (j->depth == CONFIG_JSON_DEPTH_MAX)
 			return fail_at(j, j->at, "too deep, must be at most 32 levels");
@@ -326,18 +331,18 @@ static int read_value(struct json *j, GVariant **ret)
 	return 0;
 }
 
-int config_json_parse(const char *text, size_t len, GVariant **ret, struct err *err)
+static int parse(const char *text, size_t len, size_t max, size_t values_max, GVariant **ret,
+		 struct err *err)
 {
-	struct json j = { .err = err };
+	struct json j = { .values_max = values_max, .err = err };
 	g_autoptr(GVariant) result = NULL;
 	GVariant *value = NULL;
 	const char *bad;
 	int r;
 
-	if (len > CONFIG_JSON_MAX)
+	if (len > max)
 		return err_fault(err, FAULT_BAD_CONFIG, EINVAL,
-				 "text of %zu bytes is too long, must be at most %u", len,
-				 CONFIG_JSON_MAX);
+				 "text of %zu bytes is too long, must be at most %zu", len, max);
 	j.text = j.at = len ? text : ""; /* nothing may come as NULL */
 	j.end = j.text + len;
 	if (!g_utf8_validate_len(j.text, len, &bad)) /* NUL is refused too */
@@ -351,6 +356,16 @@ int config_json_parse(const char *text, size_t len, GVariant **ret, struct err *
 		return fail_here(&j, "the end of the text");
 	*ret = g_steal_pointer(&result);
 	return 0;
+}
+
+int config_json_parse(const char *text, size_t len, GVariant **ret, struct err *err)
+{
+	return parse(text, len, CONFIG_JSON_MAX, CONFIG_JSON_VALUES_MAX, ret, err);
+}
+
+int config_json_parse_max(const char *text, size_t len, size_t max, GVariant **ret, struct err *err)
+{
+	return parse(text, len, max, SIZE_MAX, ret, err);
 }
 
 /* --- writing ------------------------------------------------------------------- */

@@ -22,14 +22,23 @@
 
 struct err;
 
-#define CONFIG_JSON_MAX       (4u << 20) /* bytes of text */
-#define CONFIG_JSON_DEPTH_MAX 32
+/*
+ * The text comes from anybody, before anything is authorised, and every value
+ * costs some hundred bytes and a microsecond of the only thread.  The largest
+ * definition there can be, 1024 CPUs with an affinity each, has 330 KB.
+ */
+#define CONFIG_JSON_MAX        (512u << 10) /* bytes of text */
+#define CONFIG_JSON_VALUES_MAX 100000
+#define CONFIG_JSON_DEPTH_MAX  32
 
 /*
  * *ret is a full reference.  Errors begin with "line 3, column 7: ", columns
  * count characters from 1; FAULT_BAD_CONFIG.
  */
 _must_check_ int config_json_parse(const char *text, size_t len, GVariant **ret, struct err *err);
+/* For texts of our own that hold more than one such text: at most max bytes, of any values. */
+_must_check_ int config_json_parse_max(const char *text, size_t len, size_t max, GVariant **ret,
+				       struct err *err);
 
 enum config_json_flags {
 	CONFIG_JSON_COMPACT,

@@ -326,6 +326,16 @@ static int method_autostart(sd_bus_message *m, void *userdata, sd_bus_error *e)
 	return sd_bus_reply_method_return(m, "");
 }
 
+static int method_description(sd_bus_message *m, void *userdata, sd_bus_error *e)
+{
+	const char *text;
+
+	(void)e;
+	g_assert_cmpint(sd_bus_message_read(m, "s", &text), >, 0);
+	note(userdata, m, text, NULL);
+	return sd_bus_reply_method_return(m, "");
+}
+
 static int method_properties(sd_bus_message *m, void *userdata, sd_bus_error *e)
 {
 	g_autoptr(GVariant) list = NULL, shown = NULL;
@@ -386,6 +396,7 @@ static const sd_bus_vtable vm_vtable[] = {
 	SD_BUS_METHOD("GetConfig", "s", "s", method_get_config, 0),
 	SD_BUS_METHOD("SetConfig", "sa{sv}", "", method_set_config, 0),
 	SD_BUS_METHOD("SetAutostart", "ba{sv}", "", method_autostart, 0),
+	SD_BUS_METHOD("SetDescription", "sa{sv}", "", method_description, 0),
 	SD_BUS_METHOD("SetResourceProperties", "ba(sv)a{sv}", "", method_properties, 0),
 	SD_BUS_METHOD("GetCounters", "a{sv}", "a{sa{st}}", method_counters, 0),
 	SD_BUS_PROPERTY("Name", "s", get_vm, 0, 0),

@@ -130,11 +130,11 @@ static void test_nul_in_text(void)
 /* Unprivileged callers send these to a daemon. */
 static void test_deep(void)
 {
-	g_autofree char *brackets = g_strnfill(1000000, '['), *allowed = NULL;
+	g_autofree char *brackets = g_strnfill(400000, '['), *allowed = NULL;
 	GVariant *value = NULL;
 	struct err err = { 0 };
 
-	g_assert_cmpint(config_json_parse(brackets, 1000000, &value, &err), ==, -EINVAL);
+	g_assert_cmpint(config_json_parse(brackets, 400000, &value, &err), ==, -EINVAL);
 	g_assert_cmpstr(err.msg, ==, "line 1, column 33: too deep, must be at most 32 levels");
 
 	err_clear(&err);
@@ -151,7 +151,33 @@ static void test_long(void)
 	struct err err = { 0 };
 
 	g_assert_cmpint(config_json_parse(text, CONFIG_JSON_MAX + 1, &value, &err), ==, -EINVAL);
-	g_assert_cmpstr(err.msg, ==, "text of 4194305 bytes is too long, must be at most 4194304");
+	g_assert_cmpstr(err.msg, ==, "text of 524289 bytes is too long, must be at most 524288");
+}
+
+/* Small values cost much more than their text. */
+static void test_many(void)
+{
+	g_autoptr(GString) text = g_string_new("[0");
+	GVariant *value = NULL;
+	struct err err = { 0 };
+
+	/* The array itself is one. */
+	for (unsigned int i = 2; i < CONFIG_JSON_VALUES_MAX; i++)
+		g_string_append(text, ",0");
+	g_string_append_c(text, ']');
+	g_assert_cmpint(config_json_parse(text->str, text->len, &value, &err), ==, 0);
+	g_clear_pointer(&value, g_variant_unref);
+
+	g_string_insert(text, 1, "0,");
+	g_assert_cmpint(config_json_parse(text->str, text->len, &value, &err), ==, -EINVAL);
+	g_assert_cmpstr(err.msg, ==,
+			"line 1, column 200000: too many values, must be at most 100000 in all");
+	g_assert_cmpint(err.fault, ==, FAULT_BAD_CONFIG);
+	/* Not for our own files, which hold more than one configuration. */
+	err_clear(&err);
+	g_assert_cmpint(config_json_parse_max(text->str, text->len, text->len, &value, &err), ==,
+			0);
+	g_clear_pointer(&value, g_variant_unref);
 }
 
 static void test_print(void)
@@ -199,6 +225,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/config/json/parse/nul", test_nul_in_text);
 	g_test_add_func("/config/json/parse/deep", test_deep);
 	g_test_add_func("/config/json/parse/long", test_long);
+	g_test_add_func("/config/json/parse/many", test_many);
 	g_test_add_func("/config/json/print", test_print);
 	return g_test_run();
 }

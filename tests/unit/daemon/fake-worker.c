@@ -110,6 +110,15 @@ static int method_start(sd_bus_message *m, void *userdata, sd_bus_error *error)
 		err_fault(&err, FAULT_BAD_CONFIG, ENOEXEC, "/payload/kernel: the fake boots none");
 		return worker_error_from_err(error, &err);
 	}
+	/* Held until the test lets it go on: then its words and its end are there at once. */
+	if (has_word(fake, "fake-start-refuses")) {
+		raise(SIGSTOP);
+		err_fault(&err, FAULT_HOST_RESOURCE, ENOMEM, "the fake's last words");
+		worker_error_from_err(error, &err);
+		sd_bus_reply_method_error(m, error);
+		sd_bus_flush(fake->bus);
+		_exit(WORKER_EXIT_VM);
+	}
 	if (has_word(fake, "fake-start-dies"))
 		_exit(WORKER_EXIT_VM);
 	if (has_word(fake, "fake-start-hangs"))
@@ -189,12 +198,26 @@ static int method_inject_nmi(sd_bus_message *m, void *userdata, sd_bus_error *er
 	for (uint32_t i = 0; has_word(fake, "fake-nmi-flood") && i < 1000; i++)
 		sd_bus_emit_signal(fake->bus, PROTOCOL_OBJECT, PROTOCOL_INTERFACE, "Event",
 				   "ssa{sv}", "guest", "flood", 1, "count", "u", i);
-	if (has_word(fake, "fake-nmi-event"))
+	for (int i = 0; has_word(fake, "fake-nmi-toggles") && i < 501; i++)
+		set_state(fake, i % 2 ? WORKER_STATE_RUNNING : WORKER_STATE_PAUSED,
+			  WORKER_REASON_REQUEST);
+	if (has_word(fake, "fake-nmi-large")) {
+		g_autofree char *text = g_strnfill(1 << 20, 'x');
+
+		sd_bus_emit_signal(fake->bus, PROTOCOL_OBJECT, PROTOCOL_INTERFACE, "Event",
+				   "ssa{sv}", "guest", "large", 1, "text", "s", text);
+		sd_bus_emit_signal(fake->bus, PROTOCOL_OBJECT, PROTOCOL_INTERFACE, "Event",
+				   "ssa{sv}", "guest", text, 0);
+	}
+	if (has_word(fake, "fake-nmi-large") || has_word(fake, "fake-nmi-event"))
 		sd_bus_emit_signal(fake->bus, PROTOCOL_OBJECT, PROTOCOL_INTERFACE, "Event",
 				   "ssa{sv}", "guest", "nmi", 1, "count", "u", 1U);
 	else if (has_word(fake, "fake-nmi-triple-fault"))
 		quit(fake, WORKER_REASON_TRIPLE_FAULT, WORKER_EXIT_TRIPLE_FAULT);
-	else if (has_word(fake, "fake-nmi-kills"))
+	else if (has_word(fake, "fake-nmi-held-fault")) {
+		raise(SIGSTOP);
+		quit(fake, WORKER_REASON_TRIPLE_FAULT, WORKER_EXIT_TRIPLE_FAULT);
+	} else if (has_word(fake, "fake-nmi-kills"))
 		raise(SIGKILL);
 	else if (has_word(fake, "fake-nmi-shutdown"))
 		quit(fake, WORKER_REASON_GUEST_SHUTDOWN, WORKER_EXIT_OK);
@@ -241,8 +264,13 @@ static int method_open_console(sd_bus_message *m, void *userdata, sd_bus_error *
 static int method_get_counters(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
 	struct fake *fake = userdata;
+	g_autofree char *name = NULL;
 
 	(void)error;
+	if (has_word(fake, "fake-counters-large")) {
+		name = g_strnfill(1 << 20, 'x');
+		return sd_bus_reply_method_return(m, "a{sa{st}}", 1, name, 0);
+	}
 	return sd_bus_reply_method_return(m, "a{sa{st}}", 1, "fake", 2, "resources",
 					  (uint64_t)fake->n_resources, "buttons",
 					  (uint64_t)fake->n_buttons);
@@ -253,6 +281,10 @@ static int method_query(sd_bus_message *m, void *userdata, sd_bus_error *error)
 	struct fake *fake = userdata;
 
 	(void)error;
+	if (has_word(fake, "fake-query-closes")) {
+		sd_bus_close(fake->bus);
+		return 1;
+	}
 	return sd_bus_reply_method_return(m, "a{sv}", 3, "state", "s", fake->state, "boots", "u",
 					  fake->boots, "devices", "a(ssss)", 1, "_disk0", "disk",
 					  "0000:00:01.0", "ok");

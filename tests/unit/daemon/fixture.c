@@ -14,10 +14,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <ftw.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define WAIT_USEC (10 * G_USEC_PER_SEC)
@@ -383,6 +385,29 @@ void fixture_wait_state(struct fixture *f, const char *name, enum machine_state 
 		g_assert_cmpint(g_get_monotonic_time(), <, end);
 		fixture_turn(f, 100000);
 	}
+}
+
+void fixture_wait_held(struct fixture *f, uint32_t pid)
+{
+	gint64 end = g_get_monotonic_time() + (gint64)WAIT_USEC;
+	siginfo_t info = { 0 };
+
+	while (waitid(P_PID, pid, &info, WSTOPPED | WNOHANG) == 0 && info.si_pid == 0) {
+		g_assert_cmpint(g_get_monotonic_time(), <, end);
+		fixture_turn(f, 10000);
+	}
+	g_assert_cmpint(info.si_code, ==, CLD_STOPPED);
+}
+
+void fixture_let_end(struct machine *vm, const struct spawn_exit *how)
+{
+	struct spawn_exit seen = { .known = true, .result = "exit-code" };
+	siginfo_t info = { 0 };
+
+	g_assert_cmpint(kill((pid_t)vm->spawn.pid, SIGCONT), ==, 0);
+	g_assert_cmpint(waitid(P_PID, vm->spawn.pid, &info, WEXITED), ==, 0);
+	seen.status = info.si_status;
+	spawn_exited(&vm->spawn, how ? how : &seen);
 }
 
 void fixture_assert_nothing_left(struct fixture *f, const char *name)

@@ -64,6 +64,12 @@ bool fixture_has_log(struct fixture *f, const char *line);
 /* Index in the log, -1. */
 int fixture_find_log(struct fixture *f, const char *line);
 void fixture_turn(struct fixture *f, uint64_t usec);
+/*
+ * A worker that has stopped itself (SIGSTOP) says what it has to say and ends, and
+ * nothing of that is seen before the spawner tells: how NULL = as it went.
+ */
+void fixture_wait_held(struct fixture *f, uint32_t pid);
+void fixture_let_end(struct machine *vm, const struct spawn_exit *how);
 /* No runtime directory, no connection, no descriptor of a VM is left. */
 void fixture_assert_nothing_left(struct fixture *f, const char *name);
 unsigned int fixture_count_fds(void);

@@ -127,6 +127,7 @@ static void test_create(void)
 static void test_create_options(void)
 {
 	struct fixture *f = fixture_new();
+	g_autofree char *long_text = g_strnfill(VM_DESCRIPTION_MAX + 1, 'x');
 
 	taken(f);
 	OPTION(f, INVALID_ARGS, "unknown option 'persistent': CreateVM knows 'Persistent'", 1,
@@ -135,6 +136,9 @@ static void test_create_options(void)
 	       "s", "yes");
 	OPTION(f, INVALID_ARGS, "option 'Description' has type 'u', must be 's'", 1, "Description",
 	       "u", 1);
+	OPTION(f, INVALID_ARGS,
+	       "option 'Description': the description of a VM has 4097 bytes, at most 4096", 1,
+	       "Description", "s", long_text);
 	OPTION(f, INVALID_ARGS, "option 'Autostart' is given twice", 2, "Autostart", "b", 1,
 	       "Autostart", "b", 1);
 	OPTION(f, INVALID_ARGS, "option 'Autostart' needs a persistent VM", 2, "Autostart", "b", 1,
@@ -285,6 +289,22 @@ static void test_validate(void)
 	fixture_free(f);
 }
 
+static void test_description(void)
+{
+	struct fixture *f = fixture_new();
+	g_autofree char *text = g_strnfill(VM_DESCRIPTION_MAX + 1, 'x');
+
+	fixture_create(f, "d", "", true);
+	fixture_vm_ok(f, "d", "SetDescription", "sa{sv}", "before", 0);
+	fixture_vm_fails(f, "d", INVALID_ARGS, "has 4097 bytes, at most 4096 are allowed",
+			 "SetDescription", "sa{sv}", text, 0);
+	fixture_assert_property(f, "d", "Description", "before");
+	text[VM_DESCRIPTION_MAX] = '\0';
+	fixture_vm_ok(f, "d", "SetDescription", "sa{sv}", text, 0);
+	fixture_assert_property(f, "d", "Description", text);
+	fixture_free(f);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -293,5 +313,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/bad-input/lookup", test_lookup);
 	g_test_add_func("/daemon/bad-input/vm", test_vm);
 	g_test_add_func("/daemon/bad-input/validate", test_validate);
+	g_test_add_func("/daemon/bad-input/description", test_description);
 	return g_test_run();
 }

@@ -12,6 +12,7 @@
 #include <glib/gstdio.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define INVALID_ARGS "org.freedesktop.DBus.Error.InvalidArgs"
@@ -19,7 +20,7 @@
 
 struct files {
 	char *dir, *path;
-	int rw, ro, wo, path_only, folder, device, pipe[2];
+	int rw, ro, wo, path_only, folder, device, append, sealed, proc, pipe[2];
 };
 
 static void files_make(struct files *x)
@@ -33,13 +34,17 @@ static void files_make(struct files *x)
 	x->path_only = open(x->path, O_PATH | O_CLOEXEC);
 	x->folder = open(x->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	x->device = open("/dev/null", O_RDWR | O_CLOEXEC);
+	x->append = open(x->path, O_RDWR | O_APPEND | O_CLOEXEC);
+	x->sealed = memfd_create("sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	g_assert_cmpint(fcntl(x->sealed, F_ADD_SEALS, F_SEAL_WRITE), ==, 0);
+	x->proc = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
 	g_assert_cmpint(pipe2(x->pipe, O_CLOEXEC), ==, 0);
 }
 
 static void files_remove(struct files *x)
 {
-	int fds[] = { x->rw,     x->ro,     x->wo,      x->path_only,
-		      x->folder, x->device, x->pipe[0], x->pipe[1] };
+	int fds[] = { x->rw,     x->ro,     x->wo,   x->path_only, x->folder, x->device,
+		      x->append, x->sealed, x->proc, x->pipe[0],   x->pipe[1] };
 
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		close(fds[i]);
@@ -80,6 +85,15 @@ static const struct {
 	  "writing" },
 	{ "disk-device", DISK(""), FD(ro), FD(device), "InvalidConfig",
 	  "/disks/0/path: descriptor 'd' is a character device, must be a regular file or block "
+	  "device" },
+	{ "disk-append", DISK(""), FD(ro), FD(append), "InvalidConfig",
+	  "/disks/0/path: descriptor 'd' was opened with O_APPEND, must be writable at any place "
+	  "or the disk read-only" },
+	{ "disk-sealed", DISK(""), FD(ro), FD(sealed), "InvalidConfig",
+	  "/disks/0/path: descriptor 'd' is sealed against writing, must be writable or the disk "
+	  "read-only" },
+	{ "disk-proc", DISK(""), FD(ro), FD(proc), "InvalidConfig",
+	  "/disks/0/path: descriptor 'd' is a file of procfs, must be a regular file or block "
 	  "device" },
 	{ "output-read-only", REST(",\"serial\":{\"mode\":\"File\",\"file\":{\"fd\":\"d\"}}"),
 	  FD(ro), FD(ro), "InvalidConfig",

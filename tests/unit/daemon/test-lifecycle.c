@@ -355,6 +355,27 @@ static const struct {
 	  "network device '_net0' (/net/0/tap): " },
 };
 
+/* A process that has ended may be seen before what it said: that is read first all the same. */
+static void test_last_words(void)
+{
+	struct fixture *f = fixture_new();
+	struct machine *vm;
+
+	fixture_create(f, "w", "fake-start-refuses", true);
+	fixture_vm_ok(f, "w", "Start", NONE);
+	vm = manager_find(f->manager, "w");
+	fixture_wait_held(f, vm->spawn.pid);
+	log_set_level(0);
+	fixture_let_end(vm, NULL);
+	fixture_wait_state(f, "w", MACHINE_STATE_FAILED);
+	log_set_level(LOG_LEVEL_ERROR);
+	fixture_wait_log(f, "JobRemoved:/org/brume/vm1/job/1,/org/brume/vm1/vm/w,failed,"
+			    "org.brume.vm1.ResourceUnavailable,VM 'w': booting: the fake's last "
+			    "words");
+	fixture_assert_nothing_left(f, "w");
+	fixture_free(f);
+}
+
 static void test_failure(gconstpointer data)
 {
 	size_t i = GPOINTER_TO_SIZE(data);
@@ -549,11 +570,29 @@ static void test_restart_required(void)
 	fixture_vm_ok(f, "n", "Terminate", NONE);
 	fixture_assert_property(f, "n", "RestartRequired", "0");
 	fixture_assert_property(f, "n", "VCPUs", "2");
+	fixture_vm_fails(f, "n", "InvalidConfig", "/platform/system_uuid: the UUID of VM 'n' is",
+			 "SetConfig", "sa{sv}",
+			 "{\"payload\":{\"kernel\":\"/k\"},\"platform\":{\"system_uuid\":"
+			 "\"11111111-2222-3333-4444-555555555555\"}}",
+			 0);
 	fixture_vm_fails(f, "n", "InvalidConfig", "/platform/uuid: the UUID of VM 'n' is",
 			 "SetConfig", "sa{sv}",
 			 "{\"payload\":{\"kernel\":\"/k\"},\"platform\":{\"uuid\":"
 			 "\"11111111-2222-3333-4444-555555555555\"}}",
 			 0);
+	fixture_free(f);
+}
+
+/* What KVM tells goes with it. */
+static void test_kvm_gone(void)
+{
+	struct fixture *f = fixture_new();
+
+	f->manager->host.kvm_available = true;
+	f->manager->host.max_vcpus = 288;
+	manager_probe_host(f->manager); /* finds /dev/null */
+	g_assert_cmpuint(f->manager->host.max_vcpus, ==, 0);
+	fixture_wait_log(f, "PropertiesChanged:Manager,KVMAvailable,MaxVCPUs");
 	fixture_free(f);
 }
 
@@ -583,6 +622,8 @@ int main(int argc, char **argv)
 
 		g_test_add_data_func(path, GSIZE_TO_POINTER(i), test_end);
 	}
+	g_test_add_func("/daemon/lifecycle/last-words", test_last_words);
+	g_test_add_func("/daemon/lifecycle/kvm-gone", test_kvm_gone);
 	for (size_t i = 0; i < ARRAY_SIZE(failures); i++) {
 		g_autofree char *path =
 			g_strdup_printf("/daemon/lifecycle/start-fails/%s", failures[i].name);

@@ -6,6 +6,7 @@
 #include "daemon/autostart.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
+#include "daemon/spawner.h"
 #include "dbus/bus-path.h"
 #include "tests/unit/daemon/fixture.h"
 #include "vmm/api/protocol.h"
@@ -100,6 +101,148 @@ static void kill_worker(uint32_t pid)
 	g_assert_cmpint(kill((pid_t)pid, SIGKILL), ==, 0);
 	/* In these tests the worker is the test's child; elsewhere it is not the new daemon's. */
 	g_assert_cmpint(waitpid((pid_t)pid, NULL, 0), ==, (pid_t)pid);
+}
+
+/* The same end is the same reason, whether a daemon saw it or found it. */
+static const struct {
+	struct spawn_exit how;
+	const char *seen, *found; /* found NULL: the same */
+} exits[] = {
+	{ { true, "success", false, 0 }, "guest-shutdown", NULL },
+	{ { true, "exit-code", false, WORKER_EXIT_TRIPLE_FAULT }, "triple-fault", NULL },
+	{ { true, "exit-code", false, WORKER_EXIT_VM }, "failed", NULL },
+	{ { true, "signal", true, SIGSEGV }, "signal", NULL },
+	{ { true, "signal", true, WORKER_EXIT_TRIPLE_FAULT }, "signal", NULL },
+	{ { true, "core-dump", true, SIGSEGV }, "core-dump", NULL },
+	{ { true, "watchdog", true, SIGABRT }, "watchdog", NULL },
+	{ { true, "oom-kill", true, SIGKILL }, "oom-kill", NULL },
+	{ { true, "timeout", true, SIGKILL }, "timeout", NULL },
+	{ { true, "resources", false, 0 }, "failed", NULL },
+	{ { true, "protocol", false, 0 }, "failed", NULL },
+	/* systemd forgets what ended well. */
+	{ { false, "", false, 0 }, "failed", "guest-shutdown" },
+};
+
+static void test_exit_reasons(void)
+{
+	struct fixture *f = fixture_new();
+
+	fixture_create(f, "e", "", true);
+	log_set_level(0);
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(exits); i++) {
+		size_t row = i / 2;
+		bool found = i % 2, clean;
+		const char *reason = found && exits[row].found ? exits[row].found : exits[row].seen;
+		struct machine *vm = manager_find(f->manager, "e");
+		pid_t pid;
+
+		fixture_vm_ok(f, "e", "Start", WAIT);
+		pid = (pid_t)vm->spawn.pid;
+		if (found) {
+			vm->adopting = true;
+			f->manager->n_adopting++;
+		}
+		g_assert_cmpint(kill(pid, SIGKILL), ==, 0);
+		g_assert_cmpint(waitpid(pid, NULL, 0), ==, pid);
+		spawn_exited(&vm->spawn, &exits[row].how);
+		g_test_message("row %zu, %s", row, found ? "found" : "seen");
+		clean = g_str_equal(reason, "guest-shutdown");
+		fixture_assert_property(f, "e", "State", clean ? "stopped" : "crashed");
+		fixture_assert_property(f, "e", "LastExitReason", reason);
+		g_assert_cmpint(vm->last_exit_status, ==, exits[row].how.status);
+		fixture_assert_nothing_left(f, "e");
+	}
+	log_set_level(LOG_LEVEL_ERROR);
+	fixture_free(f);
+}
+
+/* It ends between being found and being asked: what it said is in the socket. */
+static void test_found_words(void)
+{
+	struct spawn_exit unknown = { 0 };
+	struct fixture *f = fixture_new();
+	struct machine *vm;
+
+	start(f, "w", "fake-nmi-held-fault", true);
+	fixture_vm_ok(f, "w", "InjectNMI", NONE);
+	vm = manager_find(f->manager, "w");
+	fixture_wait_held(f, vm->spawn.pid);
+	vm->adopting = true;
+	f->manager->n_adopting++;
+	fixture_let_end(vm, &unknown);
+	fixture_assert_property(f, "w", "State", "crashed");
+	fixture_assert_property(f, "w", "LastExitReason", "triple-fault");
+	fixture_assert_nothing_left(f, "w");
+	fixture_free(f);
+}
+
+/* Its definition is lost, but its state file holds it. */
+static void test_written_back(void)
+{
+	static const char *const lost[] = { NULL, "{" };
+	struct fixture *f = fixture_new();
+
+	start(f, "b", "", true);
+	start(f, "t", "", false);
+	log_set_level(0);
+	for (size_t i = 0; i < ARRAY_SIZE(lost); i++) {
+		g_autofree char *path = g_build_filename(f->dir, "state", "b.json", NULL);
+
+		fixture_stop_daemon(f);
+		g_assert_cmpint(unlink(path), ==, 0);
+		if (lost[i])
+			put(f, "state/b.json", lost[i]);
+		fixture_start_daemon(f);
+		fixture_assert_property(f, "b", "State", "running");
+		fixture_assert_property(f, "b", "Persistent", "1");
+		g_assert_true(exists(f, "state/b.json"));
+		g_assert_false(exists(f, "state/t.json"));
+	}
+	log_set_level(LOG_LEVEL_ERROR);
+	fixture_vm_ok(f, "b", "Terminate", NONE);
+	restart(f);
+	fixture_assert_property(f, "b", "State", "stopped");
+	fixture_vm_ok(f, "b", "Start", WAIT);
+	fixture_free(f);
+}
+
+/* Each of 256 vCPUs may run on each of 256 CPUs: 300 KB of numbers. */
+static char *big_config(struct fixture *f)
+{
+	g_autoptr(GString) cpus = g_string_new("\"cpus\":{\"boot_vcpus\":256,\"affinity\":[");
+
+	for (unsigned int i = 0; i < 256; i++) {
+		g_string_append_printf(cpus, "%s{\"vcpu\":%u,\"host_cpus\":[", i ? "," : "", i);
+		for (unsigned int c = 0; c < 256; c++)
+			g_string_append_printf(cpus, "%s%u", c ? "," : "", c);
+		g_string_append(cpus, "]}");
+	}
+	g_string_append(cpus, "]}");
+	return fixture_config(f, "", cpus->str);
+}
+
+static void test_big(void)
+{
+	struct fixture *f = fixture_new();
+	g_autofree char *config = big_config(f);
+	sd_bus_message *reply;
+	uint32_t pid;
+
+	for (unsigned int i = 0; i < 2; i++) {
+		reply = fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "CreateVM",
+				     "ssa{sh}a{sv}", i ? "idle" : "big", config, 0, 0);
+		g_assert_cmpstr(f->error.message, ==, NULL);
+		sd_bus_message_unref(reply);
+	}
+	fixture_vm_ok(f, "big", "Start", WAIT);
+	pid = worker_pid(f, "big");
+	restart(f);
+	fixture_assert_property(f, "idle", "State", "stopped");
+	fixture_assert_property(f, "big", "State", "running");
+	g_assert_cmpuint(worker_pid(f, "big"), ==, pid);
+	g_assert_cmpstr(manager_find(f->manager, "big")->boot_config, ==,
+			manager_find(f->manager, "idle")->def.config);
+	fixture_free(f);
 }
 
 static void test_worker_gone(void)
@@ -326,6 +469,33 @@ static void test_jobs(void)
 	fixture_assert_nothing_left(f, "s");
 	fixture_vm_ok(f, "s", "Start", WAIT);
 	g_assert_cmpuint(f->manager->last_job_id, ==, 5);
+	fixture_free(f);
+}
+
+/* Whoever holds the number of a job that is over must not meet another's. */
+static void test_job_numbers(void)
+{
+	struct fixture *f = fixture_new();
+
+	start(f, "a", "", true);
+	start(f, "b", "", true);
+	restart(f);
+	fixture_vm_ok(f, "a", "Terminate", NONE);
+	fixture_vm_ok(f, "a", "Start", WAIT);
+	g_assert_true(fixture_has_log(f, "JobRemoved:/org/brume/vm1/job/3,/org/brume/vm1/vm/a,"
+					 "done,,"));
+	fixture_stop_daemon(f);
+	put(f, "run/last-job", "4294967295\n");
+	fixture_start_daemon(f);
+	fixture_vm_ok(f, "a", "Terminate", NONE);
+	fixture_vm_ok(f, "a", "Start", WAIT);
+	g_assert_cmpuint(f->manager->last_job_id, ==, 1); /* 0 is none */
+	fixture_stop_daemon(f);
+	put(f, "run/last-job", "many\n");
+	log_set_level(0);
+	fixture_start_daemon(f);
+	log_set_level(LOG_LEVEL_ERROR);
+	fixture_vm_ok(f, "b", "Shutdown", WAIT);
 	fixture_free(f);
 }
 
@@ -643,6 +813,11 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/restart/start-cut-files", test_start_cut_files);
 	g_test_add_func("/daemon/restart/terminating", test_terminating);
 	g_test_add_func("/daemon/restart/jobs", test_jobs);
+	g_test_add_func("/daemon/restart/job-numbers", test_job_numbers);
+	g_test_add_func("/daemon/restart/exit-reasons", test_exit_reasons);
+	g_test_add_func("/daemon/restart/found-words", test_found_words);
+	g_test_add_func("/daemon/restart/written-back", test_written_back);
+	g_test_add_func("/daemon/restart/big", test_big);
 	g_test_add_func("/daemon/restart/reconnect", test_reconnect);
 	g_test_add_func("/daemon/restart/shutdown-unconnected", test_shutdown_unconnected);
 	g_test_add_func("/daemon/restart/terminating-alive", test_terminating_alive);

@@ -438,6 +438,36 @@ static void test_too_many(void)
 	fixture_deinit(&f);
 }
 
+/* One user's connections share what one user may have. */
+static void test_too_many_connections(void)
+{
+	sd_bus *callers[17] = { NULL };
+	struct fixture f;
+
+	fixture_init(&f, somebody_else(), true, true);
+	f.verdict = VERDICT_LATER;
+	for (unsigned int i = 0; i < G_N_ELEMENTS(callers); i++) {
+		sd_bus *first = f.caller;
+
+		callers[i] = private_bus_connect(&f.daemon);
+		g_assert_cmpint(sd_bus_attach_event(callers[i], f.event, 0), >=, 0);
+		f.caller = callers[i];
+		send_call(&f, true);
+		f.caller = first;
+		if (i < 16)
+			run_until(&f, &f.n_asked, i + 1);
+		g_clear_pointer(&f.kept, sd_bus_message_unref);
+	}
+	run_until(&f, &f.n_replies, 1);
+	g_assert_cmpstr(f.error, ==, SD_BUS_ERROR_LIMITS_EXCEEDED);
+	g_assert_cmpuint(f.n_asked, ==, 16);
+	for (unsigned int i = 0; i < G_N_ELEMENTS(callers); i++) {
+		sd_bus_detach_event(callers[i]);
+		sd_bus_flush_close_unref(callers[i]);
+	}
+	fixture_deinit(&f);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -453,5 +483,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/dbus/polkit/caller-vanishes", test_caller_vanishes);
 	g_test_add_func("/dbus/polkit/freed-while-asking", test_freed_while_asking);
 	g_test_add_func("/dbus/polkit/too-many", test_too_many);
+	g_test_add_func("/dbus/polkit/too-many-connections", test_too_many_connections);
 	return g_test_run();
 }
