@@ -140,7 +140,7 @@ static void advance(struct block_request *req, uint64_t n)
 {
 	req->off += n;
 	req->len -= n;
-	while (n > 0) {
+	while (n > 0 && req->n_iov > 0) {
 		size_t here = MIN(n, (uint64_t)req->iov->iov_len);
 
 		req->iov->iov_base = (uint8_t *)req->iov->iov_base + here;
@@ -211,7 +211,7 @@ static void start(struct block_queue *bq, struct block_request *req)
 	struct block_image *img = bq->img;
 	int r;
 
-	req->io = (struct block_io){ .op = req->op, .dsync = req->dsync };
+	req->io = (struct block_io){ .op = req->op, .dsync = req->dsync, .unmap = req->unmap };
 	req->cut = 0;
 	if (req->op == BLOCK_OP_FLUSH) {
 		r = img->ops->sync_metadata ? img->ops->sync_metadata(img) : 0;
@@ -225,7 +225,7 @@ static void start(struct block_queue *bq, struct block_request *req)
 		struct block_extent ext = { 0 };
 		uint64_t n;
 
-		r = img->ops->map(img, req->off, req->len, req->op == BLOCK_OP_WRITE, &ext);
+		r = img->ops->map(img, req->op, req->off, req->len, &ext);
 		if (r < 0) {
 			finish(bq, req, r);
 			return;
@@ -240,7 +240,9 @@ static void start(struct block_queue *bq, struct block_request *req)
 		}
 		req->io.file = ext.file;
 		req->io.off = ext.off;
-		if (!needs_bounce(img, req)) {
+		if (req->op != BLOCK_OP_READ && req->op != BLOCK_OP_WRITE) {
+			req->io.len = n; /* nothing of the guest's memory moves */
+		} else if (!needs_bounce(img, req)) {
 			take_iov(req, n);
 		} else if (bq->bounce_owner && bq->bounce_owner != req) {
 			list_push(&bq->bounce_waiting, req);
@@ -265,8 +267,11 @@ static void complete(struct block_queue *bq, struct block_io *io)
 {
 	struct block_request *req = container_of(io, struct block_request, io);
 	bool bounced = bq->bounce_owner == req;
+	bool moves = req->op == BLOCK_OP_READ || req->op == BLOCK_OP_WRITE;
 	int64_t n = io->result;
 
+	if (n == 0 && !moves)
+		n = (int64_t)io->len; /* 0 for a flush */
 	if (req->cut) {
 		req->iov[io->n_iov - 1].iov_len += req->cut;
 		req->cut = 0;
@@ -274,7 +279,7 @@ static void complete(struct block_queue *bq, struct block_io *io)
 	if ((n == -EINTR || n == -EAGAIN) && req->retries < RETRIES_MAX) {
 		req->retries++;
 		start(bq, req);
-	} else if (n > 0 && req->op != BLOCK_OP_FLUSH) {
+	} else if (n > 0) {
 		if (bounced && req->op == BLOCK_OP_READ)
 			bounce_copy(bq, req, (size_t)n, true);
 		advance(req, (uint64_t)n);

@@ -24,8 +24,9 @@ struct block_request {
 	/* set by the device */
 	enum block_op op;
 	bool dsync;
+	bool unmap;        /* WRITE_ZEROES may give the storage back */
 	uint64_t off, len; /* bytes of the image, inside it; multiples of its off_align */
-	struct iovec *iov; /* len bytes in total; the contents are consumed */
+	struct iovec *iov; /* READ and WRITE: len bytes in total; the contents are consumed */
 	unsigned int n_iov;
 
 	int result; /* 0 or -errno, valid once reaped */

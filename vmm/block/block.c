@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <linux/falloc.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -77,6 +78,13 @@ int block_engine_open(const char *name, const int *files, unsigned int n_files, 
 	if (err)
 		*err = why;
 	return r;
+}
+
+int block_io_falloc_mode(const struct block_io *io)
+{
+	bool hole = io->op == BLOCK_OP_DISCARD || io->unmap;
+
+	return (hole ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE) | FALLOC_FL_KEEP_SIZE;
 }
 
 void block_engine_free(struct block_engine *engine)

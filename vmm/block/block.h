@@ -45,6 +45,15 @@ struct block_extent {
 	uint64_t off, len; /* bytes; 0 < len <= what was asked for */
 };
 
+enum block_op {
+	BLOCK_OP_READ,
+	BLOCK_OP_WRITE,
+	BLOCK_OP_FLUSH,        /* covers every write that was finished when it was submitted */
+	BLOCK_OP_DISCARD,      /* the contents no longer matter; reads zeroes where that is free */
+	BLOCK_OP_WRITE_ZEROES, /* reads zeroes from then on */
+	BLOCK_OP_N_,
+};
+
 struct block_image_params {
 	const char *id; /* of the disk, for messages */
 	bool readonly;
@@ -56,8 +65,8 @@ struct block_format_ops {
 	/* Takes fd over on success. */
 	int (*open)(int fd, const struct block_image_params *params, struct block_image **ret,
 		    struct err *err);
-	/* off + len is inside the image, len > 0.  0 or -errno; for_write allocates. */
-	int (*map)(struct block_image *img, uint64_t off, uint64_t len, bool for_write,
+	/* off + len is inside the image, len > 0.  0 or -errno; a write allocates. */
+	int (*map)(struct block_image *img, enum block_op op, uint64_t off, uint64_t len,
 		   struct block_extent *ret);
 	/* Optional: writes cached metadata out, ordered before a flush of the files. */
 	int (*sync_metadata)(struct block_image *img);
@@ -77,6 +86,8 @@ struct block_image {
 	uint32_t min_io, opt_io;       /* logical blocks; 0 = nothing known */
 	uint32_t mem_align, off_align; /* what the files' O_DIRECT asks for; 1 = anything goes */
 	bool readonly;
+	bool can_discard, can_write_zeroes; /* BLOCK_OP_DISCARD, BLOCK_OP_WRITE_ZEROES work */
+	uint32_t discard_granularity;       /* bytes, power of two; smaller ranges free nothing */
 };
 
 int block_image_open(const struct block_format_ops *format, int fd,
@@ -85,24 +96,23 @@ int block_image_open(const struct block_format_ops *format, int fd,
 void block_image_close(struct block_image *img);
 DEFINE_CLEANUP(struct block_image, block_image_close);
 
-enum block_op {
-	BLOCK_OP_READ,
-	BLOCK_OP_WRITE,
-	BLOCK_OP_FLUSH, /* covers every write that was finished when it was submitted */
-	BLOCK_OP_N_,
-};
-
 /* One transfer between memory and one file; owned by the engine from submit to reap. */
 struct block_io {
 	enum block_op op;
 	bool dsync; /* a write is durable before it is finished */
+	bool unmap; /* WRITE_ZEROES may give the storage back */
 	unsigned int file;
-	const struct iovec *iov;
+	const struct iovec *iov; /* READ and WRITE */
 	unsigned int n_iov;
 	uint64_t off;
-	int64_t result;        /* bytes, may be fewer than asked for, or -errno */
+	uint64_t len; /* DISCARD and WRITE_ZEROES: bytes */
+	/* READ, WRITE: bytes, may be fewer than asked for; others: 0; or -errno */
+	int64_t result;
 	struct block_io *next; /* the engine's */
 };
+
+/* fallocate(2)'s mode for DISCARD and WRITE_ZEROES. */
+int block_io_falloc_mode(const struct block_io *io);
 
 struct block_engine {
 	const struct block_engine_ops *ops;

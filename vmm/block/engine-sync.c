@@ -6,6 +6,7 @@
 #include "vmm/block/block.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,6 +53,10 @@ static int64_t transfer(const struct engine_sync *e, const struct block_io *io)
 		break;
 	case BLOCK_OP_FLUSH:
 		n = fdatasync(fd);
+		break;
+	case BLOCK_OP_DISCARD:
+	case BLOCK_OP_WRITE_ZEROES:
+		n = fallocate(fd, block_io_falloc_mode(io), (off_t)io->off, (off_t)io->len);
 		break;
 	case BLOCK_OP_N_:
 		return -EINVAL;

@@ -109,6 +109,11 @@ static void prepare(struct engine_uring *e, struct io_uring_sqe *sqe, struct blo
 		io_uring_prep_writev2(sqe, fd, io->iov, io->n_iov, io->off,
 				      io->dsync ? RWF_DSYNC : 0);
 		break;
+	case BLOCK_OP_DISCARD:
+	case BLOCK_OP_WRITE_ZEROES:
+		io_uring_prep_fallocate(sqe, fd, block_io_falloc_mode(io), (off_t)io->off,
+					(off_t)io->len);
+		break;
 	case BLOCK_OP_FLUSH:
 	case BLOCK_OP_N_:
 		/* Covers what is finished, not what is in flight: no drain flag needed. */

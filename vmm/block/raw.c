@@ -167,8 +167,8 @@ static int raw_open(int fd, const struct block_image_params *params, struct bloc
 	return 0;
 }
 
-static int raw_map(struct block_image *img _unused_, uint64_t off, uint64_t len,
-		   bool for_write _unused_, struct block_extent *ret)
+static int raw_map(struct block_image *img _unused_, enum block_op op _unused_, uint64_t off,
+		   uint64_t len, struct block_extent *ret)
 {
 	*ret = (struct block_extent){ .kind = BLOCK_EXTENT_HOST, .off = off, .len = len };
 	return 0;

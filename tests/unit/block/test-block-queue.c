@@ -265,7 +265,7 @@ struct pieces {
 };
 
 /* Even pieces are in the file, in reverse order; odd ones are zero and appear when written. */
-static int pieces_map(struct block_image *img, uint64_t off, uint64_t len, bool for_write,
+static int pieces_map(struct block_image *img, enum block_op op, uint64_t off, uint64_t len,
 		      struct block_extent *ret)
 {
 	uint64_t piece = off / PIECE, last = img->size / PIECE - 1;
@@ -273,7 +273,7 @@ static int pieces_map(struct block_image *img, uint64_t off, uint64_t len, bool 
 	if (container_of(img, struct pieces, base)->fail_map)
 		return -EUCLEAN;
 	*ret = (struct block_extent){ .len = MIN(len, PIECE - off % PIECE) };
-	if (piece % 2 && !for_write) {
+	if (piece % 2 && op == BLOCK_OP_READ) {
 		ret->kind = BLOCK_EXTENT_ZERO;
 	} else {
 		ret->kind = BLOCK_EXTENT_HOST;
