@@ -20,7 +20,7 @@ static void fill_in_mac(struct net_config *net, const char *uuid)
 	gsize len = sizeof(digest);
 
 	g_checksum_update(sum, (const guchar *)uuid, -1);
-	g_checksum_update(sum, (const guchar *)net->id, -1);
+	g_checksum_update(sum, (const guchar *)net->pci.id, -1);
 	g_checksum_get_digest(sum, digest, &len);
 	memcpy(net->mac.bytes, digest, sizeof(net->mac.bytes));
 	net->mac.bytes[0] = (uint8_t)((net->mac.bytes[0] & 0xfc) | 0x02); /* local, unicast */

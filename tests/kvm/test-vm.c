@@ -43,6 +43,11 @@ static void on_device(const char *id G_GNUC_UNUSED, bool active G_GNUC_UNUSED,
 {
 }
 
+static void on_event(const char *source G_GNUC_UNUSED, const char *name G_GNUC_UNUSED,
+		     const char *id G_GNUC_UNUSED, void *data G_GNUC_UNUSED)
+{
+}
+
 static void on_getting_on(void *data)
 {
 	((struct fixture *)data)->getting_on++;
@@ -64,8 +69,14 @@ static void setup(struct fixture *f)
 		"              'cmdline': <'test=count hz=100'>}>,"
 		" 'debug_console': <{'mode': <'File'>, 'file': <'/debug_console/file'>}>,"
 		" 'rng': <{'src': <'/rng/src'>}>}"));
-	const struct vm_listener listener = { on_state, on_debug_code, on_device, on_getting_on,
-					      f };
+	const struct vm_listener listener = {
+		.state_changed = on_state,
+		.debug_code = on_debug_code,
+		.device_changed = on_device,
+		.event = on_event,
+		.getting_on = on_getting_on,
+		.data = f,
+	};
 	struct vm_config *config = NULL;
 	struct resources res = { 0 };
 	struct err err = { 0 };

@@ -39,6 +39,7 @@ ALLOWED = {
     "vmm/migration": PLATFORM,
     "vmm/sandbox": BASE,
     "vmm/vm": PLATFORM | {"vmm/migration", "vmm/sandbox", "vmm/api/protocol.h"},
+    "vmm/vm/devices": VM,
     "vmm/api": API,
     "vmm": API,
     "dbus": BASE | {"vmm/config", "vmm/api/protocol.h", "daemon"},

@@ -62,7 +62,7 @@ static const struct config_field console_fields[] = {
 	MODE_FIELD(CONSOLE_MODE_OFF),
 	FILE_FIELD,
 	{ .key = "socket", .kind = CONFIG_LATER },
-	CONFIG_PCI_FIXED,
+	CONFIG_PCI_SINGLE(struct console_config),
 };
 const struct config_table console_table = {
 	.name = "Virtio console",

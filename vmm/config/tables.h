@@ -52,6 +52,8 @@ extern const struct config_rules disk_rules;
 extern const struct config_rules net_rules;
 extern const struct config_rules console_rules;
 extern const struct config_rules platform_rules;
+extern const struct config_rules device_rules;
+extern const struct config_rules slot_rules;
 
 /* For the rules of disks and nets: "/<list>/<i>/queue_size: ..., must be like <example>". */
 int check_queue_size(const char *list, size_t i, uint16_t size, unsigned int example,
@@ -63,31 +65,29 @@ int check_queue_size(const char *list, size_t i, uint16_t size, unsigned int exa
 	{                                                                                          \
 		.key = "pci_segment", .kind = CONFIG_LATER, .harmless = "0"                        \
 	}
-/* ... those whose id and slot can be given: member names are the same in each struct ... */
+/* ... those of a kind that there may be several of ... */
 #define CONFIG_PCI_FIELDS(type)                                                                    \
 	{ .key = "id",                                                                             \
 	  .kind = CONFIG_STRING,                                                                   \
 	  .flags = CONFIG_OPTIONAL,                                                                \
-	  CONFIG_AT(type, id),                                                                     \
+	  CONFIG_AT(type, pci.id),                                                                 \
 	  .check = check_id,                                                                       \
 	  .arg = "ID",                                                                             \
 	  .doc = "name of the device, unique in the machine; without it one is chosen" },          \
-		{ .key = "pci_device_id",                                                          \
-		  .kind = CONFIG_UINT,                                                             \
-		  .flags = CONFIG_OPTIONAL | CONFIG_HAS,                                           \
-		  CONFIG_AT(type, pci_device_id),                                                  \
-		  .present = offsetof(type, has_pci_device_id),                                    \
-		  .min = 1,                                                                        \
-		  .max = VM_PCI_SLOT_MAX,                                                          \
-		  .arg = "SLOT",                                                                   \
-		  .doc = "PCI slot; without it the first free one" },                              \
+		CONFIG_PCI_PLACE(type)
+/* ... and those of one that there is at most one of, whose id is fixed (device-list.c). */
+#define CONFIG_PCI_SINGLE(type) { .key = "id", .kind = CONFIG_LATER }, CONFIG_PCI_PLACE(type)
+#define CONFIG_PCI_PLACE(type)                                                                     \
+	{ .key = "pci_device_id",                                                                  \
+	  .kind = CONFIG_UINT,                                                                     \
+	  .flags = CONFIG_OPTIONAL | CONFIG_HAS,                                                   \
+	  CONFIG_AT(type, pci.pci_device_id),                                                      \
+	  .present = offsetof(type, pci.has_pci_device_id),                                        \
+	  .min = 1,                                                                                \
+	  .max = VM_PCI_SLOT_MAX,                                                                  \
+	  .arg = "SLOT",                                                                           \
+	  .doc = "PCI slot; without it the first free one" },                                      \
 		CONFIG_PCI_LATER
-/* ... and those whose id and slot Brume chooses. */
-#define CONFIG_PCI_FIXED                                                                           \
-	CONFIG_PCI_LATER, { .key = "id", .kind = CONFIG_LATER },                                   \
-	{                                                                                          \
-		.key = "pci_device_id", .kind = CONFIG_LATER                                       \
-	}
 
 /* Rows that disks and nets have in Cloud Hypervisor. */
 #define CONFIG_VHOST_USER_LATER                                                                    \

@@ -8,6 +8,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/config/check.h"
+#include "vmm/config/device-list.h"
 #include "vmm/config/problems.h"
 #include "vmm/config/tables.h"
 
@@ -21,7 +22,7 @@ static const struct config_field rng_fields[] = {
 	  .def_text = "/dev/urandom",
 	  .arg = "PATH",
 	  .doc = "where the random bytes come from" },
-	CONFIG_PCI_FIXED,
+	CONFIG_PCI_SINGLE(struct rng_config),
 };
 const struct config_table rng_table = {
 	.name = "Random numbers",
@@ -99,132 +100,6 @@ const struct config_table vm_table = {
 	.size = sizeof(struct vm_config),
 };
 
-/* --- what devices share ---------------------------------------------------- */
-
-/* One list over all kinds, in the order in which they are plugged in. */
-struct device_ref {
-	const char *list; /* "disks" */
-	size_t index;
-	char **id;
-	bool has_slot;
-	uint8_t slot;
-};
-
-static size_t list_devices(const struct vm_config *config,
-			   struct device_ref devices[VM_DISKS_MAX + VM_NETS_MAX])
-{
-	size_t n = 0;
-
-	assert(config->n_disks <= VM_DISKS_MAX && config->n_nets <= VM_NETS_MAX);
-	for (size_t i = 0; i < config->n_disks; i++) {
-		struct disk_config *disk = &config->disks[i];
-
-		devices[n++] = (struct device_ref){ "disks", i, &disk->id, disk->has_pci_device_id,
-						    disk->pci_device_id };
-	}
-	for (size_t i = 0; i < config->n_nets; i++) {
-		struct net_config *net = &config->nets[i];
-
-		devices[n++] = (struct device_ref){ "net", i, &net->id, net->has_pci_device_id,
-						    net->pci_device_id };
-	}
-	return n;
-}
-
-static bool id_taken(const struct device_ref *devices, size_t n, const char *id)
-{
-	for (size_t i = 0; i < n; i++) {
-		if (g_strcmp0(*devices[i].id, id) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* Cloud Hypervisor's scheme: one counter over all kinds, "_disk0", "_net1". */
-static void choose_ids(struct vm_config *config)
-{
-	struct device_ref devices[VM_DISKS_MAX + VM_NETS_MAX];
-	size_t n = list_devices(config, devices);
-	unsigned int counter = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		const char *kind = strcmp(devices[i].list, "disks") == 0 ? "disk" : "net";
-
-		while (!*devices[i].id) {
-			g_autofree char *id = g_strdup_printf("_%s%u", kind, counter++);
-
-			if (!id_taken(devices, n, id))
-				*devices[i].id = g_steal_pointer(&id);
-		}
-	}
-}
-
-static size_t count_devices(const struct vm_config *config)
-{
-	return config->n_disks + config->n_nets;
-}
-
-static int check_id_unique(const struct vm_config *config, size_t i, struct err *err)
-{
-	struct device_ref devices[VM_DISKS_MAX + VM_NETS_MAX];
-	const struct device_ref *a = &devices[i];
-
-	list_devices(config, devices);
-	for (size_t j = 0; j < i && *a->id; j++) {
-		const struct device_ref *b = &devices[j];
-
-		if (g_strcmp0(*a->id, *b->id) == 0)
-			return config_error(err,
-					    "/%s/%zu/id: '%s' is /%s/%zu's too, must be unique",
-					    a->list, a->index, *a->id, b->list, b->index);
-	}
-	return 0;
-}
-
-static int check_slot_unique(const struct vm_config *config, size_t i, struct err *err)
-{
-	struct device_ref devices[VM_DISKS_MAX + VM_NETS_MAX];
-	const struct device_ref *a = &devices[i];
-
-	list_devices(config, devices);
-	for (size_t j = 0; j < i && a->has_slot; j++) {
-		const struct device_ref *b = &devices[j];
-
-		if (b->has_slot && a->slot == b->slot)
-			return config_error(err,
-					    "/%s/%zu/pci_device_id: %u is /%s/%zu's too, must be "
-					    "unique",
-					    a->list, a->index, a->slot, b->list, b->index);
-	}
-	return 0;
-}
-
-static int check_slot_count(const struct vm_config *config, size_t i _unused_, struct err *err)
-{
-	size_t n = count_devices(config);
-	/* Entropy always, the virtio console if wanted. */
-	size_t n_slots = n + 1 + (config->console.mode != CONSOLE_MODE_OFF);
-
-	if (n_slots <= VM_PCI_SLOT_MAX)
-		return 0;
-	return config_error(
-		err,
-		"/disks: %zu disks, %zu nets and %zu other devices need %zu PCI slots, must be "
-		"at most %d",
-		config->n_disks, config->n_nets, n_slots - n, n_slots, VM_PCI_SLOT_MAX);
-}
-
-static const struct config_rule each_device[] = {
-	{ check_id_unique, { "disks", "net" } },
-	{ check_slot_unique, { "disks", "net" } },
-};
-static const struct config_rules device_rules = CONFIG_RULES(each_device, count_devices);
-
-static const struct config_rule all_devices[] = {
-	{ check_slot_count, { "disks", "net", "console" } },
-};
-static const struct config_rules slot_rules = CONFIG_RULES(all_devices, NULL);
-
 int check_queue_size(const char *list, size_t i, uint16_t size, unsigned int example,
 		     struct err *err)
 {
@@ -284,7 +159,7 @@ static struct vm_config *parse(GVariant *dict, struct config_problems *problems)
 	for (size_t i = 0; i < ARRAY_SIZE(rules) && !config_problems_full(problems); i++)
 		ask_rules(rules[i], config, problems);
 	config_problems_sort(problems, top);
-	choose_ids(config);
+	config_devices_choose_ids(config);
 	return config;
 }
 

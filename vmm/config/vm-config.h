@@ -78,14 +78,19 @@ struct payload_config {
 	char *cmdline;
 };
 
+/* Where a PCI device is; a member `pci` of the struct of each kind that is one. */
+struct pci_placement {
+	char *id; /* of a list's element; filled in by vm_config_parse() */
+	bool has_pci_device_id;
+	uint8_t pci_device_id; /* slot */
+};
+
 struct disk_config {
-	char *id;
+	struct pci_placement pci;
 	char *path; /* resource */
 	bool readonly, direct;
 	uint16_t num_queues, queue_size;
 	char *serial; /* at most 20 bytes */
-	bool has_pci_device_id;
-	uint8_t pci_device_id;
 };
 
 struct mac_addr {
@@ -93,7 +98,7 @@ struct mac_addr {
 };
 
 struct net_config {
-	char *id;
+	struct pci_placement pci;
 	char *tap;       /* resource: interface name; NULL = created by the daemon */
 	char *ip, *mask; /* of the host's end; both or neither */
 	bool has_mac;
@@ -101,11 +106,10 @@ struct net_config {
 	uint16_t mtu;                    /* 0 = leave alone */
 	uint16_t num_queues, queue_size; /* num_queues counts rings: 2 a pair */
 	bool offload_tso, offload_ufo, offload_csum;
-	bool has_pci_device_id;
-	uint8_t pci_device_id;
 };
 
 struct rng_config {
+	struct pci_placement pci;
 	char *src; /* resource */
 };
 
@@ -120,7 +124,8 @@ enum console_mode {
 const char *console_mode_to_string(enum console_mode mode);          /* "Off" */
 int console_mode_from_string(const char *s, enum console_mode *ret); /* 0 or -EINVAL */
 
-struct console_config { /* serial, console and debug_console */
+struct console_config {           /* serial, console and debug_console */
+	struct pci_placement pci; /* console only */
 	enum console_mode mode;
 	char *file;      /* resource, mode File only */
 	uint16_t iobase; /* debug_console only */

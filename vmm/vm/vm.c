@@ -147,7 +147,8 @@ static void quiesce(struct vm *vm)
 {
 	park_vcpus(vm);
 	for (size_t i = 0; i < vm->n_devices; i++)
-		virtio_device_pause(vm->devices[i]->dev);
+		if (vm->devices[i]->vp)
+			virtio_device_pause(vm->devices[i]->vp->dev);
 	loop_park(&vm->shared_loop);
 	platform_pause(&vm->platform);
 }
@@ -157,7 +158,8 @@ static void unquiesce(struct vm *vm)
 	platform_resume(&vm->platform);
 	loop_unpark(&vm->shared_loop);
 	for (size_t i = 0; i < vm->n_devices; i++)
-		virtio_device_resume(vm->devices[i]->dev);
+		if (vm->devices[i]->vp)
+			virtio_device_resume(vm->devices[i]->vp->dev);
 	vcpu_set_release(&vm->vcpus);
 }
 

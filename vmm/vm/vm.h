@@ -27,7 +27,7 @@
 #include "vmm/vm/vcpu.h"
 
 struct err;
-struct virtio_pci;
+struct vm_device;
 
 enum vm_state {
 	VM_STATE_CREATED,
@@ -48,6 +48,8 @@ struct vm_listener {
 	void (*debug_code)(uint8_t code, uint64_t usec, void *data);
 	/* A virtio driver took its device (active) or let it go. */
 	void (*device_changed)(const char *id, bool active, void *data);
+	/* Something happened at a device; id NULL: at none of the configuration's. */
+	void (*event)(const char *source, const char *name, const char *id, void *data);
 	/* In work that can take longer than a watchdog waits: it is getting on. Optional. */
 	void (*getting_on)(void *data);
 	void *data;
@@ -70,7 +72,7 @@ struct vm {
 	struct loop shared_loop; /* the I/O thread of all low-rate devices */
 	struct platform platform;
 	struct pci_segment segment;
-	struct virtio_pci **devices;
+	struct vm_device **devices;
 	size_t n_devices;
 	struct vcpu_set vcpus;
 

@@ -92,7 +92,7 @@ static void test_geometry(void)
 	g_assert_cmpuint(img->physical_block, >=, 512);
 	g_assert_cmpuint(img->mem_align, ==, 1);
 	g_assert_false(img->readonly);
-	g_assert_cmpint(img->ops->map(img, 12345, 678, true, &ext), ==, 0);
+	g_assert_cmpint(img->ops->map(img, BLOCK_OP_WRITE, 12345, 678, &ext), ==, 0);
 	g_assert_cmpint(ext.kind, ==, BLOCK_EXTENT_HOST);
 	g_assert_cmpuint(ext.file, ==, 0);
 	g_assert_cmpuint(ext.off, ==, 12345);

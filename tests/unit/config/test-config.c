@@ -530,7 +530,7 @@ static void test_defaults(void)
 	g_assert_true(config->memory.thp);
 	g_assert_cmpuint(config->disks[0].num_queues, ==, 1);
 	g_assert_cmpuint(config->disks[0].queue_size, ==, 128);
-	g_assert_false(config->disks[0].has_pci_device_id);
+	g_assert_false(config->disks[0].pci.has_pci_device_id);
 	g_assert_cmpuint(config->nets[0].num_queues, ==, 2);
 	g_assert_cmpuint(config->nets[0].queue_size, ==, 256);
 	g_assert_true(config->nets[0].offload_tso);
@@ -541,9 +541,9 @@ static void test_defaults(void)
 	g_assert_cmpint(config->debug_console.mode, ==, CONSOLE_MODE_OFF);
 	g_assert_cmphex(config->debug_console.iobase, ==, 0xe9);
 	/* "_disk0" is taken by the second one */
-	g_assert_cmpstr(config->disks[0].id, ==, "_disk1");
-	g_assert_cmpstr(config->disks[1].id, ==, "_disk0");
-	g_assert_cmpstr(config->nets[0].id, ==, "_net2");
+	g_assert_cmpstr(config->disks[0].pci.id, ==, "_disk1");
+	g_assert_cmpstr(config->disks[1].pci.id, ==, "_disk0");
+	g_assert_cmpstr(config->nets[0].pci.id, ==, "_net2");
 }
 
 /* Every integer type of D-Bus and GVariant, and what JSON readers make of integers. */
@@ -652,7 +652,7 @@ static void test_round_trip(void)
 	_cleanup_(vm_config_free_cleanup) struct vm_config *config = config_from_json(EVERYTHING);
 
 	g_assert_cmpuint(config->cpus.affinity[1].host_cpus[0], ==, 8191);
-	g_assert_cmpuint(config->disks[0].pci_device_id, ==, 31);
+	g_assert_cmpuint(config->disks[0].pci.pci_device_id, ==, 31);
 	g_assert_cmpstr(config->payload.cmdline, ==, "quiet \\");
 	g_assert_cmpstr(config->platform.sku_number, ==, "f");
 	assert_round_trip(EVERYTHING);
@@ -752,7 +752,7 @@ static void test_strip(void)
 	g_assert_cmpstr(worker->payload.kernel, ==, "/payload/kernel");
 	g_assert_cmpstr(worker->payload.cmdline, ==, "quiet \\");
 	g_assert_cmpstr(worker->disks[1].path, ==, "/disks/1/path");
-	g_assert_cmpstr(worker->disks[1].id, ==, config->disks[1].id);
+	g_assert_cmpstr(worker->disks[1].pci.id, ==, config->disks[1].pci.id);
 	g_assert_cmpstr(worker->nets[0].tap, ==, "/net/0/tap");
 	g_assert_cmpstr(worker->nets[1].tap, ==, "/net/1/tap");
 	g_assert_cmpstr(worker->rng.src, ==, "/rng/src");

@@ -62,15 +62,17 @@ static void test_golden(void)
 {
 	g_autofree char *text = config_help("rng");
 
-	g_assert_cmpstr(text, ==,
-			"--rng KEY=VALUE[,KEY=VALUE]...\n"
-			"\n"
-			"The virtio entropy device, which every machine has.\n"
-			"\n"
-			"  src=PATH                where the random bytes come from (default\n"
-			"                          /dev/urandom)\n"
-			"\n"
-			"Not supported yet: iommu, pci_segment, id, pci_device_id\n");
+	g_assert_cmpstr(
+		text, ==,
+		"--rng KEY=VALUE[,KEY=VALUE]...\n"
+		"\n"
+		"The virtio entropy device, which every machine has.\n"
+		"\n"
+		"  src=PATH                where the random bytes come from (default\n"
+		"                          /dev/urandom)\n"
+		"  pci_device_id=SLOT      PCI slot; without it the first free one (1 to 31)\n"
+		"\n"
+		"Not supported yet: id, iommu, pci_segment\n");
 }
 
 static void test_width(void)

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of the control channel share: connections (control.c), signals
+ * (control-events.c), methods (control-methods.c) and answers about the machine
+ * (control-query.c).  Control thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
+
+#include "vmm/vm/resources.h"
+#include "vmm/vm/vm.h"
+
+struct err;
+
+struct control {
+	sd_event *event;
+	int listen_fd;
+	sd_event_source *listen_source, *mailbox_source;
+	sd_bus *bus; /* the daemon, or NULL between two of them */
+	/*
+	 * Who connected last and has not become the daemon: by its first call of ours it does,
+	 * unless it greeted us like a bus before, as busctl does.  Then it is somebody who
+	 * debugs; the daemon keeps its connection and the signals.
+	 */
+	sd_bus *visitor;
+	bool visitor_debugs;
+	struct resources resources; /* collected until Start */
+	struct vm *vm;
+	uint32_t boot_vcpus;
+	uint64_t memory_size;
+};
+
+/* --- control-events.c --- */
+
+/* What the machine tells, as signals; data: the struct control. */
+struct vm_listener control_listener(struct control *c);
+/* What is queued for the daemon, as far as it takes it: one that hangs does not keep us here. */
+void control_flush(struct control *c);
+void control_end_process(struct control *c, int status);
+
+/* --- control-methods.c --- */
+
+extern const sd_bus_vtable control_vtable[];
+
+/* A method's failure. */
+int control_fail(sd_bus_error *ret_error, const struct err *err);
+/* The failure of what needs a machine before there is one. */
+int control_no_vm(sd_bus_error *ret_error);
+
+/* --- control-query.c --- */
+
+int control_on_get_counters(sd_bus_message *m, void *data, sd_bus_error *ret_error);
+int control_on_query(sd_bus_message *m, void *data, sd_bus_error *ret_error);
