@@ -206,21 +206,21 @@ static void run_qemu(struct subject *s, int disk0, int disk1, int tap)
 {
 	char drive0[96], drive1[96], netdev[64];
 	const char *argv[] = { PEER_QEMU_ARGV(PEER_QEMU_MACHINE ",pcie=on", g_getenv("BRUME_TINY"),
-					      CMDLINE),
+					      CMDLINE " " PEER_QEMU_PCIE),
 			       "-drive",
 			       drive0,
 			       "-device",
-			       "virtio-blk-pci,drive=d0",
+			       "virtio-blk-pci,disable-legacy=on,drive=d0",
 			       "-drive",
 			       drive1,
 			       "-device",
-			       "virtio-blk-pci,drive=d1",
+			       "virtio-blk-pci,disable-legacy=on,drive=d1",
 			       "-netdev",
 			       netdev,
 			       "-device",
-			       "virtio-net-pci,netdev=n0,romfile=",
+			       "virtio-net-pci,disable-legacy=on,netdev=n0,romfile=",
 			       "-device",
-			       "virtio-rng-pci",
+			       "virtio-rng-pci,disable-legacy=on",
 			       NULL };
 	struct peer p;
 

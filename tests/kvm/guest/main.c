@@ -95,6 +95,12 @@
  *  - bad-race: prints `# racing`; then one processor cycles the devices, one moves BARs and masks,
  *    the others (from the fourth: again in that order) flood. Two processors at least. seed=N (1),
  *    ms=N (1000)
+ *
+ * Measured from outside between codes 0x42 and 0x43 on port 0x80 (tests/bench):
+ *  - bench-blk: count=N (1000) requests of size=BYTES (4096, a multiple of that), depth=N (1) in
+ *    flight, at random or with seq=1 in order; write=1 writes
+ *  - bench-net-tx: sends count=N (1000) frames of size=BYTES (64) as fast as they are taken
+ *  - bench-net-rx: takes count=N (1000) frames; the first, before 0x42, is not counted
  */
 #include <stddef.h>
 
@@ -105,9 +111,9 @@
 #include "tests/kvm/guest/scenario.h"
 
 static const struct scenario *const groups[] = {
-	machine_scenarios, time_scenarios,  pci_scenarios,    msix_scenarios, smp_scenarios,
-	blk_scenarios,     net_scenarios,   stream_scenarios, ring_scenarios, register_scenarios,
-	header_scenarios,  storm_scenarios, race_scenarios,
+	machine_scenarios, time_scenarios,  pci_scenarios,    msix_scenarios,  smp_scenarios,
+	blk_scenarios,     net_scenarios,   stream_scenarios, ring_scenarios,  register_scenarios,
+	header_scenarios,  storm_scenarios, race_scenarios,   bench_scenarios,
 };
 
 _Noreturn void guest_main(const struct hvm_start_info *hvm);

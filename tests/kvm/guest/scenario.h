@@ -22,3 +22,4 @@ extern const struct scenario register_scenarios[];
 extern const struct scenario header_scenarios[];
 extern const struct scenario storm_scenarios[];
 extern const struct scenario race_scenarios[];
+extern const struct scenario bench_scenarios[];
