@@ -17,17 +17,11 @@
 #include <unistd.h>
 
 #include "tests/bench/bench.h"
+#include "tests/bench/io.h"
 #include "tests/bench/peer.h"
 #include "vmm/base/cleanup.h"
 
-#define TIMEOUT_MS  60000
-#define CODE_BEGIN  0x42
-#define CODE_END    0x43
 #define IMAGE_BYTES (256UL << 20)
-
-/* What of the peer's a figure may be: more requests, a fifth less processor time. */
-#define GOAL_SPEED 1.0
-#define GOAL_CPU   0.8
 
 struct bench_case {
 	const char *name;
@@ -100,58 +94,7 @@ static void remove_images(struct images *im)
 	g_free(im->qcow2);
 }
 
-/* "vcpu0" is ours, "CPU 0/KVM" QEMU's. */
-static bool is_vcpu(const char *path, const char *tid)
-{
-	g_autofree char *file = g_strdup_printf("%s/%s/comm", path, tid);
-	g_autofree char *text = NULL;
-
-	return g_file_get_contents(file, &text, NULL, NULL) &&
-	       (g_str_has_prefix(text, "vcpu") || g_str_has_prefix(text, "CPU "));
-}
-
-/* In seconds, without vCPUs: the threads of the data path live as long as the guest runs. */
-static double cpu_seconds(pid_t pid)
-{
-	g_autofree char *path = g_strdup_printf("/proc/%d/task", (int)pid);
-	GDir *dir = g_dir_open(path, 0, NULL);
-	double sum = 0;
-	const char *tid;
-
-	while (dir && (tid = g_dir_read_name(dir))) {
-		g_autofree char *file = g_strdup_printf("%s/%s/schedstat", path, tid);
-		g_autofree char *text = NULL;
-
-		if (!is_vcpu(path, tid) && g_file_get_contents(file, &text, NULL, NULL))
-			sum += g_ascii_strtod(text, NULL) / 1e9;
-	}
-	if (dir)
-		g_dir_close(dir);
-	return sum;
-}
-
-struct subject {
-	const char *peer;
-	struct bench_samples speed, cpu;
-};
-
-static void measure(struct subject *s, struct peer *p, unsigned int count)
-{
-	double cpu, start;
-	int r = peer_wait_code(p, CODE_BEGIN, TIMEOUT_MS);
-
-	cpu = cpu_seconds(p->pid);
-	start = p->seen_ms;
-	if (r == 0)
-		r = peer_wait_code(p, CODE_END, TIMEOUT_MS);
-	if (r < 0)
-		g_error("%s, %s: %s", s->peer, s->speed.benchmark, g_strerror(-r));
-	bench_add(&s->speed, count / ((p->seen_ms - start) / 1e3));
-	bench_add(&s->cpu, (cpu_seconds(p->pid) - cpu) / count * 1e6);
-	peer_end(p);
-}
-
-static void take_ours(struct subject *s, const struct bench_case *c, const char *image,
+static void take_ours(struct io_subject *s, const struct bench_case *c, const char *image,
 		      const char *cmdline)
 {
 	g_autofree char *config =
@@ -162,11 +105,11 @@ static void take_ours(struct subject *s, const struct bench_case *c, const char 
 	struct peer p;
 
 	peer_start_brume(&p, cmdline, config, resources);
-	measure(s, &p, c->count);
+	io_measure(s, &p, c->count);
 }
 
 /* poll: as by default it looks for requests for a while before it sleeps, or it sleeps at once. */
-static void take_qemu(struct subject *s, const struct bench_case *c, const char *image,
+static void take_qemu(struct io_subject *s, const struct bench_case *c, const char *image,
 		      const char *cmdline, bool poll)
 {
 	g_autofree char *drive =
@@ -186,19 +129,7 @@ static void take_qemu(struct subject *s, const struct bench_case *c, const char 
 	struct peer p;
 
 	peer_start(&p, argv);
-	measure(s, &p, c->count);
-}
-
-/* The goals are set by the faster peer and by the thriftier one. */
-static void subject_print(struct subject *s, struct subject *peer, struct subject *other)
-{
-	if (peer && peer->speed.n > 0) {
-		s->speed.goal =
-			GOAL_SPEED * MAX(bench_median(&peer->speed), bench_median(&other->speed));
-		s->cpu.goal = GOAL_CPU * MIN(bench_median(&peer->cpu), bench_median(&other->cpu));
-	}
-	bench_print(&s->speed);
-	bench_print(&s->cpu);
+	io_measure(s, &p, c->count);
 }
 
 static void run_case(const struct bench_case *c, const struct images *im, bool with_qemu)
@@ -208,36 +139,23 @@ static void run_case(const struct bench_case *c, const struct images *im, bool w
 	g_autofree char *for_qemu = g_strdup_printf("%s " PEER_QEMU_PCIE, cmdline);
 	g_autofree char *cpu = g_strdup_printf("%s-cpu", c->name);
 	const char *image = strcmp(c->format, "raw") == 0 ? im->raw : im->qcow2;
-	static struct subject ours, qemu, calm;
+	static struct io_subject ours, qemu, calm;
 
-	ours = (struct subject){ "brume",
-				 { c->name, "brume", "requests/s", 0, 0, { 0 } },
-				 { cpu, "brume", "s/million", 0, 0, { 0 } } };
-	qemu = (struct subject){ "qemu-microvm",
-				 { c->name, "qemu-microvm", "requests/s", 0, 0, { 0 } },
-				 { cpu, "qemu-microvm", "s/million", 0, 0, { 0 } } };
-	calm = qemu;
-	calm.peer = calm.speed.peer = calm.cpu.peer = "qemu-microvm-nopoll";
-	for (unsigned int i = 0; i < MIN(bench_runs(), 5U); i++) {
+	ours = io_subject("brume", c->name, cpu);
+	qemu = io_subject("qemu-microvm", c->name, cpu);
+	calm = io_subject("qemu-microvm-nopoll", c->name, cpu);
+	for (unsigned int i = 0; i < io_runs(); i++) {
 		take_ours(&ours, c, image, cmdline);
 		if (with_qemu) {
 			take_qemu(&qemu, c, image, for_qemu, true);
 			take_qemu(&calm, c, image, for_qemu, false);
 		}
 	}
-	subject_print(&ours, &qemu, &calm);
+	io_print(&ours, &qemu, &calm);
 	if (with_qemu) {
-		subject_print(&qemu, NULL, NULL);
-		subject_print(&calm, NULL, NULL);
+		io_print(&qemu, NULL, NULL);
+		io_print(&calm, NULL, NULL);
 	}
-}
-
-static bool wanted(const char *name)
-{
-	const char *list = g_getenv("BENCH_CASES");
-	g_auto(GStrv) names = list ? g_strsplit(list, ",", 0) : NULL;
-
-	return !names || g_strv_contains((const char *const *)names, name);
 }
 
 int main(void)
@@ -249,7 +167,7 @@ int main(void)
 		return bench_print_missing("blk", "brume", "no access to /dev/kvm");
 	make_images(&images);
 	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++)
-		if (wanted(cases[i].name))
+		if (io_wanted(cases[i].name))
 			run_case(&cases[i], &images, !missing);
 	remove_images(&images);
 	return missing ? bench_print_missing("blk", "qemu-microvm", missing) : 0;

@@ -177,94 +177,83 @@ static void run_bench_blk(void)
 
 /* --- net --- */
 
-/* from now on frames of @len bytes go out as fast as the device takes them */
-static void run_bench_net_tx(void)
+/* as with disks: descriptors stay as they are, and one buffer serves all of them */
+static bool net_open(struct virtio_device *dev, struct virtqueue *vq, uint16_t index, uint32_t len)
 {
-	static struct virtio_device dev;
-	static struct virtqueue vq;
-	uint64_t count = arg_u64("count", 1000), sent = 0, done = 0;
-	uint32_t len = (uint32_t)arg_u64("size", 64);
-	struct virtq_used_elem used;
-	uint8_t *frame;
+	uint8_t *frame = alloc_pages(1);
 
-	if (!virtio_find(VIRTIO_NET, 0, &dev)) {
+	if (!virtio_find(VIRTIO_NET, 0, dev)) {
 		skip("no virtio-net device");
-		return;
+		return false;
 	}
-	if (len < 60 || len > NET_FRAME_MAX ||
-	    !check(virtio_negotiate(&dev, VIRTIO_F_EVENT_IDX | NET_F_MAC) &&
-			   (dev.features & VIRTIO_F_EVENT_IDX) &&
-			   virtqueue_setup(&dev, &vq, 1, NET_RING),
-		   "set up, frames of 60 to %u bytes", NET_FRAME_MAX))
-		return;
-	virtio_driver_ok(&dev);
-	frame = alloc_pages(1);
+	if (!check(virtio_negotiate(dev, VIRTIO_F_EVENT_IDX | NET_F_MAC) &&
+			   (dev->features & VIRTIO_F_EVENT_IDX) &&
+			   virtqueue_setup(dev, vq, index, NET_RING),
+		   "set up"))
+		return false;
+	virtio_driver_ok(dev);
 	memset(frame, 0, PAGE);
 	memset(frame + VNET_HEADER, 0xff, 6); /* to everybody, and an EtherType nobody has */
 	frame[VNET_HEADER + 6] = 2;
 	frame[VNET_HEADER + 12] = 0x88;
 	frame[VNET_HEADER + 13] = 0xb5;
-	outb(PORT_CODE, CODE_BEGIN);
-	while (done < count) {
-		const struct segment segment = { frame, VNET_HEADER + len, false };
-		uint16_t from = vq.avail->idx;
-
-		while (virtqueue_take(&vq, &used))
-			done++;
-		for (; sent < count && virtqueue_add(&vq, &segment, 1) >= 0; sent++)
-			;
-		kick_from(&vq, from);
-		if (done < count)
-			wait_used(&vq);
-	}
-	outb(PORT_CODE, CODE_END);
-	check(true, "%lu frames of %u bytes", count, len);
+	for (uint16_t i = 0; i < vq->size; i++)
+		vq->desc[i] =
+			(struct virtq_desc){ (uint64_t)frame, len, index ? 0 : VIRTQ_WRITE, 0 };
+	return true;
 }
 
-/* takes count= frames that somebody outside sends */
-static void run_bench_net_rx(void)
+/* all descriptors are with the device, and come back until @count of them have */
+static void net_run(struct virtqueue *vq, uint64_t count)
+{
+	uint16_t mask = (uint16_t)(vq->size - 1), idx = vq->avail->idx, from = idx;
+	uint64_t done = 0;
+
+	while (done < count) {
+		compiler_barrier();
+		vq->avail->idx = idx;
+		kick_from(vq, from);
+		from = idx;
+		wait_used(vq);
+		for (; vq->last_used != vq->used->idx; vq->last_used++, done++)
+			vq->avail->ring[idx++ & mask] =
+				(uint16_t)vq->used->ring[vq->last_used & mask].id;
+	}
+}
+
+static void net_bench(uint16_t index, uint32_t len)
 {
 	static struct virtio_device dev;
 	static struct virtqueue vq;
-	static uint8_t *buffers[NET_RING];
-	uint64_t count = arg_u64("count", 1000), done = 0;
-	struct virtq_used_elem used;
+	uint64_t count = arg_u64("count", 1000);
 
-	if (!virtio_find(VIRTIO_NET, 0, &dev)) {
-		skip("no virtio-net device");
+	if (!net_open(&dev, &vq, index, len))
 		return;
-	}
-	if (!check(virtio_negotiate(&dev, VIRTIO_F_EVENT_IDX | NET_F_MAC) &&
-			   (dev.features & VIRTIO_F_EVENT_IDX) &&
-			   virtqueue_setup(&dev, &vq, 0, NET_RING),
-		   "set up"))
-		return;
-	virtio_driver_ok(&dev);
-	for (unsigned int i = 0; i < vq.size; i++) {
-		struct segment segment = { NULL, NET_FRAME_MAX, true };
-
-		segment.buffer = buffers[vq.free_head] = alloc_pages(1);
-		virtqueue_add(&vq, &segment, 1);
-	}
+	for (uint16_t i = 0; i < vq.size; i++)
+		vq.avail->ring[i] = i;
+	compiler_barrier();
+	vq.avail->idx = vq.size;
 	virtqueue_kick(&vq);
 	wait_used(&vq);
 	outb(PORT_CODE, CODE_BEGIN);
-	while (done < count) {
-		uint16_t from = vq.avail->idx;
-
-		while (virtqueue_take(&vq, &used)) {
-			struct segment segment = { NULL, NET_FRAME_MAX, true };
-
-			done++;
-			segment.buffer = buffers[vq.free_head];
-			virtqueue_add(&vq, &segment, 1);
-		}
-		kick_from(&vq, from);
-		if (done < count)
-			wait_used(&vq);
-	}
+	net_run(&vq, count);
 	outb(PORT_CODE, CODE_END);
 	check(true, "%lu frames", count);
+}
+
+/* frames of size= bytes go out as fast as the device takes them */
+static void run_bench_net_tx(void)
+{
+	uint32_t len = (uint32_t)arg_u64("size", 64);
+
+	if (check(len >= 60 && len <= NET_FRAME_MAX, "size=60..%u", NET_FRAME_MAX))
+		net_bench(1, VNET_HEADER + len);
+}
+
+/* takes frames that somebody outside sends */
+static void run_bench_net_rx(void)
+{
+	net_bench(0, NET_FRAME_MAX);
 }
 
 const struct scenario bench_scenarios[] = {
