@@ -58,11 +58,15 @@ class Machine:
             self.console.close()
         bus.remove(self.name)
 
+    def start(self, show=None):
+        """Starts the machine; its console from the first line on, see guestconsole for `show`."""
+        bus.must(bus.vm(self.name, "Start", bus.options(Wait=True)))
+        self.console = guestconsole.open_vm(self.name, show=show)
+        return self.console
+
     def boot(self, timeout=BOOT_SECONDS):
         """Starts the machine; its console, ready for commands."""
-        bus.must(bus.vm(self.name, "Start", bus.options(Wait=True)))
-        self.console = guestconsole.open_vm(self.name)
-        self.console.wait_ready(timeout)
+        self.start().wait_ready(timeout)
         return self.console
 
     def get(self, prop):

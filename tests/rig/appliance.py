@@ -13,6 +13,7 @@ import re
 import socket
 
 import cache
+import cloud_image
 import debroot
 import disk
 import guest_assets
@@ -84,6 +85,21 @@ def assets_disk():
     return cache.product("guest-assets-disk", [str(assets), cache.text_of(__file__, disk)], make)
 
 
+def cloud_disk():
+    """A cloud image, its seed and the firmware as a disk, found in the appliance below /srv/cloud."""
+    image, firmware = cloud_image.image(), cloud_image.firmware()
+
+    def make(work):
+        tree = work / "tree"
+        tree.mkdir()
+        for file in (*image.iterdir(), *firmware.iterdir()):
+            run(["cp", "--sparse=always", "--reflink=auto", "--", file, tree])
+        disk.ext4_image(tree, work / "cloud-disk.img", 4 << 30)
+        run(["rm", "-rf", tree])
+
+    return cache.product("cloud-disk", [str(image), str(firmware), cache.text_of(__file__, disk)], make)
+
+
 def payload_disk(work, build, job, bench=False):
     """
     A disk with the staged build, the tests and the job, for this run only; with `bench` also what
@@ -93,16 +109,18 @@ def payload_disk(work, build, job, bench=False):
     tree.mkdir()
     payload.stage(build, tree)
     payload.add_tests(tree, job)
+    payload.add_guest_programs(build, tree)
     if bench:
         payload.add_tiny_guest(build, tree)
     disk.ext4_image(tree, work / "payload.img", disk.tree_size(tree) * 2 + (32 << 20))
     run(["rm", "-rf", tree])
 
 
-def command(work, console, memory_mib=MEMORY_MIB, bench=False):
+def command(work, console, memory_mib=MEMORY_MIB, bench=False, cloud=False):
     """
     QEMU's command line. `console` is a chardev definition with id=console; results written to
-    /dev/virtio-ports/results inside arrive in work/log, signs of life in work/heartbeat.
+    /dev/virtio-ports/results inside arrive in work/log, signs of life in work/heartbeat. With
+    `cloud` the host also has /srv/cloud.
     """
     host, assets = product(bench), assets_disk()
     if hardware():
@@ -123,11 +141,18 @@ def command(work, console, memory_mib=MEMORY_MIB, bench=False):
     if not hardware():
         # Seen twice: all processors idle for good.  A host that ticks survives a lost timer interrupt.
         append += " nohz=off highres=off"
+        # QEMU 7.2 aborts when a guest writes CR8 with an interrupt waiting ("assertion failed:
+        # qemu_mutex_iothread_locked"). EDK II writes it at the end of each tick of its periodic timer,
+        # and on a slow machine the next one waits by then: seen in every second start. It needs no
+        # ticks, so it gets next to none; Linux uses the TSC deadline, which this leaves alone.
+        append += " kvm.min_timer_period_us=10000000"
+    clouds = drive("cloud", cloud_disk() / "cloud-disk.img") if cloud else []
+    append += " brume.cloud" if cloud else ""
     return ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-machine", "q35", *processor, "-m", str(memory_mib),
             "-kernel", str(host / "vmlinuz"), "-initrd", str(host / "initramfs"), "-append", append,
             *drive("root", host / "root.img"), *drive("payload", work / "payload.img"),
-            *drive("assets", assets / "assets.img"),
+            *drive("assets", assets / "assets.img"), *clouds,
             "-device", "virtio-rng-pci",
             "-chardev", console, "-serial", "chardev:console",
             "-chardev", f"file,id=results,path={work / 'log'}",

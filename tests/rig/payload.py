@@ -9,6 +9,7 @@ The build is staged by `meson install` with DESTDIR and made safe for a merged /
 import json
 import os
 import pathlib
+import re
 import shutil
 
 from common import TOP, RigError, run
@@ -70,6 +71,13 @@ def add_tiny_guest(build, out):
             shutil.copy(bench, guest)
 
 
+def add_guest_programs(build, out):
+    """Puts what tests of the linux rig run in their guests (tests/linux/meson.build) beside it."""
+    peer = build / "tests/linux/vsock-peer"
+    if peer.exists():
+        shutil.copy(peer, make_dir(pathlib.Path(out) / "brume/guest"))
+
+
 def scripts(folder, wanted):
     """The rig's paths of the test files of a folder, or of those named."""
     names = sorted(p.name for p in (TOP / "tests" / folder).glob("test-*.py"))
@@ -83,3 +91,9 @@ def scripts(folder, wanted):
             raise RigError(f"no such test in tests/{folder}: {', '.join(unknown)}")
         names = [pathlib.Path(w).name for w in wanted]
     return [f"/brume/tests/{folder}/{n}" for n in names]
+
+
+def needs(scripts, what):
+    """Whether one of the scripts says so: a line '# needs: <what>', for what is slow to make."""
+    line = re.compile(rf"^# needs:.*\b{what}\b", re.M)
+    return any(line.search((TOP / "tests" / s.split("/tests/", 1)[1]).read_text()) for s in scripts)

@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """The rigs' own code, as far as it runs without a rig. Part of ./run-tests unit."""
+import importlib.machinery
+import importlib.util
 import os
 import pathlib
 import sys
@@ -11,10 +13,12 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
 import cache
+import cloud_image
 import common
 import debroot
 import guestconsole
 import bus
+import payload
 import tap
 import tapstream
 
@@ -120,6 +124,43 @@ def test_sources(t):
     except Exception as e:                              # pylint: disable=broad-except
         tap.skip(f"apt is not set up here: {e}")
     t.match(lines + stanzas, r"\w+://\S+")
+
+
+APT_FILES = {
+    "sources.list": "# deb file:/debian none main\ndeb file:/debian stable main contrib\n"
+                    "deb-src file:/debian stable main\ndeb [arch=amd64] file:/vendor/ stable main\n",
+    "sources.list.d/a.list": " deb [signed-by=/key] file:/security/ stable-security main\n",
+    "sources.list.d/b.sources": "Types: deb deb-src\n# mirror\nURIs: file:/debian\nSuites: stable\nComponents: main\n"
+                                "\nTypes: deb\nURIs: file:/debian\nSuites: old\nEnabled: no\n"
+                                "\nTypes: deb\nURIs: file:/vendor\nSuites: stable\nComponents: main\n",
+}
+
+
+@tap.test("firmware: source packages come from where packages come from")
+def test_firmware_sources(t):
+    loader = importlib.machinery.SourceFileLoader("build_cloudhv", str(cloud_image.BUILD_FIRMWARE))
+    firmware = importlib.util.module_from_spec(importlib.util.spec_from_loader("build_cloudhv", loader))
+    loader.exec_module(firmware)
+    with tempfile.TemporaryDirectory() as tmp:
+        for name, text in APT_FILES.items():
+            file = pathlib.Path(tmp) / name
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text)
+        lines, stanzas = firmware.source_entries({"file:/debian", "file:/security"}, pathlib.Path(tmp))
+        t.equal(lines, "deb-src file:/debian stable main contrib\n"
+                       "deb-src [signed-by=/key] file:/security/ stable-security main\n")
+        t.equal(stanzas, "Types: deb-src\nURIs: file:/debian\nSuites: stable\nComponents: main\n\n")
+        try:
+            firmware.source_entries({"file:/elsewhere"}, pathlib.Path(tmp))
+            raise AssertionError("sources out of nothing")
+        except firmware.Failure as e:
+            t.match(str(e), "no source of Debian")
+
+
+@tap.test("linux: a test says what it needs")
+def test_needs(t):
+    t.equal([payload.needs(payload.scripts("linux", [name]), "cloud")
+             for name in ("test-cloud-image.py", "test-boot.py")], [True, False])
 
 
 @tap.test("console", cases=[

@@ -9,6 +9,7 @@
 #include "tests/unit/loader/image.h"
 #include "vmm/base/cleanup.h"
 #include "vmm/base/err.h"
+#include "vmm/base/math.h"
 #include "vmm/loader/elf.h"
 
 static int load(const void *data, size_t len, struct guest_mem *mem, struct x86_memmap *map,
@@ -143,6 +144,53 @@ static void test_elf32(void)
 	image_ram(&mem, &map, 16);
 	g_assert_cmpint(load(&im, sizeof(im), &mem, &map, &ret, &err), ==, 0);
 	g_assert_cmphex(ret.entry_gpa, ==, IMAGE_TEXT);
+	guest_mem_deinit(&mem);
+}
+
+/*
+ * The shape of EDK II's CLOUDHV.fd: 64-bit headers for a 32-bit machine, one segment that is the
+ * whole file with its headers, an entry in its last bytes, a note of four bytes.
+ */
+static void test_firmware(void)
+{
+	struct {
+		Elf64_Ehdr ehdr;
+		Elf64_Phdr load, note;
+		Elf64_Nhdr nhdr;
+		char name[4];
+		uint32_t entry;
+		uint8_t code[4096];
+		uint8_t reset_vector[48];
+	} im = {
+		.ehdr = { .e_ident = { 0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB },
+			  .e_type = ET_EXEC,
+			  .e_machine = EM_386,
+			  .e_phoff = sizeof(Elf64_Ehdr),
+			  .e_phentsize = sizeof(Elf64_Phdr),
+			  .e_phnum = 2 },
+		.load = { .p_type = PT_LOAD,
+			  .p_paddr = MIB,
+			  .p_filesz = sizeof(im),
+			  .p_memsz = sizeof(im) },
+		.note = { .p_type = PT_NOTE,
+			  .p_offset = (uint64_t)((uint8_t *)&im.nhdr - (uint8_t *)&im),
+			  .p_filesz = sizeof(im.nhdr) + sizeof(im.name) + sizeof(im.entry) },
+		.nhdr = { .n_namesz = 4, .n_descsz = 4, .n_type = 18 },
+		.name = "Xen",
+		.entry = (uint32_t)(MIB + sizeof(im) - sizeof(im.reset_vector)),
+	};
+	struct guest_mem mem;
+	struct x86_memmap map;
+	struct elf_image ret;
+	struct err err = { 0 };
+
+	memset(im.code, 0xc0, sizeof(im.code));
+	memset(im.reset_vector, 0xfa, sizeof(im.reset_vector));
+	image_ram(&mem, &map, 16);
+	g_assert_cmpint(load(&im, sizeof(im), &mem, &map, &ret, &err), ==, 0);
+	g_assert_cmphex(ret.entry_gpa, ==, im.entry);
+	g_assert_cmphex(ret.end_gpa, ==, MIB + sizeof(im));
+	g_assert_cmpmem(guest_range(&mem, MIB, sizeof(im), 1), sizeof(im), &im, sizeof(im));
 	guest_mem_deinit(&mem);
 }
 
@@ -340,6 +388,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/loader/elf/stream", test_stream);
 	g_test_add_func("/loader/elf/overlap", test_overlap);
 	g_test_add_func("/loader/elf/elf32", test_elf32);
+	g_test_add_func("/loader/elf/firmware", test_firmware);
 	g_test_add_func("/loader/elf/notes", test_notes);
 	g_test_add_func("/loader/elf/hostile", test_hostile);
 	g_test_add_func("/loader/elf/truncated", test_truncated);
