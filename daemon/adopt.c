@@ -3,8 +3,10 @@
 
 #include "daemon/autostart.h"
 #include "daemon/created-files.h"
+#include "daemon/device.h"
 #include "daemon/end.h"
 #include "daemon/link.h"
+#include "daemon/listen.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
 #include "daemon/runtime.h"
@@ -100,6 +102,7 @@ static void on_query(void *data, sd_bus_message *reply, const struct err *err)
 		adopted_as(vm, MACHINE_STATE_PAUSED, MACHINE_REASON_DAEMON_RESTARTED);
 	else
 		adopted_as(vm, MACHINE_STATE_RUNNING, MACHINE_REASON_DAEMON_RESTARTED);
+	machine_devices_take(vm, answer);
 }
 
 void machine_adopt_started(struct machine *vm, const struct err *err)
@@ -153,6 +156,7 @@ void machine_adopt_exited(struct machine *vm, const struct spawn_exit *how)
 	worker_free(TAKE_PTR(vm->worker));
 	runtime_remove(manager->runtime_dir, vm->def.name);
 	g_clear_pointer(&vm->taps, g_strfreev);
+	listen_remove_later(vm->boot, vm->def.owner, manager->event, vm->def.name);
 	machine_set_boot(vm, NULL, NULL);
 	if (state != vm->state)
 		machine_set_state(vm, state, vm->last_exit_reason);

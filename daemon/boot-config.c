@@ -13,18 +13,34 @@
  * A network without an address gets a locally administered one that depends on
  * the machine and the network's id only, so it stays the same from start to start.
  */
-static void fill_in_mac(struct net_config *net, const char *uuid)
+void boot_config_mac(const struct net_config *net, const char *uuid, struct mac_addr *ret)
 {
 	g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
 	guint8 digest[32];
 	gsize len = sizeof(digest);
 
+	if (net->has_mac) {
+		*ret = net->mac;
+		return;
+	}
 	g_checksum_update(sum, (const guchar *)uuid, -1);
 	g_checksum_update(sum, (const guchar *)net->pci.id, -1);
 	g_checksum_get_digest(sum, digest, &len);
-	memcpy(net->mac.bytes, digest, sizeof(net->mac.bytes));
-	net->mac.bytes[0] = (uint8_t)((net->mac.bytes[0] & 0xfc) | 0x02); /* local, unicast */
+	memcpy(ret->bytes, digest, sizeof(ret->bytes));
+	ret->bytes[0] = (uint8_t)((ret->bytes[0] & 0xfc) | 0x02); /* local, unicast */
+}
+
+static void fill_in_mac(struct net_config *net, const char *uuid)
+{
+	boot_config_mac(net, uuid, &net->mac);
 	net->has_mac = true;
+}
+
+void boot_config_choose_macs(struct vm_config *config, const char *uuid)
+{
+	for (size_t i = 0; i < config->n_nets; i++)
+		if (!config->nets[i].has_mac)
+			fill_in_mac(&config->nets[i], uuid);
 }
 
 GVariant *boot_config_for_worker(const char *text, const char *uuid, struct err *err)
@@ -36,9 +52,7 @@ GVariant *boot_config_for_worker(const char *text, const char *uuid, struct err 
 	/* Its SMBIOS needs the UUID, also when the definition leaves it to us. */
 	if (!config->platform.uuid)
 		config->platform.uuid = g_strdup(uuid);
-	for (size_t i = 0; i < config->n_nets; i++)
-		if (!config->nets[i].has_mac)
-			fill_in_mac(&config->nets[i], uuid);
+	boot_config_choose_macs(config, uuid);
 	vm_config_strip_resources(config);
 	return g_variant_ref_sink(vm_config_serialise(config));
 }
@@ -59,6 +73,6 @@ uint64_t boot_config_count_tasks(const struct vm_config *config)
 		tasks += config->disks[i].num_queues * (1 + workers);
 	}
 	for (size_t i = 0; i < config->n_nets; i++)
-		tasks += config->nets[i].num_queues / 2;
+		tasks += config->nets[i].num_queues / 2; /* with vhost the kernel's threads */
 	return tasks;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/child.h"
 
+#include "daemon/companion.h"
 #include "daemon/runtime.h"
 #include "daemon/spawner.h"
 #include "vmm/base/cleanup.h"
@@ -121,10 +122,12 @@ static int child_watch(struct spawn *sp, bool ours, struct err *err)
 	return 0;
 }
 
-/* The child's signals as a program expects them: the daemon blocks some for its loop. */
-static int spawn_process(const char *path, int stdin_fd, pid_t *ret)
+/*
+ * The child's signals as a program expects them: the daemon blocks some for its loop.
+ * stdout_fd 0: the daemon's own.
+ */
+static int spawn_process(char *const argv[], int stdin_fd, int stdout_fd, pid_t *ret)
 {
-	char *const argv[] = { (char *)path, NULL };
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
 	sigset_t none, all;
@@ -134,12 +137,14 @@ static int spawn_process(const char *path, int stdin_fd, pid_t *ret)
 	sigfillset(&all);
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_adddup2(&actions, stdin_fd, STDIN_FILENO);
+	if (stdout_fd > 0)
+		posix_spawn_file_actions_adddup2(&actions, stdout_fd, STDOUT_FILENO);
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
 						POSIX_SPAWN_SETSID);
 	posix_spawnattr_setsigmask(&attr, &none);
 	posix_spawnattr_setsigdefault(&attr, &all);
-	r = posix_spawn(ret, path, &actions, &attr, argv, environ);
+	r = posix_spawn(ret, argv[0], &actions, &attr, argv, environ);
 	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&actions);
 	return -r;
@@ -148,6 +153,7 @@ static int spawn_process(const char *path, int stdin_fd, pid_t *ret)
 static int child_start(struct spawn *sp, const struct spawn_params *params, struct err *err)
 {
 	struct child_spawner *spawner = (struct child_spawner *)(void *)sp->spawner;
+	char *const argv[] = { spawner->worker_path, NULL };
 	pid_t pid;
 	int r;
 
@@ -156,7 +162,7 @@ static int child_start(struct spawn *sp, const struct spawn_params *params, stru
 				 "VM '%s' has resource properties, which need workers in units of "
 				 "systemd, and this service runs them as plain children",
 				 params->name);
-	r = spawn_process(spawner->worker_path, params->control_fd, &pid);
+	r = spawn_process(argv, params->control_fd, 0, &pid);
 	if (r < 0) {
 		err_errno(err, -r, "cannot run the worker '%s'", spawner->worker_path);
 		if (err)
@@ -190,6 +196,64 @@ static int child_kill(struct spawn *sp, int signo, struct err *err)
 	return 0;
 }
 
+/* Nobody else waits for it, and without that it stays a zombie. */
+static int on_companion_exit(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	siginfo_t info;
+
+	(void)revents;
+	(void)userdata;
+	waitid(P_PIDFD, (id_t)fd, &info, WEXITED);
+	sd_event_source_disable_unref(source);
+	return 0;
+}
+
+static int watch_companion(sd_event *event, pid_t pid)
+{
+	_cleanup_close_ int pidfd = pidfd_open(pid, 0);
+	sd_event_source *source;
+	int r;
+
+	if (pidfd < 0)
+		return -errno;
+	r = sd_event_add_io(event, &source, pidfd, EPOLLIN, on_companion_exit, NULL);
+	if (r >= 0)
+		r = sd_event_source_set_io_fd_own(source, true);
+	if (r < 0)
+		return r;
+	(void)TAKE_FD(pidfd);
+	return 0;
+}
+
+/* They end when their socket to the worker does. */
+static int child_start_companions(struct spawn *sp, const char *vm, const char *slice,
+				  const struct companion *companions, size_t n,
+				  void (*done)(void *data, const struct err *err), void *data,
+				  struct companion_start **ret, struct err *err)
+{
+	struct child_spawner *spawner = (struct child_spawner *)(void *)sp->spawner;
+
+	(void)slice;
+	(void)done;
+	(void)data;
+	(void)ret;
+	for (size_t i = 0; i < n; i++) {
+		const struct companion *companion = &companions[i];
+		pid_t pid;
+		int r;
+
+		r = spawn_process(companion->argv, companion->fd, companion->out_fd, &pid);
+		if (r < 0)
+			return err_errno(err, -r, "cannot run '%s' for VM '%s'", companion->argv[0],
+					 vm);
+		r = watch_companion(spawner->event, pid);
+		if (r < 0)
+			log_warning("the end of '%s' will not be seen: %s", companion->argv[0],
+				    strerror(-r));
+	}
+	return 0;
+}
+
 static void child_spawner_free(struct spawner *base)
 {
 	struct child_spawner *spawner = (struct child_spawner *)(void *)base;
@@ -204,6 +268,7 @@ static const struct spawner_ops child_ops = {
 	.start = child_start,
 	.adopt = child_adopt,
 	.kill = child_kill,
+	.start_companions = child_start_companions,
 	.release = child_release,
 	.free = child_spawner_free,
 };

@@ -46,8 +46,8 @@ static void remove_created(const struct created_file *file, uid_t owner)
 
 	if (fd < 0 || fstatat(fd, base, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return;
-	if (S_ISREG(st.st_mode) && st.st_size == 0 && st.st_dev == file->dev &&
-	    st.st_ino == file->ino)
+	if ((S_ISSOCK(st.st_mode) || (S_ISREG(st.st_mode) && st.st_size == 0)) &&
+	    st.st_dev == file->dev && st.st_ino == file->ino)
 		unlinkat(fd, base, 0);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Output files that a start has made (resources.c), when it comes to nothing
+ * Output files and sockets that a start has made (resources.c), when it comes to nothing
  *
  * They are removed while they are empty and still the same files, by this
  * daemon or, by the state file, by the next.

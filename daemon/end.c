@@ -2,6 +2,7 @@
 #include "daemon/end.h"
 
 #include "daemon/link.h"
+#include "daemon/listen.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
 #include "daemon/runtime.h"
@@ -221,6 +222,7 @@ void machine_on_exited(struct machine *vm, const struct spawn_exit *how)
 	runtime_remove(vm->manager->runtime_dir, vm->def.name);
 	g_clear_pointer(&vm->taps, g_strfreev);
 	g_clear_pointer(&vm->machine_name, g_free);
+	listen_remove_later(vm->boot, vm->def.owner, vm->manager->event, vm->def.name);
 	machine_set_boot(vm, NULL, NULL);
 	vm->n_boots = 0;
 	snprintf(vm->last_exit_reason, sizeof(vm->last_exit_reason), "%s", reason);

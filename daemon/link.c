@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/link.h"
 
+#include "daemon/device.h"
 #include "daemon/end.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
 #include "daemon/runtime.h"
 #include "daemon/start.h"
 #include "daemon/stop.h"
+#include "daemon/vsock.h"
 #include "daemon/worker.h"
 #include "dbus/variant.h"
 #include "vmm/api/protocol.h"
@@ -78,7 +80,9 @@ static void on_worker_state(void *data, const char *from, const char *to, const 
 	else if (strcmp(to, WORKER_STATE_RUNNING) == 0 && vm->state == MACHINE_STATE_PAUSED)
 		machine_set_state(vm, MACHINE_STATE_RUNNING, reason);
 	if (strcmp(reason, WORKER_REASON_GUEST_REBOOT) == 0 ||
-	    strcmp(reason, WORKER_REASON_RESET) == 0)
+	    strcmp(reason, WORKER_REASON_RESET) == 0 ||
+	    (strcmp(reason, WORKER_REASON_GUEST_WATCHDOG) == 0 &&
+	     strcmp(to, WORKER_STATE_RUNNING) == 0))
 		machine_on_rebooted(vm, reason);
 }
 
@@ -122,6 +126,23 @@ static void on_worker_event(void *data, const char *source, const char *name, GV
 	manager_tell(vm->manager, vm_event, vm, source, name, told);
 }
 
+static void on_worker_device(void *data, const char *id, GVariant *values)
+{
+	struct machine *vm = data;
+	uint32_t dropped;
+
+	if (rate_limit_pass(&vm->worker_devices, (uint64_t)g_get_monotonic_time(), &dropped)) {
+		machine_device_told(vm, id, values);
+		return;
+	}
+	if (may_warn(vm))
+		log_warning("VM '%s': its devices change faster than it is told, some changes are "
+			    "left out",
+			    vm->def.name);
+	/* Asked in a while, so that what is told in the end is true. */
+	machine_reconnect_later(vm);
+}
+
 /* What it did while nobody listened: signals of that time are lost. */
 static void take_answer(struct machine *vm, GVariant *answer)
 {
@@ -146,6 +167,7 @@ static void take_answer(struct machine *vm, GVariant *answer)
 		machine_on_rebooted(vm, WORKER_REASON_GUEST_REBOOT);
 	if (boots > 0)
 		vm->n_boots = boots;
+	machine_devices_take(vm, answer);
 }
 
 static void on_reconnect_answer(void *data, sd_bus_message *reply, const struct err *err)
@@ -238,11 +260,18 @@ static void on_worker_lost(void *data)
 	machine_reconnect_later(vm);
 }
 
+static void on_worker_vsock(void *data, uint32_t cookie, uint32_t port, bool seqpacket)
+{
+	machine_vsock_wanted(data, cookie, port, seqpacket);
+}
+
 static const struct worker_handlers worker_handlers = {
 	.state_changed = on_worker_state,
 	.wants_event = wants_worker_event,
 	.event_too_large = on_worker_event_too_large,
 	.event = on_worker_event,
+	.device_changed = on_worker_device,
+	.vsock_wanted = on_worker_vsock,
 	.lost = on_worker_lost,
 };
 

@@ -2,6 +2,7 @@
 #include "daemon/machine.h"
 
 #include "daemon/adopt.h"
+#include "daemon/device.h"
 #include "daemon/end.h"
 #include "daemon/manager.h"
 #include "daemon/runtime.h"
@@ -23,7 +24,8 @@
 #define EVENTS_BURST          100
 #define EVENT_INTERVAL_USEC   (1 * 1000000ULL)
 #define WARNING_INTERVAL_USEC (60 * 1000000ULL)
-#define STATES_BURST          100 /* of what a worker does of its own accord */
+#define STATES_BURST          100            /* of what a worker does of its own accord */
+#define DEVICE_INTERVAL_USEC  (50 * 1000ULL) /* some devices, each ten times a second at most */
 #define STATE_INTERVAL_USEC   (1 * 1000000ULL)
 #define LOSSES_BURST          10 /* a sound worker keeps its connection for life */
 #define LOSS_INTERVAL_USEC    (3600 * 1000000ULL)
@@ -204,6 +206,7 @@ int machine_new(struct manager *manager, struct definition *def, struct machine 
 	vm->events = (struct rate_limit){ EVENTS_BURST, EVENT_INTERVAL_USEC, 0 };
 	vm->event_warnings = (struct rate_limit){ 1, WARNING_INTERVAL_USEC, 0 };
 	vm->worker_states = (struct rate_limit){ STATES_BURST, STATE_INTERVAL_USEC, 0 };
+	vm->worker_devices = (struct rate_limit){ STATES_BURST, DEVICE_INTERVAL_USEC, 0 };
 	vm->worker_losses = (struct rate_limit){ LOSSES_BURST, LOSS_INTERVAL_USEC, 0 };
 	spawn_init(&vm->spawn, manager->spawner, &spawn_handlers, vm);
 	*ret = vm;
@@ -228,6 +231,7 @@ void machine_free(struct machine *vm)
 	vm_config_free(vm->boot);
 	g_free(vm->boot_config);
 	g_strfreev(vm->taps);
+	g_clear_pointer(&vm->devices, g_ptr_array_unref);
 	g_free(vm->machine_name);
 	definition_deinit(&vm->def);
 	g_free(vm);
@@ -304,7 +308,21 @@ void machine_set_boot(struct machine *vm, struct vm_config *boot, char *boot_con
 	g_free(vm->boot_config);
 	vm->boot = boot;
 	vm->boot_config = boot_config;
+	if (!boot)
+		machine_devices_clear(vm);
 	machine_changed(vm, MACHINE_PROPERTY_CONFIG);
+	update_restart_required(vm);
+}
+
+void machine_boot_changed(struct machine *vm, uint32_t properties)
+{
+	g_autoptr(GVariant) dict = g_variant_ref_sink(vm_config_serialise(vm->boot));
+
+	g_free(vm->boot_config);
+	vm->boot_config = config_json_print(dict, CONFIG_JSON_COMPACT);
+	machine_refresh_runtime(vm);
+	if (properties)
+		machine_changed(vm, properties);
 	update_restart_required(vm);
 }
 
@@ -418,6 +436,7 @@ int machine_set_config(struct machine *vm, struct vm_config *config, char *norma
 	vm->def.config = normalised;
 	vm_config_free(vm->next);
 	vm->next = config;
+	machine_devices_redefined(vm);
 	machine_refresh_runtime(vm);
 	if (!vm->boot)
 		machine_changed(vm, MACHINE_PROPERTY_CONFIG);

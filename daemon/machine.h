@@ -8,6 +8,7 @@
  *
  *   start.h           from Start to a running guest
  *   link.h            the connection to its worker, and what the worker says
+ *   device.h          the devices it has while it runs
  *   request.h         what a running one is asked: pause, reset, consoles, counters
  *   set-properties.h  resource properties of its definition and of its running unit
  *   stop.h            shutdown and reboot: jobs that ask the guest
@@ -60,6 +61,8 @@ enum machine_property {
 	MACHINE_PROPERTY_PROCESS = 1 << 7, /* unit, pid, invocation */
 	MACHINE_PROPERTY_MACHINE_NAME = 1 << 8,
 	MACHINE_PROPERTY_LAST_EXIT = 1 << 9,
+	MACHINE_PROPERTY_BALLOON = 1 << 10, /* its size, what it is to be, and the vsock's number */
+	MACHINE_PROPERTY_RATE_LIMITS = 1 << 11, /* of groups */
 };
 
 /* Why a start ended that a former daemon had begun. */
@@ -77,8 +80,9 @@ struct machine {
 	struct vm_config *boot; /* what the worker runs; NULL without one */
 	char *boot_config;      /* the same as text */
 	bool restart_required;
-	char **taps;      /* host interfaces in use; NULL-terminated or NULL */
-	uint32_t n_boots; /* of the guest in this worker */
+	char **taps;        /* host interfaces in use; NULL-terminated or NULL */
+	GPtrArray *devices; /* struct machine_device, while the worker has a guest; or NULL */
+	uint32_t n_boots;   /* of the guest in this worker */
 
 	enum machine_state state;
 	char state_reason[32];
@@ -101,9 +105,11 @@ struct machine {
 	bool preparing;                     /* the worker cannot have a guest yet */
 	char worker_reason[32];             /* why the worker said it is going to end */
 	struct rate_limit events, event_warnings;
-	struct rate_limit worker_states, worker_losses; /* link.c */
-	uint32_t events_dropped;                        /* before the one that is being told */
-	bool terminating;                               /* somebody asked for the end */
+	struct rate_limit vsock_wishes;                                 /* vsock.c */
+	struct rate_limit worker_states, worker_losses, worker_devices; /* link.c */
+	unsigned int n_vsock_connects;                                  /* vsock.c: under way */
+	uint32_t events_dropped; /* before the one that is being told */
+	bool terminating;        /* somebody asked for the end */
 	bool adopting;
 	sd_event_source *quit_timer;
 	struct list end_waiters;                 /* replies due when the worker is gone */
@@ -153,6 +159,9 @@ int machine_check_idle(const struct machine *vm, struct err *err);
 int machine_check_state(const struct machine *vm, uint32_t states, const char *verb,
 			struct err *err);
 #define MACHINE_STATES(a) (1U << MACHINE_STATE_##a)
+#define MACHINE_STATES_GUEST                                                                       \
+	(MACHINE_STATES(RUNNING) | MACHINE_STATES(PAUSED) | MACHINE_STATES(SHUTTING_DOWN) |        \
+	 MACHINE_STATES(REBOOTING))
 #define MACHINE_STATES_ENDED                                                                       \
 	(MACHINE_STATES(STOPPED) | MACHINE_STATES(CRASHED) | MACHINE_STATES(FAILED))
 
@@ -160,6 +169,8 @@ int machine_check_state(const struct machine *vm, uint32_t states, const char *v
 void machine_set_state(struct machine *vm, enum machine_state state, const char *reason);
 void machine_changed(struct machine *vm, uint32_t properties);
 void machine_set_boot(struct machine *vm, struct vm_config *boot, char *boot_config);
+/* vm->boot was changed in place; properties: what else that is. */
+void machine_boot_changed(struct machine *vm, uint32_t properties);
 int machine_save_runtime(struct machine *vm, struct err *err);
 /* The same where an old state file is not worth a failure; nothing without a worker. */
 void machine_refresh_runtime(struct machine *vm);

@@ -24,6 +24,7 @@ struct definition;
 struct err;
 struct job;
 struct machine;
+struct machine_device;
 struct manager;
 struct spawner;
 
@@ -42,6 +43,10 @@ struct manager_observer {
 				 const char *reason);
 	void (*vm_event)(void *data, struct machine *vm, const char *source, const char *name,
 			 GVariant *details);
+	void (*device_added)(void *data, struct machine_device *dev);
+	/* properties: enum machine_device_property */
+	void (*device_changed)(void *data, struct machine_device *dev, uint32_t properties);
+	void (*device_removed)(void *data, struct machine_device *dev); /* still complete */
 	void (*job_added)(void *data, struct job *job);
 	void (*job_changed)(void *data, struct job *job, uint32_t properties);
 	void (*job_ended)(void *data, struct job *job);

@@ -4,56 +4,140 @@
  */
 #include "daemon/opener.h"
 
+#include "daemon/image-users.h"
 #include "daemon/resources.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
 #include "vmm/config/vm-config.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
+/* The disk that a pointer of the set belongs to; *ret_backing: it is a file behind its image. */
+static const struct disk_config *disk_of_pointer(const struct open_run *run, const char *pointer,
+						 bool *ret_backing)
+{
+	unsigned int index;
+	int end = 0;
+
+	if (sscanf(pointer, "/disks/%u/path%n", &index, &end) != 1 || end == 0)
+		return NULL;
+	*ret_backing = pointer[end] != '\0';
+	return &run->config->disks[index];
+}
+
+/* Files that are only read may be in use twice. */
 static int check_not_ours(const struct open_run *run, const struct stat *st,
 			  const struct resource *res, struct err *err)
 {
 	char shown[RESOURCE_SHOWN_MAX];
 
 	for (size_t i = 0; i < run->set->n_fds; i++) {
+		const struct disk_config *disk;
 		struct stat other;
-		unsigned int index;
+		bool backing;
 
-		if (sscanf(run->set->fds[i].pointer, "/disks/%u/path", &index) != 1 ||
-		    fstat(run->set->fds[i].fd, &other) < 0)
+		disk = disk_of_pointer(run, run->set->fds[i].pointer, &backing);
+		if (!disk || fstat(run->set->fds[i].fd, &other) < 0 ||
+		    ((backing || disk->readonly) && res->readonly))
 			continue;
 		if (other.st_dev == st->st_dev && other.st_ino == st->st_ino)
 			return err_fault(err, FAULT_HOST_RESOURCE, EBUSY,
-					 "%s is the image of disk '%s' of this VM already",
+					 "%s is %s disk '%s' of this VM already",
 					 resource_show(res, shown),
-					 run->config->disks[index].pci.id);
+					 backing ? "a backing file of" : "the image of",
+					 disk->pci.id);
 	}
 	return 0;
 }
 
-static int lock_image(int fd, const struct resource *res, struct err *err)
+/* What of the file is locked: to its end as it is now, or to wherever that may be (0). */
+static int lock_length(const struct open_run *run, const struct resource *res, int fd,
+		       const struct stat *st, off_t *ret)
 {
-	struct flock lock = { .l_type = res->readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
-	char shown[RESOURCE_SHOWN_MAX];
+	uint64_t size = 0;
 
-	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+	*ret = 0;
+	if (res->kind == RESOURCE_DISK &&
+	    run->config->disks[res->index].lock_granularity == LOCK_GRANULARITY_FULL)
 		return 0;
-	if (errno == EAGAIN || errno == EACCES)
-		return err_fault(err, FAULT_HOST_RESOURCE, EBUSY,
-				 "image %s is in use by another process",
-				 resource_show(res, shown));
-	return err_errno(err, errno, "cannot lock image %s", resource_show(res, shown));
+	if (S_ISBLK(st->st_mode)) {
+		if (ioctl(fd, BLKGETSIZE64, &size) < 0)
+			return -errno;
+		*ret = (off_t)size;
+	} else {
+		*ret = st->st_size;
+	}
+	return 0;
 }
 
-static int claim_image(const struct open_run *run, const struct resource *res, int fd,
-		       struct err *err)
+static int lock_file(const struct open_run *run, const struct resource *res, int fd,
+		     const struct stat *st, struct err *err)
+{
+	struct flock lock = { .l_type = res->readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
+	const char *what = res->kind == RESOURCE_DISK ? "image" : "file";
+	char shown[RESOURCE_SHOWN_MAX];
+	const char *vm;
+	int r;
+
+	r = lock_length(run, res, fd, st, &lock.l_len);
+	if (r < 0)
+		return err_errno(err, -r, "cannot read the size of %s %s", what,
+				 resource_show(res, shown));
+	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+		return 0;
+	if (errno != EAGAIN && errno != EACCES)
+		return err_errno(err, errno, "cannot lock %s %s", what, resource_show(res, shown));
+	vm = image_users_find(run->users, st);
+	if (vm)
+		return err_fault(err, FAULT_HOST_RESOURCE, EBUSY, "%s %s is in use by VM '%s'%s",
+				 what, resource_show(res, shown), vm,
+				 res->readonly ? ", which writes to it" : "");
+	return err_fault(err, FAULT_HOST_RESOURCE, EBUSY, "%s %s is in use by another process",
+			 what, resource_show(res, shown));
+}
+
+int file_claim(const struct open_run *run, const struct resource *res, int fd, struct err *err)
+{
+	char shown[RESOURCE_SHOWN_MAX];
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return err_errno(err, errno, "cannot inspect %s", resource_show(res, shown));
+	return lock_file(run, res, fd, &st, err);
+}
+
+/* `sparse` off: writing to the disk never needs more of the file system than is set aside here. */
+static int allocate_image(const struct open_run *run, const struct resource *res, int fd,
+			  const struct stat *st, struct err *err)
+{
+	const struct disk_config *disk = &run->config->disks[res->index];
+	char shown[RESOURCE_SHOWN_MAX];
+
+	if (disk->sparse || res->readonly || !S_ISREG(st->st_mode) || st->st_size == 0 ||
+	    (disk->image_type != IMAGE_TYPE_UNKNOWN && disk->image_type != IMAGE_TYPE_RAW))
+		return 0;
+	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, st->st_size) == 0)
+		return 0;
+	if (errno == EOPNOTSUPP)
+		return err_fault(err, FAULT_HOST_RESOURCE, EOPNOTSUPP,
+				 "image %s is on a file system that cannot set storage aside, must "
+				 "be elsewhere or sparse be true",
+				 resource_show(res, shown));
+	return err_fault(err, FAULT_HOST_RESOURCE, errno,
+			 "cannot set %llu MiB aside for image %s (sparse is false): %s",
+			 (unsigned long long)st->st_size >> 20, resource_show(res, shown),
+			 strerror(errno));
+}
+
+int image_claim(const struct open_run *run, const struct resource *res, int fd, struct err *err)
 {
 	char shown[RESOURCE_SHOWN_MAX];
 	struct stat st;
@@ -62,7 +146,9 @@ static int claim_image(const struct open_run *run, const struct resource *res, i
 	if (fstat(fd, &st) < 0)
 		return err_errno(err, errno, "cannot inspect image %s", resource_show(res, shown));
 	r = check_not_ours(run, &st, res, err);
-	return r < 0 ? r : lock_image(fd, res, err);
+	if (r == 0)
+		r = lock_file(run, res, fd, &st, err);
+	return r < 0 ? r : allocate_image(run, res, fd, &st, err);
 }
 
 /*
@@ -70,8 +156,7 @@ static int claim_image(const struct open_run *run, const struct resource *res, i
  * share with the caller, and which may come with two VMs: we want one of our own.
  * It is opened for no more than the caller's, which resource_check_fd() has seen.
  */
-static int reopen_image(struct open_run *run, const struct resource *res, int given, int *ret,
-			struct err *err)
+int file_reopen(const struct resource *res, int given, int *ret_fd, struct err *err)
 {
 	char path[sizeof("/proc/self/fd/") + 11], shown[RESOURCE_SHOWN_MAX];
 	_cleanup_close_ int fd = -EBADF;
@@ -85,10 +170,8 @@ static int reopen_image(struct open_run *run, const struct resource *res, int gi
 	r = fd_set_nonblock(fd, false);
 	if (r < 0)
 		return err_errno(err, -r, "cannot prepare %s", resource_show(res, shown));
-	r = claim_image(run, res, fd, err);
-	if (r == 0)
-		*ret = TAKE_FD(fd);
-	return r;
+	*ret_fd = TAKE_FD(fd);
+	return 0;
 }
 
 /* A disk that takes no write where the guest makes it would fail in the middle of its work. */
@@ -132,19 +215,25 @@ static int check_storage(const struct resource *res, int fd, const struct statx 
 			 resource_show(res, shown), fs.f_type == SYSFS_MAGIC ? "sysfs" : "procfs");
 }
 
+static bool is_qcow2(const struct open_run *run, const struct resource *res)
+{
+	return run->config->disks[res->index].image_type == IMAGE_TYPE_QCOW2;
+}
+
 static int open_disk(struct open_run *run, const struct resource *res, struct err *err)
 {
 	_cleanup_close_ int fd = -EBADF;
-	int r;
+	int image, r;
 
 	r = open_file(run, res, &fd, err);
 	if (r == 0)
-		r = claim_image(run, res, fd, err);
+		r = image_claim(run, res, fd, err);
 	if (r == 0)
 		r = resource_set_add(run->set, res->pointer, fd, err);
-	if (r == 0)
-		(void)TAKE_FD(fd);
-	return r;
+	if (r < 0)
+		return r;
+	image = TAKE_FD(fd); /* the set's */
+	return is_qcow2(run, res) ? open_backing_files(run, res, image, err) : 0;
 }
 
 static int take_disk(struct open_run *run, const struct resource *res, int given, struct err *err)
@@ -152,7 +241,11 @@ static int take_disk(struct open_run *run, const struct resource *res, int given
 	_cleanup_close_ int fd = -EBADF;
 	int r;
 
-	r = reopen_image(run, res, given, &fd, err);
+	r = file_reopen(res, given, &fd, err);
+	if (r == 0)
+		r = image_claim(run, res, fd, err);
+	if (r == 0 && is_qcow2(run, res))
+		r = check_no_backing_file(res, fd, err);
 	if (r == 0)
 		r = resource_set_add(run->set, res->pointer, fd, err);
 	if (r == 0)

@@ -21,7 +21,7 @@
 
 struct kind_rule {
 	int flags; /* of open(2), besides O_CLOEXEC | O_NONBLOCK | O_NOCTTY */
-	bool regular, block, character;
+	bool regular, block, character, directory;
 	const char *wanted; /* for the sentence */
 };
 
@@ -31,9 +31,13 @@ static const struct kind_rule kind_rules[] = {
 			      .wanted = "a regular file or character device" },
 	[RESOURCE_DISK] = { O_RDWR, .regular = true, .block = true,
 			    .wanted = "a regular file or block device" },
+	[RESOURCE_MEMORY] = { O_RDWR, .regular = true, .wanted = "a regular file" },
+	[RESOURCE_PMEM] = { O_RDWR, .regular = true, .wanted = "a regular file or directory" },
 	[RESOURCE_FILE_APPEND] = { O_WRONLY | O_CREAT | O_APPEND, .regular = true,
 				   .character = true,
 				   .wanted = "a regular file or character device" },
+	[RESOURCE_FS_SOURCE] = { O_RDONLY | O_DIRECTORY, .directory = true,
+				 .wanted = "a directory" },
 	/* Of descriptors only: a name is tap.c's to open. */
 	[RESOURCE_TAP] = { O_RDWR, .character = true, .wanted = "a tap" },
 };
@@ -61,14 +65,16 @@ static const char *file_type(mode_t mode)
 static bool type_suits(mode_t mode, const struct kind_rule *rule)
 {
 	return (S_ISREG(mode) && rule->regular) || (S_ISBLK(mode) && rule->block) ||
-	       (S_ISCHR(mode) && rule->character);
+	       (S_ISCHR(mode) && rule->character) || (S_ISDIR(mode) && rule->directory);
 }
 
 int open_file_flags(const struct resource *res)
 {
 	int flags = kind_rules[res->kind].flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
 
-	if (res->kind == RESOURCE_DISK && res->readonly)
+	if ((res->kind == RESOURCE_DISK || res->kind == RESOURCE_MEMORY ||
+	     res->kind == RESOURCE_PMEM) &&
+	    res->readonly)
 		flags = (flags & ~O_ACCMODE) | O_RDONLY;
 	if (res->direct)
 		flags |= O_DIRECT;

@@ -1,18 +1,70 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Taps: opened by name or made, one descriptor a queue pair
+ * The host's end of a network device: taps, opened by name or made, one
+ * descriptor a queue pair, with as many of vhost's where that is asked for; or
+ * a socket to a passt(1) that is to be run
  */
 #include "daemon/opener.h"
 
+#include "daemon/companion.h"
+#include "daemon/passt.h"
 #include "daemon/resources.h"
 #include "daemon/tap.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
 #include "vmm/config/vm-config.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <unistd.h>
+
+#define VHOST_DEVICE "/dev/vhost-net"
+
+static int add_fd(struct open_run *run, const char *pointer, int fd, struct err *err)
+{
+	int r = resource_set_add(run->set, pointer, fd, err);
+
+	if (r < 0)
+		close(fd);
+	return r;
+}
+
+/* The worker makes them its own: whoever uses one first owns it. */
+static int open_vhost(struct open_run *run, const struct resource *res, struct err *err)
+{
+	const struct net_config *net = &run->config->nets[res->index];
+	char pointer[64];
+	int r = 0;
+
+	for (uint16_t i = 0; r == 0 && net->vhost && i < net->num_queues / 2; i++) {
+		int fd = open(VHOST_DEVICE, O_RDWR | O_CLOEXEC);
+
+		if (fd < 0) {
+			r = err_errno(err, errno, "cannot open '" VHOST_DEVICE "' for vhost");
+			if (err)
+				err->fault = FAULT_HOST_RESOURCE;
+			return r;
+		}
+		snprintf(pointer, sizeof(pointer), "/net/%zu/vhost/%u", res->index, i);
+		r = add_fd(run, pointer, fd, err);
+	}
+	return r;
+}
+
+static int open_passt(struct open_run *run, const struct resource *res, struct err *err)
+{
+	_cleanup_(companion_deinit) struct companion companion = { .fd = -EBADF };
+	char pointer[64];
+	int fd, r;
+
+	r = passt_open(&run->config->nets[res->index], &fd, &companion, err);
+	if (r < 0)
+		return r;
+	snprintf(pointer, sizeof(pointer), "/net/%zu/tap/0", res->index);
+	r = add_fd(run, pointer, fd, err);
+	return r < 0 ? r : resource_set_add_companion(run->set, &companion, err);
+}
 
 static int take_tap(struct open_run *run, const struct resource *res, int given, struct err *err)
 {
@@ -31,16 +83,20 @@ static int take_tap(struct open_run *run, const struct resource *res, int given,
 	if (r < 0)
 		return r;
 	(void)TAKE_FD(copy);
-	return resource_set_add_tap(run->set, name, err);
+	r = open_vhost(run, res, err);
+	return r < 0 ? r : resource_set_add_tap(run->set, name, err);
 }
 
 static int open_tap(struct open_run *run, const struct resource *res, struct err *err)
 {
 	_cleanup_(tap_close) struct tap tap = { 0 };
+	const struct net_config *net = &run->config->nets[res->index];
 	char pointer[64];
 	int r;
 
-	r = tap_open(&run->config->nets[res->index], &tap, err);
+	if (net->backend == NET_BACKEND_PASST)
+		return open_passt(run, res, err);
+	r = tap_open(net, &tap, err);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < tap.n_fds; i++) {
@@ -50,7 +106,8 @@ static int open_tap(struct open_run *run, const struct resource *res, struct err
 			return r;
 		tap.fds[i] = -EBADF; /* the set closes it from here on */
 	}
-	return resource_set_add_tap(run->set, tap.name, err);
+	r = open_vhost(run, res, err);
+	return r < 0 ? r : resource_set_add_tap(run->set, tap.name, err);
 }
 
 const struct opener tap_opener = {

@@ -14,8 +14,10 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+struct companion;
 struct err;
 struct given_fds;
+struct image_users;
 struct resource;
 struct resource_set;
 struct vm_config;
@@ -23,6 +25,7 @@ struct vm_config;
 struct open_run {
 	const struct vm_config *config;
 	const struct given_fds *fds;
+	const struct image_users *users; /* NULL: nobody else is there */
 	struct resource_set *set;
 };
 
@@ -37,7 +40,10 @@ struct opener {
 
 extern const struct opener file_opener; /* open-file.c: plain files */
 extern const struct opener disk_opener; /* open-disk.c: images, with their locks */
-extern const struct opener tap_opener;  /* open-tap.c */
+extern const struct opener pmem_opener; /* open-pmem.c */
+extern const struct opener fs_socket_opener, fs_source_opener; /* open-fs.c */
+extern const struct opener tap_opener;                         /* open-tap.c */
+extern const struct opener listen_opener;                      /* open-listen.c */
 
 #define RESOURCE_SHOWN_PATH_MAX 200 /* the reason, after it, must not be cut off */
 #define RESOURCE_SHOWN_MAX      (RESOURCE_SHOWN_PATH_MAX + 4)
@@ -46,8 +52,24 @@ const char *resource_show(const struct resource *res, char buf[static RESOURCE_S
 
 /* Takes fd over on success. */
 int resource_set_add(struct resource_set *set, const char *pointer, int fd, struct err *err);
+/* Has a program run beside the worker; taken over on success. */
+int resource_set_add_companion(struct resource_set *set, struct companion *companion,
+			       struct err *err);
 /* Remembers the name of a network interface in use. */
 int resource_set_add_tap(struct resource_set *set, const char *name, struct err *err);
+
+/* --- open-disk.c, open-backing.c --- */
+
+/* Locks an image as its disk asks for, unless it is in use; then sets storage aside. */
+int image_claim(const struct open_run *run, const struct resource *res, int fd, struct err *err);
+/* The first half of that, for other files: images, pmem. */
+int file_claim(const struct open_run *run, const struct resource *res, int fd, struct err *err);
+/* A description of our own for what came as a descriptor, with locks and flags of its own. */
+int file_reopen(const struct resource *res, int given, int *ret_fd, struct err *err);
+/* Opens what the qcow2 image at fd is based on, and adds it to the set. */
+int open_backing_files(struct open_run *run, const struct resource *image, int fd, struct err *err);
+/* An image given as a descriptor has no folder in which to look. */
+int check_no_backing_file(const struct resource *image, int fd, struct err *err);
 
 /* --- open-file.c, for openers of files --- */
 

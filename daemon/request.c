@@ -7,6 +7,7 @@
 #include "daemon/worker.h"
 #include "vmm/base/err.h"
 #include <errno.h>
+#include <stdarg.h>
 
 #define QUERY_USEC (2 * 1000000ULL) /* questions: nobody is helped by a late answer */
 
@@ -97,17 +98,13 @@ int machine_request(struct machine *vm, enum request request, machine_done_fn fn
 	return r;
 }
 
-#define HAS_GUEST                                                                                  \
-	(MACHINE_STATES(RUNNING) | MACHINE_STATES(PAUSED) | MACHINE_STATES(SHUTTING_DOWN) |        \
-	 MACHINE_STATES(REBOOTING))
-
 int machine_check_console(const struct machine *vm, const char *console, struct err *err)
 {
 	g_autofree char **names = machine_consoles(vm);
 	g_autofree char *all = NULL;
 	int r;
 
-	r = machine_check_state(vm, HAS_GUEST, "open a console of", err);
+	r = machine_check_state(vm, MACHINE_STATES_GUEST, "open a console of", err);
 	if (r < 0)
 		return r;
 	if (!names[0])
@@ -143,6 +140,22 @@ int machine_open_console(struct machine *vm, const char *console, bool force, bo
 	return r;
 }
 
+int machine_call_worker(struct machine *vm, const char *method, machine_done_fn fn, void *data,
+			struct err *err, const char *types, ...)
+{
+	struct pending *pending = pending_new(vm, fn, data);
+	va_list ap;
+	int r;
+
+	va_start(ap, types);
+	r = worker_callv(vm->worker, method, vm->manager->request_usec, on_answer, pending, err,
+			 types, ap);
+	va_end(ap);
+	if (r < 0)
+		pending_free(pending);
+	return r;
+}
+
 static int ask_worker(struct machine *vm, const char *method, machine_done_fn fn, void *data,
 		      struct err *err)
 {
@@ -162,7 +175,7 @@ static int ask_worker(struct machine *vm, const char *method, machine_done_fn fn
 
 int machine_get_counters(struct machine *vm, machine_done_fn fn, void *data, struct err *err)
 {
-	int r = machine_check_state(vm, HAS_GUEST, "read counters of", err);
+	int r = machine_check_state(vm, MACHINE_STATES_GUEST, "read counters of", err);
 
 	return r < 0 ? r : ask_worker(vm, "GetCounters", fn, data, err);
 }

@@ -28,6 +28,12 @@ int machine_request(struct machine *vm, enum request request, machine_done_fn fn
 int machine_check_console(const struct machine *vm, const char *console, struct err *err);
 int machine_open_console(struct machine *vm, const char *console, bool force, bool read_only,
 			 machine_done_fn fn, void *data, struct err *err);
+/*
+ * A method of protocol.h that changes something, arguments as of worker_call(); who calls has
+ * checked that it makes sense now.
+ */
+int machine_call_worker(struct machine *vm, const char *method, machine_done_fn fn, void *data,
+			struct err *err, const char *types, ...);
 /* Reply of the worker: a{sa{st}} and a{sv}. */
 int machine_get_counters(struct machine *vm, machine_done_fn fn, void *data, struct err *err);
 int machine_query(struct machine *vm, machine_done_fn fn, void *data, struct err *err);

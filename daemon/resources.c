@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/resources.h"
 
+#include "daemon/companion.h"
 #include "daemon/created-files.h"
 #include "daemon/given-fds.h"
 #include "daemon/opener.h"
@@ -17,9 +18,16 @@
 #include <unistd.h>
 
 static const struct opener *const openers[] = {
-	[RESOURCE_FILE_READ] = &file_opener,   [RESOURCE_SOURCE] = &file_opener,
-	[RESOURCE_FILE_APPEND] = &file_opener, [RESOURCE_DISK] = &disk_opener,
+	[RESOURCE_FILE_READ] = &file_opener,
+	[RESOURCE_SOURCE] = &file_opener,
+	[RESOURCE_FILE_APPEND] = &file_opener,
+	[RESOURCE_DISK] = &disk_opener,
 	[RESOURCE_TAP] = &tap_opener,
+	[RESOURCE_MEMORY] = &file_opener,
+	[RESOURCE_FS_SOCKET] = &fs_socket_opener,
+	[RESOURCE_FS_SOURCE] = &fs_source_opener,
+	[RESOURCE_PMEM] = &pmem_opener,
+	[RESOURCE_LISTEN] = &listen_opener,
 };
 
 /* "disk '_disk0' (/disks/0/path)" */
@@ -64,6 +72,20 @@ int resource_set_add_tap(struct resource_set *set, const char *name, struct err 
 	if (!taps[set->n_taps])
 		return err_errno(err, ENOMEM, "cannot keep a tap");
 	set->n_taps++;
+	return 0;
+}
+
+int resource_set_add_companion(struct resource_set *set, struct companion *companion,
+			       struct err *err)
+{
+	struct companion *companions;
+
+	companions = realloc(set->companions, (set->n_companions + 1) * sizeof(*companions));
+	if (!companions)
+		return err_errno(err, ENOMEM, "cannot keep a companion");
+	set->companions = companions;
+	companions[set->n_companions++] = *companion;
+	*companion = (struct companion){ .fd = -EBADF };
 	return 0;
 }
 
@@ -176,15 +198,19 @@ void resource_set_deinit(struct resource_set *set)
 		free(set->taps[i]);
 	free(set->fds);
 	free(set->taps);
+	for (size_t i = 0; i < set->n_companions; i++)
+		companion_deinit(&set->companions[i]);
+	free(set->companions);
 	created_files_deinit(&set->created);
 	*set = (struct resource_set){ 0 };
 }
 
 int resources_open(const struct vm_config *config, const struct given_fds *fds,
-		   const char *kvm_device, uid_t owner, struct resource_set *ret, struct err *err)
+		   const struct image_users *users, const char *kvm_device, uid_t owner,
+		   struct resource_set *ret, struct err *err)
 {
 	_cleanup_(resource_set_deinit) struct resource_set set = { .created.owner = owner };
-	struct open_run run = { config, fds, &set };
+	struct open_run run = { config, fds, users, &set };
 	int r;
 
 	r = open_kvm(&set, kvm_device, err);

@@ -19,8 +19,10 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+struct companion;
 struct err;
 struct given_fds;
+struct image_users;
 struct resource;
 struct vm_config;
 
@@ -34,6 +36,8 @@ struct resource_set {
 	size_t n_fds;
 	char **taps; /* names of the host's interfaces, n_taps of them */
 	size_t n_taps;
+	struct companion *companions; /* to be run beside the worker, n_companions of them */
+	size_t n_companions;
 	struct created_files created;
 };
 
@@ -44,11 +48,13 @@ struct resource_set {
 int resource_check_fd(const struct resource *res, int fd, struct err *err);
 
 /*
- * fds: what references of the configuration mean.  kvm_device: "/dev/kvm".  owner: whose VM it is.
+ * fds: what references of the configuration mean.  users: who else has images, NULL: nobody.
+ * kvm_device: "/dev/kvm".  owner: whose VM it is.
  * On failure everything opened so far is closed again, and what was created for it is gone.
  */
 int resources_open(const struct vm_config *config, const struct given_fds *fds,
-		   const char *kvm_device, uid_t owner, struct resource_set *ret, struct err *err);
+		   const struct image_users *users, const char *kvm_device, uid_t owner,
+		   struct resource_set *ret, struct err *err);
 void resource_set_deinit(struct resource_set *set);
 
 /*

@@ -18,6 +18,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct companion;
+struct companion_start;
 struct err;
 struct spawner;
 
@@ -82,6 +84,11 @@ struct spawner_ops {
 	 * Optional: without it there is no unit.
 	 */
 	int (*set_properties)(struct spawn *sp, GVariant *properties, struct err *err);
+	/* Processes beside a worker that was started: companion.h. */
+	int (*start_companions)(struct spawn *sp, const char *vm, const char *slice,
+				const struct companion *companions, size_t n,
+				void (*done)(void *data, const struct err *err), void *data,
+				struct companion_start **ret, struct err *err);
 	/* Forgets the worker without touching it. */
 	void (*release)(struct spawn *sp);
 	/* Reports workers that no VM knows; after all adoptions. Optional. */

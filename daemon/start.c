@@ -3,8 +3,11 @@
 
 #include "daemon/autostart.h"
 #include "daemon/boot-config.h"
+#include "daemon/companion.h"
 #include "daemon/created-files.h"
+#include "daemon/device.h"
 #include "daemon/end.h"
+#include "daemon/image-users.h"
 #include "daemon/link.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
@@ -12,6 +15,7 @@
 #include "daemon/runtime.h"
 #include "daemon/task.h"
 #include "daemon/worker.h"
+#include "dbus/variant.h"
 #include "vmm/api/protocol.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
@@ -32,8 +36,9 @@ struct start {
 	bool paused;
 	struct task *task; /* opening resources */
 	struct resource_set resources;
-	struct created_files created; /* by this start */
-	bool opened, greeted, unit_up, booted;
+	struct created_files created;       /* by this start */
+	struct companion_start *companions; /* while they are being started */
+	bool opened, greeted, unit_up, booted, companions_up;
 	bool failing, has_runtime; /* the runtime directory is ours */
 	struct err err;
 	sd_event_source *timeout, *lost;
@@ -44,6 +49,7 @@ struct start {
 struct open_job {
 	struct vm_config *config;
 	struct given_fds fds;
+	struct image_users users;
 	char *kvm_device;
 	uid_t owner;
 	struct resource_set set;
@@ -54,6 +60,7 @@ void start_free(struct start *start)
 	if (!start)
 		return;
 	task_abandon(start->task);
+	companion_start_free(start->companions);
 	resource_set_deinit(&start->resources);
 	created_files_deinit(&start->created);
 	sd_event_source_disable_unref(start->timeout);
@@ -112,6 +119,7 @@ static void start_fail(struct start *start, const struct err *cause)
 		job_set_phase(vm->job, "undoing");
 	}
 	task_abandon(TAKE_PTR(start->task));
+	companion_start_free(TAKE_PTR(start->companions));
 	resource_set_deinit(&start->resources);
 	start->timeout = sd_event_source_disable_unref(start->timeout);
 	start->lost = sd_event_source_disable_unref(start->lost);
@@ -179,7 +187,7 @@ static void start_check_done(struct start *start)
 	struct machine *vm = start->vm;
 	bool paused = start->paused;
 
-	if (!start->booted || !start->unit_up || start->failing)
+	if (!start->booted || !start->unit_up || !start->companions_up || start->failing)
 		return;
 	vm->start = NULL;
 	start_free(start);
@@ -202,11 +210,24 @@ static struct start *start_get(void *data)
 	return vm->start && !vm->start->failing ? vm->start : NULL;
 }
 
+/* A guest that runs is not stopped for what its worker says of it. */
+static void take_devices(struct machine *vm, sd_bus_message *reply)
+{
+	g_autoptr(GVariant) answer = NULL;
+	struct err err = { 0 };
+
+	if (variant_from_message_max(reply, "a{sv}", WORKER_ANSWER_MAX, &answer, &err) < 0) {
+		log_warning("VM '%s': its worker does not say what devices it has: %s",
+			    vm->def.name, err.msg);
+		answer = g_variant_ref_sink(g_variant_new("a{sv}", NULL));
+	}
+	machine_devices_take(vm, answer);
+}
+
 static void on_booted(void *data, sd_bus_message *reply, const struct err *err)
 {
 	struct start *start = start_get(data);
 
-	(void)reply;
 	if (!start)
 		return;
 	if (err) {
@@ -214,6 +235,7 @@ static void on_booted(void *data, sd_bus_message *reply, const struct err *err)
 		return;
 	}
 	start->booted = true;
+	take_devices(start->vm, reply);
 	start_check_done(start);
 }
 
@@ -287,7 +309,8 @@ static int open_job_work(void *data, struct err *err)
 {
 	struct open_job *job = data;
 
-	return resources_open(job->config, &job->fds, job->kvm_device, job->owner, &job->set, err);
+	return resources_open(job->config, &job->fds, &job->users, job->kvm_device, job->owner,
+			      &job->set, err);
 }
 
 static void open_job_free(void *data)
@@ -298,6 +321,7 @@ static void open_job_free(void *data)
 	created_files_remove(&job->set.created);
 	resource_set_deinit(&job->set);
 	given_fds_deinit(&job->fds);
+	image_users_deinit(&job->users);
 	vm_config_free(job->config);
 	g_free(job->kvm_device);
 	g_free(job);
@@ -315,12 +339,46 @@ static char **dup_taps(const struct resource_set *set)
 	return taps;
 }
 
+static void on_companions(void *data, const struct err *err)
+{
+	struct start *start = data;
+	struct err cause = { 0 };
+
+	companion_start_free(TAKE_PTR(start->companions));
+	if (err) {
+		cause = *err;
+		err_prefix(&cause, -1, "VM '%s'", start->vm->def.name);
+		start_fail(start, &cause);
+		return;
+	}
+	start->companions_up = true;
+	start_check_done(start);
+}
+
+static int start_companions(struct start *start, struct err *err)
+{
+	struct machine *vm = start->vm;
+	const char *slice = vm->def.slice ? vm->def.slice : vm->manager->default_slice;
+	int r;
+
+	/* Without a worker the start is about to fail. */
+	if (!vm->spawn.active)
+		return 0;
+	r = companion_start(&vm->spawn, vm->def.name, slice, start->resources.companions,
+			    start->resources.n_companions, on_companions, start, &start->companions,
+			    err);
+	if (r < 0)
+		return err_prefix(err, r, "VM '%s'", vm->def.name);
+	start->companions_up = !start->companions;
+	return 0;
+}
+
 static void open_job_done(void *data, int r, const struct err *err, void *owner)
 {
 	struct open_job *job = data;
 	struct start *start = owner;
 	struct machine *vm = start->vm;
-	struct err save = { 0 };
+	struct err save = { 0 }, cause = { 0 };
 
 	start->task = NULL;
 	if (r < 0 || !vm->manager->host.kvm_available)
@@ -334,6 +392,11 @@ static void open_job_done(void *data, int r, const struct err *err, void *owner)
 	start->created = start->resources.created;
 	start->resources.created = (struct created_files){ 0 };
 	start->opened = true;
+	r = start_companions(start, &cause);
+	if (r < 0) {
+		start_fail(start, &cause);
+		return;
+	}
 	vm->taps = dup_taps(&start->resources);
 	if ((vm->taps || start->created.n > 0) && machine_save_runtime(vm, &save) < 0)
 		log_warning("VM '%s': %s", vm->def.name, save.msg);
@@ -354,7 +417,11 @@ static int start_open(struct start *start, struct err *err)
 
 	job->kvm_device = g_strdup(vm->manager->kvm_device);
 	job->owner = vm->def.owner;
+	image_users_collect(vm, &job->users);
 	r = machine_parse_config(vm->boot_config, &job->config, NULL, err);
+	/* A macvtap is given the guest's address. */
+	if (r == 0)
+		boot_config_choose_macs(job->config, vm->def.uuid);
 	if (r == 0)
 		r = given_fds_dup(&vm->def.fds, &job->fds, err);
 	if (r == 0)
@@ -374,7 +441,7 @@ static int start_spawn(struct start *start, struct err *err)
 		.uuid = vm->def.uuid,
 		.slice = vm->def.slice ? vm->def.slice : manager->default_slice,
 		.tasks = boot_config_count_tasks(vm->boot),
-		.memory = vm->boot->memory.size,
+		.memory = memory_config_size(&vm->boot->memory),
 		.properties = vm->def.properties,
 	};
 	int r;

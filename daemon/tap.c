@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <linux/if_tun.h>
 #include <linux/ipv6.h>
 #include <netinet/in.h>
@@ -15,6 +16,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define TUN_DEVICE   "/dev/net/tun"
 #define TAP_TEMPLATE "brume%d" /* the kernel fills in the first free number */
@@ -27,13 +29,32 @@ static int host_errno(struct err *err, int code, const char *what, const char *n
 	return -code;
 }
 
-/* One queue. */
-static int tap_attach(const char *name, short flags, char ret_name[static IFNAMSIZ])
+/*
+ * The device that name's queues are opened at: 1 it is a macvtap, 0 a tap or not
+ * there yet.  Each macvtap has a device of its own (kernel: drivers/net/macvtap.c).
+ */
+static int macvtap_path(const char *name, char *buf, size_t size)
+{
+	char place[64];
+	unsigned int index = if_nametoindex(name);
+
+	snprintf(place, sizeof(place), "/sys/class/net/%s/macvtap", name);
+	if (index == 0 || strchr(name, '/') || access(place, F_OK) < 0) {
+		snprintf(buf, size, TUN_DEVICE);
+		return 0;
+	}
+	snprintf(buf, size, "/dev/tap%u", index);
+	return 1;
+}
+
+/* One queue. A macvtap's device takes flags the same way, and no name. */
+static int tap_attach(const char *path, const char *name, short flags,
+		      char ret_name[static IFNAMSIZ])
 {
 	_cleanup_close_ int fd = -EBADF;
 	struct ifreq ifr = { 0 };
 
-	fd = open(TUN_DEVICE, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return -errno;
 	memcpy(ifr.ifr_name, name, strnlen(name, IFNAMSIZ - 1));
@@ -44,8 +65,22 @@ static int tap_attach(const char *name, short flags, char ret_name[static IFNAMS
 	return TAKE_FD(fd);
 }
 
-static int tap_attach_error(const char *name, int code, struct err *err)
+/* Devices of drivers that came after the daemon are unknown to its unit. */
+static int macvtap_error(const char *name, const char *path, int code, struct err *err)
 {
+	err_errno(err, code, "cannot open '%s' of the macvtap '%s'%s", path, name,
+		  code == EPERM ? " (was the macvtap module loaded after brumed was started? "
+				  "restart brumed.service)"
+				: "");
+	if (err)
+		err->fault = FAULT_HOST_RESOURCE;
+	return -code;
+}
+
+static int tap_attach_error(const char *name, const char *path, int code, struct err *err)
+{
+	if (strcmp(path, TUN_DEVICE) != 0)
+		return macvtap_error(name, path, code, err);
 	switch (code) {
 	case EBUSY:
 		return err_fault(err, FAULT_HOST_RESOURCE, EBUSY,
@@ -98,6 +133,20 @@ static int set_mtu(int sock, const char *name, uint16_t mtu, struct err *err)
 	return ifreq_call(sock, SIOCSIFMTU, &ifr, "set the MTU", err);
 }
 
+static int set_mac(int sock, const char *name, const struct mac_addr *mac, struct err *err)
+{
+	struct ifreq ifr;
+	int r;
+
+	ifreq_make(&ifr, name);
+	r = ifreq_call(sock, SIOCGIFHWADDR, &ifr, "read the MAC address", err);
+	if (r < 0 || memcmp(ifr.ifr_hwaddr.sa_data, mac->bytes, sizeof(mac->bytes)) == 0)
+		return r;
+	/* the family stays the interface's: ARPHRD_ETHER */
+	memcpy(ifr.ifr_hwaddr.sa_data, mac->bytes, sizeof(mac->bytes));
+	return ifreq_call(sock, SIOCSIFHWADDR, &ifr, "set the MAC address", err);
+}
+
 /* An address or mask in dotted form; get and set are the ioctls that read and write it. */
 static int set_inet(int sock, const char *name, unsigned long get, unsigned long set,
 		    const char *value, const char *what, struct err *err)
@@ -129,6 +178,29 @@ static unsigned int prefix_length(const struct in6_addr *mask)
 	return n;
 }
 
+/* Adding an address that is there already needs the privilege, too. */
+static bool has_inet6(const char *name, const struct in6_addr *addr, unsigned int prefix)
+{
+	struct ifaddrs *list = NULL;
+	bool found = false;
+
+	if (getifaddrs(&list) < 0)
+		return false;
+	for (const struct ifaddrs *i = list; i && !found; i = i->ifa_next) {
+		struct sockaddr_in6 have, mask;
+
+		if (!i->ifa_addr || !i->ifa_netmask || i->ifa_addr->sa_family != AF_INET6 ||
+		    strcmp(i->ifa_name, name) != 0)
+			continue;
+		memcpy(&have, i->ifa_addr, sizeof(have));
+		memcpy(&mask, i->ifa_netmask, sizeof(mask));
+		found = memcmp(&have.sin6_addr, addr, sizeof(*addr)) == 0 &&
+			prefix_length(&mask.sin6_addr) == prefix;
+	}
+	freeifaddrs(list);
+	return found;
+}
+
 static int set_inet6(const char *name, const char *ip, const char *mask, struct err *err)
 {
 	_cleanup_close_ int sock = -EBADF;
@@ -141,6 +213,8 @@ static int set_inet6(const char *name, const char *ip, const char *mask, struct 
 				 "not an address of one family",
 				 name, ip, mask);
 	req.ifr6_prefixlen = prefix_length(&mask6);
+	if (has_inet6(name, &req.ifr6_addr, req.ifr6_prefixlen))
+		return 0;
 	req.ifr6_ifindex = (int)if_nametoindex(name);
 	sock = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	/* EEXIST: it has that address already. */
@@ -178,7 +252,24 @@ static int set_address(int sock, const char *name, const struct net_config *net,
 			err);
 }
 
-static int tap_configure(const char *name, const struct net_config *net, struct err *err)
+/* A macvtap's own address is the guest's: the kernel sorts frames by it. */
+static int set_addresses(int sock, const char *name, const struct net_config *net, bool macvtap,
+			 struct err *err)
+{
+	int r = 0;
+
+	if (macvtap) {
+		if (net->has_mac)
+			r = set_mac(sock, name, &net->mac, err);
+		return r;
+	}
+	if (net->has_host_mac)
+		r = set_mac(sock, name, &net->host_mac, err);
+	return r < 0 ? r : set_address(sock, name, net, err);
+}
+
+static int tap_configure(const char *name, const struct net_config *net, bool macvtap,
+			 struct err *err)
 {
 	_cleanup_close_ int sock = -EBADF;
 	int r;
@@ -189,7 +280,7 @@ static int tap_configure(const char *name, const struct net_config *net, struct 
 	r = set_mtu(sock, name, net->mtu, err);
 	if (r < 0)
 		return r;
-	r = set_address(sock, name, net, err);
+	r = set_addresses(sock, name, net, macvtap, err);
 	if (r < 0)
 		return r;
 	return set_up(sock, name, err);
@@ -226,6 +317,7 @@ int tap_open(const struct net_config *net, struct tap *ret, struct err *err)
 	size_t pairs = net->num_queues / 2 ? net->num_queues / 2 : 1;
 	short flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
 	_cleanup_(tap_close) struct tap tap = { 0 };
+	char path[32];
 	int fd, r;
 
 	if (strlen(wanted) >= IFNAMSIZ)
@@ -234,17 +326,23 @@ int tap_open(const struct net_config *net, struct tap *ret, struct err *err)
 				 IFNAMSIZ - 1);
 	if (pairs > 1)
 		flags |= IFF_MULTI_QUEUE;
+	r = macvtap_path(wanted, path, sizeof(path));
+	if (r > 0 && (net->ip || net->has_host_mac))
+		return err_fault(err, FAULT_HOST_RESOURCE, EINVAL,
+				 "interface '%s' is a macvtap, whose host end is another "
+				 "interface's: %s has no effect there",
+				 wanted, net->ip ? "ip" : "host_mac");
 	tap.fds = calloc(pairs, sizeof(*tap.fds));
 	if (!tap.fds)
 		return err_errno(err, ENOMEM, "cannot open a tap");
 	snprintf(tap.name, sizeof(tap.name), "%s", wanted);
 	for (size_t i = 0; i < pairs; i++) {
-		fd = tap_attach(tap.name, flags, tap.name);
+		fd = tap_attach(path, tap.name, flags, tap.name);
 		if (fd < 0)
-			return tap_attach_error(wanted, -fd, err);
+			return tap_attach_error(wanted, path, -fd, err);
 		tap.fds[tap.n_fds++] = fd;
 	}
-	r = tap_configure(tap.name, net, err);
+	r = tap_configure(tap.name, net, strcmp(path, TUN_DEVICE) != 0, err);
 	if (r < 0)
 		return r;
 	*ret = tap;

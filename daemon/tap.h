@@ -9,6 +9,8 @@
  * however it went and whether or not a daemon is alive to see it.  So there is
  * nothing to remember and nothing that can be left behind.
  *
+ * A macvtap is attached to by its own device; its address becomes the guest's.
+ *
  * Helper thread: every call here may wait for the kernel's network lock.
  */
 #pragma once

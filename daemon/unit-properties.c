@@ -23,15 +23,9 @@
 #include <sys/mount.h>
 
 enum {
-	SYSTEM = 1,
-	USER = 2,
-	BOTH = SYSTEM | USER
-};
-
-struct unit_property {
-	const char *name;
-	int scopes;
-	const char *type, *value;
+	SYSTEM = UNIT_SYSTEM,
+	BOTH = UNIT_BOTH,
+	USER = UNIT_USER,
 };
 
 static const struct unit_property properties[] = {
@@ -152,22 +146,18 @@ static const char *const library_paths[] = {
 /* Guest RAM is locked only with pass-through devices; tables and rings are below this. */
 #define MEMLOCK_EXTRA (64ULL << 20)
 
-/* systemd would take the later of two; one is easier to read in the unit's file. */
-static bool is_given(const struct spawn_params *params, const char *name)
+int unit_append_table(sd_bus_message *m, const struct unit_property *table, size_t n, bool user,
+		      GVariant *given)
 {
-	return resource_properties_have(params->properties, name);
-}
+	int scope = user ? UNIT_USER : UNIT_SYSTEM, r = 0;
 
-static int append_table(sd_bus_message *m, int scope, const struct spawn_params *params)
-{
-	int r = 0;
-
-	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(properties); i++) {
-		const struct unit_property *p = &properties[i];
+	for (size_t i = 0; r >= 0 && i < n; i++) {
+		const struct unit_property *p = &table[i];
 		g_autoptr(GVariant) value = NULL;
 		g_autoptr(GVariantType) type = g_variant_type_new(p->type);
 
-		if (!(p->scopes & scope) || is_given(params, p->name))
+		/* systemd would take the later of two; one is easier to read in the unit's file. */
+		if (!(p->scopes & scope) || resource_properties_have(given, p->name))
 			continue;
 		value = g_variant_parse(type, p->value, NULL, NULL, NULL);
 		if (!value)
@@ -212,10 +202,10 @@ static int append_root(sd_bus_message *m, const char *worker_path, const char *r
 	return r;
 }
 
-/* LogExtraFields aay: journalctl BRUME_VM=web1 */
-static int append_log_field(sd_bus_message *m, const char *name)
+/* LogExtraFields aay */
+int unit_append_log_field(sd_bus_message *m, const char *vm)
 {
-	g_autofree char *field = g_strdup_printf("BRUME_VM=%s", name);
+	g_autofree char *field = g_strdup_printf("BRUME_VM=%s", vm);
 	int r;
 
 	r = sd_bus_message_open_container(m, 'r', "sv");
@@ -242,9 +232,9 @@ static int append_vm(sd_bus_message *m, const char *worker_path, const struct sp
 				  "Slice", "s", params->slice, "ExecStart", "a(sasb)", 1,
 				  worker_path, 1, worker_path, false, "StandardInputFileDescriptor",
 				  "h", params->control_fd, "LimitMEMLOCK", "t", memlock);
-	if (r >= 0 && !is_given(params, "TasksMax"))
+	if (r >= 0 && !resource_properties_have(params->properties, "TasksMax"))
 		r = sd_bus_message_append(m, "(sv)", "TasksMax", "t", params->tasks);
-	return r < 0 ? r : append_log_field(m, params->name);
+	return r < 0 ? r : unit_append_log_field(m, params->name);
 }
 
 static int append_given(sd_bus_message *m, const struct spawn_params *params)
@@ -269,7 +259,8 @@ int unit_append_properties(sd_bus_message *m, const char *worker_path, const cha
 	if (r >= 0)
 		r = append_vm(m, worker_path, params);
 	if (r >= 0)
-		r = append_table(m, user ? USER : SYSTEM, params);
+		r = unit_append_table(m, properties, ARRAY_SIZE(properties), user,
+				      params->properties);
 	if (r >= 0)
 		r = append_root(m, worker_path, runtime_dir);
 	if (r >= 0)

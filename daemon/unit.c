@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/unit.h"
 
+#include "daemon/companion.h"
 #include "daemon/machined.h"
 #include "daemon/runtime.h"
 #include "daemon/spawner.h"
@@ -539,6 +540,17 @@ static int unit_set_properties(struct spawn *sp, GVariant *properties, struct er
 	return unit_change_start(&unit->change, spawner_of(sp)->bus, sp->unit, properties, err);
 }
 
+static int unit_start_companions(struct spawn *sp, const char *vm, const char *slice,
+				 const struct companion *companions, size_t n,
+				 void (*done)(void *data, const struct err *err), void *data,
+				 struct companion_start **ret, struct err *err)
+{
+	struct unit_spawner *spawner = spawner_of(sp);
+
+	return companion_start_units(spawner->bus, spawner->user, sp->unit, vm, slice, companions,
+				     n, done, data, ret, err);
+}
+
 static struct spawn *find_by_unit(struct unit_spawner *spawner, const char *name)
 {
 	_cleanup_free_ char *path = NULL;
@@ -706,6 +718,7 @@ static const struct spawner_ops unit_ops = {
 	.kill = unit_kill,
 	.register_machine = unit_register_machine,
 	.set_properties = unit_set_properties,
+	.start_companions = unit_start_companions,
 	.release = unit_release,
 	.report_unknown = unit_report_unknown,
 	.free = unit_spawner_free,

@@ -163,6 +163,45 @@ static int on_event(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
 	return 0;
 }
 
+static int on_device_changed(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
+{
+	struct worker *worker = userdata;
+	bool outermost = worker_enter(worker);
+	g_autoptr(GVariant) values = NULL;
+	struct err err = { 0 };
+	const char *id;
+	int r;
+
+	(void)ret_error;
+	r = sd_bus_message_read(m, "s", &id);
+	if (r >= 0)
+		r = variant_from_message_max(m, "a{sv}", EVENT_MAX, &values, &err);
+	if (r < 0)
+		log_warning("a worker sent a DeviceChanged that cannot be taken: %s",
+			    err.code ? err.msg : strerror(-r));
+	else if (!worker->freed)
+		worker->handlers->device_changed(worker->data, id, values);
+	worker_leave(worker, outermost);
+	return 0;
+}
+
+static int on_vsock_wanted(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
+{
+	struct worker *worker = userdata;
+	bool outermost = worker_enter(worker);
+	uint32_t cookie, port;
+	int seqpacket, r;
+
+	(void)ret_error;
+	r = sd_bus_message_read(m, "uub", &cookie, &port, &seqpacket);
+	if (r < 0)
+		log_warning("a worker sent a malformed VSockWanted: %s", strerror(-r));
+	else if (!worker->freed)
+		worker->handlers->vsock_wanted(worker->data, cookie, port, seqpacket);
+	worker_leave(worker, outermost);
+	return 0;
+}
+
 static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
 {
 	struct worker *worker = userdata;
@@ -212,6 +251,12 @@ static int bus_set_up(struct worker *worker, sd_event *event, int fd)
 	if (r >= 0)
 		r = sd_bus_match_signal(bus, NULL, NULL, PROTOCOL_OBJECT, PROTOCOL_INTERFACE,
 					"Event", on_event, worker);
+	if (r >= 0)
+		r = sd_bus_match_signal(bus, NULL, NULL, PROTOCOL_OBJECT, PROTOCOL_INTERFACE,
+					"DeviceChanged", on_device_changed, worker);
+	if (r >= 0)
+		r = sd_bus_match_signal(bus, NULL, NULL, PROTOCOL_OBJECT, PROTOCOL_INTERFACE,
+					"VSockWanted", on_vsock_wanted, worker);
 	if (r >= 0)
 		r = sd_bus_match_signal(bus, NULL, NULL, "/org/freedesktop/DBus/Local",
 					"org.freedesktop.DBus.Local", "Disconnected",
@@ -308,22 +353,30 @@ static int call_failed(const char *method, int r, struct err *err)
 	return r;
 }
 
-int worker_call(struct worker *worker, const char *method, uint64_t usec, worker_reply_fn fn,
-		void *data, struct err *err, const char *types, ...)
+int worker_callv(struct worker *worker, const char *method, uint64_t usec, worker_reply_fn fn,
+		 void *data, struct err *err, const char *types, va_list ap)
 {
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
-	va_list ap;
 	int r;
 
 	r = call_new(worker, method, &m);
-	if (r >= 0 && types) {
-		va_start(ap, types);
+	if (r >= 0 && types)
 		r = sd_bus_message_appendv(m, types, ap);
-		va_end(ap);
-	}
 	if (r >= 0)
 		r = request_send(worker, method, m, usec, fn, data);
 	return call_failed(method, r, err);
+}
+
+int worker_call(struct worker *worker, const char *method, uint64_t usec, worker_reply_fn fn,
+		void *data, struct err *err, const char *types, ...)
+{
+	va_list ap;
+	int r;
+
+	va_start(ap, types);
+	r = worker_callv(worker, method, usec, fn, data, err, types, ap);
+	va_end(ap);
+	return r;
 }
 
 int worker_add_resources(struct worker *worker, const struct resource_set *set, worker_reply_fn fn,

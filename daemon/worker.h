@@ -14,6 +14,7 @@
 
 #include "vmm/base/cleanup.h"
 #include <glib.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <systemd/sd-bus.h>
@@ -32,6 +33,10 @@ struct worker_handlers {
 	/* It was more than anybody is told, and is dropped. */
 	void (*event_too_large)(void *data);
 	void (*event)(void *data, const char *source, const char *name, GVariant *details);
+	/* All values of a device of the guest, a{sv}. */
+	void (*device_changed)(void *data, const char *id, GVariant *values);
+	/* Its guest wants a connection to the host (vsock.h). */
+	void (*vsock_wanted)(void *data, uint32_t cookie, uint32_t port, bool seqpacket);
 	/* The connection ended; the process may be dead or have a newer connection. */
 	void (*lost)(void *data);
 };
@@ -51,6 +56,8 @@ void worker_free(struct worker *worker);
  */
 int worker_call(struct worker *worker, const char *method, uint64_t usec, worker_reply_fn fn,
 		void *data, struct err *err, const char *types, ...);
+int worker_callv(struct worker *worker, const char *method, uint64_t usec, worker_reply_fn fn,
+		 void *data, struct err *err, const char *types, va_list ap);
 /* AddResources as often as needed. The replies matter only when they are errors: see Start. */
 int worker_add_resources(struct worker *worker, const struct resource_set *set, worker_reply_fn fn,
 			 void *data, struct err *err);

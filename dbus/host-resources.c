@@ -19,9 +19,16 @@ static void add_value(char *list, size_t size, const char *value)
 		snprintf(list + used, size - used, "%s%s", used ? "\n" : "", value);
 }
 
+struct collect {
+	const struct vm_config *config;
+	struct host_resource_details *details;
+};
+
 static int add_resource(const struct resource *res, void *data, struct err *err)
 {
-	struct host_resource_details *details = data;
+	const struct collect *collect = data;
+	struct host_resource_details *details = collect->details;
+	const char *interface;
 
 	(void)err;
 	/* Opened by the caller, with the caller's rights. */
@@ -30,15 +37,32 @@ static int add_resource(const struct resource *res, void *data, struct err *err)
 	/* What every guest gets unasked, and nothing to be had of it but random bytes. */
 	if (res->kind == RESOURCE_SOURCE && strcmp(res->value, "/dev/urandom") == 0)
 		return 0;
-	if (res->kind == RESOURCE_TAP)
+	if (res->kind == RESOURCE_TAP) {
+		interface = collect->config->nets[res->index].backend == NET_BACKEND_PASST
+				    ? "(passt)"
+				    : "(new)";
 		add_value(details->interfaces, sizeof(details->interfaces),
-			  res->value ? res->value : "(new)");
-	else
+			  res->value ? res->value : interface);
+	} else {
 		add_value(details->paths, sizeof(details->paths), res->value);
+	}
 	return 0;
 }
 
-/* Addresses that the host's ends are given: "192.0.2.1/255.255.255.0". */
+static void add_forwards(const char *protocol, char *const *forwards,
+			 struct host_resource_details *details)
+{
+	for (size_t i = 0; forwards && forwards[i]; i++) {
+		g_autofree char *text = g_strdup_printf("%s:%s", protocol, forwards[i]);
+
+		add_value(details->addresses, sizeof(details->addresses), text);
+	}
+}
+
+/*
+ * Addresses that the host's ends are given: "192.0.2.1/255.255.255.0"; and ports that lead to
+ * the guest: "tcp:127.0.0.1/2222:22".
+ */
 static void add_addresses(const struct vm_config *config, struct host_resource_details *details)
 {
 	char text[128];
@@ -46,6 +70,8 @@ static void add_addresses(const struct vm_config *config, struct host_resource_d
 	for (size_t i = 0; i < config->n_nets; i++) {
 		const struct net_config *net = &config->nets[i];
 
+		add_forwards("tcp", net->forward_tcp, details);
+		add_forwards("udp", net->forward_udp, details);
 		if (!net->ip)
 			continue;
 		snprintf(text, sizeof(text), "%s/%s", net->ip, net->mask ? net->mask : "");
@@ -57,12 +83,20 @@ bool host_resource_details(const struct vm_config *config, const char *slice, GV
 			   struct host_resource_details *ret)
 {
 	g_autofree char *names = resource_properties_names(properties);
+	struct collect collect = { config, ret };
 	size_t n = 0;
 
 	*ret = (struct host_resource_details){ 0 };
-	snprintf(ret->memory, sizeof(ret->memory), "%" PRIu64, config->memory.size);
+	snprintf(ret->memory, sizeof(ret->memory), "%" PRIu64, memory_config_size(&config->memory));
 	snprintf(ret->vcpus, sizeof(ret->vcpus), "%u", config->cpus.max_vcpus);
-	(void)vm_config_foreach_resource(config, add_resource, ret, NULL);
+	(void)vm_config_foreach_resource(config, add_resource, &collect, NULL);
+	/* An image says itself which: a rule that knows paths must not say yes to these. */
+	for (size_t i = 0; i < config->n_disks; i++) {
+		if (config->disks[i].backing_files) {
+			add_value(ret->paths, sizeof(ret->paths), "(backing files)");
+			break;
+		}
+	}
 	add_addresses(config, ret);
 	ret->list[n++] = "memory";
 	ret->list[n++] = ret->memory;

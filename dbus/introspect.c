@@ -2,11 +2,13 @@
 #include "dbus/introspect.h"
 
 #include "dbus/bus-path.h"
+#include "dbus/device-bus.h"
 #include "dbus/job-bus.h"
 #include "dbus/manager-bus.h"
 #include "dbus/vm-bus.h"
 #include "vmm/base/err.h"
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -16,14 +18,40 @@
 	"<!DOCTYPE node PUBLIC \"-//freedesktop//DTD D-BUS Object Introspection 1.0//EN\"\n"       \
 	"\"https://www.freedesktop.org/standards/dbus/1.0/introspect.dtd\">\n"
 
-static const struct {
-	const char *interface;
+struct interface {
+	const char *name;
+	/* One of them. */
 	int (*add)(sd_bus *bus, const char *path);
-} interfaces[] = {
-	{ BRUME_MANAGER_INTERFACE, manager_bus_add_vtable },
-	{ BRUME_VM_INTERFACE, vm_bus_add_vtable },
-	{ BRUME_JOB_INTERFACE, job_bus_add_vtable },
+	const sd_bus_vtable *vtable;
 };
+
+/* n-th; false: there are no more. */
+static bool get_interface(size_t n, struct interface *ret)
+{
+	static const struct interface fixed[] = {
+		{ BRUME_MANAGER_INTERFACE, manager_bus_add_vtable, NULL },
+		{ BRUME_VM_INTERFACE, vm_bus_add_vtable, NULL },
+		{ BRUME_JOB_INTERFACE, job_bus_add_vtable, NULL },
+	};
+	const struct device_class *class;
+
+	if (n < ARRAY_SIZE(fixed)) {
+		*ret = fixed[n];
+		return true;
+	}
+	class = device_bus_class(n - ARRAY_SIZE(fixed));
+	if (class)
+		*ret = (struct interface){ class->interface, NULL, class->vtable };
+	return class;
+}
+
+static int add_interface(sd_bus *bus, const struct interface *interface)
+{
+	if (interface->add)
+		return interface->add(bus, BRUME_ROOT_PATH);
+	return sd_bus_add_object_vtable(bus, NULL, BRUME_ROOT_PATH, interface->name,
+					interface->vtable, NULL);
+}
 
 static int open_pair(sd_bus *server, sd_bus *client)
 {
@@ -62,7 +90,7 @@ static int on_xml(sd_bus_message *reply, void *userdata, sd_bus_error *error)
 	return 1;
 }
 
-static int introspect(int (*add)(sd_bus *bus, const char *path), char **ret)
+static int introspect(const struct interface *interface, char **ret)
 {
 	_cleanup_(sd_bus_close_unrefp) sd_bus *server = NULL, *client = NULL;
 	_cleanup_free_ char *xml = NULL;
@@ -74,7 +102,7 @@ static int introspect(int (*add)(sd_bus *bus, const char *path), char **ret)
 	if (r >= 0)
 		r = open_pair(server, client);
 	if (r >= 0)
-		r = add(server, BRUME_ROOT_PATH);
+		r = add_interface(server, interface);
 	if (r >= 0)
 		r = sd_bus_call_method_async(client, NULL, NULL, BRUME_ROOT_PATH,
 					     "org.freedesktop.DBus.Introspectable", "Introspect",
@@ -96,19 +124,20 @@ static int introspect(int (*add)(sd_bus *bus, const char *path), char **ret)
 int introspect_print(const char *interface, FILE *out, struct err *err)
 {
 	_cleanup_free_ char *xml = NULL;
+	struct interface found = { 0 };
 	const char *begin, *end;
 	char open[128];
 	int r;
 
 	if (strcmp(interface, "list") == 0) {
-		for (size_t i = 0; i < ARRAY_SIZE(interfaces); i++)
-			fprintf(out, "%s\n", interfaces[i].interface);
+		for (size_t i = 0; get_interface(i, &found); i++)
+			fprintf(out, "%s\n", found.name);
 		return 0;
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(interfaces); i++) {
-		if (strcmp(interfaces[i].interface, interface) != 0)
+	for (size_t i = 0; get_interface(i, &found); i++) {
+		if (strcmp(found.name, interface) != 0)
 			continue;
-		r = introspect(interfaces[i].add, &xml);
+		r = introspect(&found, &xml);
 		if (r < 0)
 			return err_errno(err, -r, "cannot introspect '%s'", interface);
 		snprintf(open, sizeof(open), " <interface name=\"%s\">", interface);

@@ -577,7 +577,8 @@ static int get_device_types(sd_bus *bus, const char *path, const char *interface
 			    sd_bus_error *error)
 {
 	(void)bus, (void)path, (void)interface, (void)property, (void)userdata, (void)error;
-	return sd_bus_message_append(reply, "as", 2, "disk", "net");
+	return sd_bus_message_append(reply, "as", 11, "disk", "net", "fs", "pmem", "vsock",
+				     "balloon", "rng", "console", "rtc", "pvpanic", "iommu");
 }
 
 static int get_max_vcpus(sd_bus *bus, const char *path, const char *interface, const char *property,

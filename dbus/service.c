@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dbus/service.h"
 
+#include "daemon/device.h"
 #include "daemon/job.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
 #include "dbus/bus-path.h"
+#include "dbus/device-bus.h"
 #include "dbus/job-bus.h"
 #include "dbus/log-control-bus.h"
 #include "dbus/manager-bus.h"
@@ -65,6 +67,21 @@ static void on_vm_event(void *data, struct machine *vm, const char *source, cons
 	vm_bus_event(data, vm, source, name, details);
 }
 
+static void on_device_added(void *data, struct machine_device *dev)
+{
+	object_added(data, bus_path_device(dev->vm->def.name, dev->id));
+}
+
+static void on_device_changed(void *data, struct machine_device *dev, uint32_t properties)
+{
+	device_bus_changed(data, dev, properties);
+}
+
+static void on_device_removed(void *data, struct machine_device *dev)
+{
+	object_removed(data, bus_path_device(dev->vm->def.name, dev->id));
+}
+
 static void on_job_added(void *data, struct job *job)
 {
 	object_added(data, bus_path_job(job->id));
@@ -101,6 +118,9 @@ static const struct manager_observer observer = {
 	.vm_changed = on_vm_changed,
 	.vm_state_changed = on_vm_state_changed,
 	.vm_event = on_vm_event,
+	.device_added = on_device_added,
+	.device_changed = on_device_changed,
+	.device_removed = on_device_removed,
 	.job_added = on_job_added,
 	.job_changed = on_job_changed,
 	.job_ended = on_job_ended,
@@ -124,6 +144,8 @@ int service_new(sd_bus *bus, struct manager *manager, bool ask_polkit, struct se
 		r = manager_bus_register(service);
 	if (r >= 0)
 		r = vm_bus_register(service);
+	if (r >= 0)
+		r = device_bus_register(service);
 	if (r >= 0)
 		r = job_bus_register(service);
 	if (r >= 0)

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * org.brume.vm1.VirtualMachine, DBUS.md 3.4
- *
- * Every handler has the same order: read arguments, check that the call can
- * work, ask polkit, act.  When polkit has to ask somebody the handler runs
- * again from its start, on the VM that its path names then.
+ * org.brume.vm1.VirtualMachine, DBUS.md 3.4; what is about devices is in
+ * vm-devices-bus.c
  */
 #include "dbus/vm-bus.h"
 #include "daemon/describe.h"
@@ -17,6 +14,7 @@
 #include "daemon/start.h"
 #include "daemon/stop.h"
 #include "daemon/worker.h"
+#include "dbus/bus-call.h"
 #include "dbus/bus-error.h"
 #include "dbus/bus-options.h"
 #include "dbus/bus-path.h"
@@ -26,6 +24,7 @@
 #include "dbus/resource-properties.h"
 #include "dbus/service.h"
 #include "dbus/variant.h"
+#include "dbus/vm-devices-bus.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include "vmm/config/vm-config.h"
@@ -35,56 +34,6 @@
 
 #define SHUTDOWN_USEC  (90 * 1000000ULL)
 #define PROPERTIES_MAX (64 * 1024) /* read before anybody is authorised */
-
-static struct service *vm_service(const struct machine *vm)
-{
-	return vm->manager->observer_data;
-}
-
-static int authorise(sd_bus_message *m, const struct machine *vm, const char *action,
-		     const char *verb, bool owner_shortcut, struct err *err)
-{
-	struct polkit_request request = {
-		.action = action,
-		.owner_shortcut = owner_shortcut,
-		.verb = verb,
-	};
-
-	return service_check(vm_service(vm), m, vm, &request, err);
-}
-
-/* What a handler returns when authorise() did not say yes: its error, or 1 while polkit asks. */
-static int verdict(int r, sd_bus_error *error, const struct err *err)
-{
-	return r < 0 ? bus_error_from_err(error, err) : 1;
-}
-
-static int read_no_options(sd_bus_message *m, struct err *err)
-{
-	return bus_options_read(m, NULL, 0, NULL, err);
-}
-
-/* Reply of a call that waited for the worker: empty, or its error. */
-static void on_done(void *data, sd_bus_message *answer, const struct err *err)
-{
-	_cleanup_(sd_bus_message_unrefp) sd_bus_message *call = data;
-	int r;
-
-	(void)answer;
-	r = err ? bus_reply_err(call, err) : sd_bus_reply_method_return(call, NULL);
-	if (r < 0 && r != -ENOTCONN)
-		log_warning("cannot reply to %s: %s", sd_bus_message_get_member(call),
-			    strerror(-r));
-}
-
-/* After a request with on_done(): the reply comes later, or an error now. */
-static int pending(sd_bus_message *m, int r, sd_bus_error *error, const struct err *err)
-{
-	if (r >= 0)
-		return 1;
-	sd_bus_message_unref(m);
-	return bus_error_from_err(error, err);
-}
 
 struct start_options {
 	bool paused, wait;
@@ -107,9 +56,9 @@ static int method_start(sd_bus_message *m, void *userdata, sd_bus_error *error)
 	if (r == 0)
 		r = machine_check_start(vm, &err);
 	if (r == 0)
-		r = authorise(m, vm, POLKIT_ACTION_MANAGE_VMS, "start", true, &err);
+		r = bus_call_authorise(m, vm, POLKIT_ACTION_MANAGE_VMS, "start", true, &err);
 	if (r <= 0)
-		return verdict(r, error, &err);
+		return bus_call_verdict(r, error, &err);
 	r = polkit_caller_uid(m, &caller, &err);
 	if (r == 0)
 		r = machine_start(vm, caller, options.paused, &err);
@@ -142,9 +91,9 @@ static int stop_guest(sd_bus_message *m, struct machine *vm, bool reboot, sd_bus
 	if (r == 0)
 		r = machine_check_shutdown(vm, verb, &err);
 	if (r == 0)
-		r = authorise(m, vm, POLKIT_ACTION_MANAGE_VMS, verb, true, &err);
+		r = bus_call_authorise(m, vm, POLKIT_ACTION_MANAGE_VMS, verb, true, &err);
 	if (r <= 0)
-		return verdict(r, error, &err);
+		return bus_call_verdict(r, error, &err);
 	stop = (struct stop_options){ options.timeout_usec, options.force };
 	r = polkit_caller_uid(m, &caller, &err);
 	if (r == 0)
@@ -171,15 +120,15 @@ static int method_terminate(sd_bus_message *m, void *userdata, sd_bus_error *err
 	struct err err = { 0 };
 	int r;
 
-	r = read_no_options(m, &err);
+	r = bus_call_no_options(m, &err);
 	if (r == 0)
 		r = machine_check_terminate(vm, &err);
 	if (r == 0)
-		r = authorise(m, vm, POLKIT_ACTION_MANAGE_VMS, "terminate", true, &err);
+		r = bus_call_authorise(m, vm, POLKIT_ACTION_MANAGE_VMS, "terminate", true, &err);
 	if (r <= 0)
-		return verdict(r, error, &err);
-	r = machine_terminate(vm, on_done, sd_bus_message_ref(m), &err);
-	return pending(m, r, error, &err);
+		return bus_call_verdict(r, error, &err);
+	r = machine_terminate(vm, bus_call_done, sd_bus_message_ref(m), &err);
+	return bus_call_pending(m, r, error, &err);
 }
 
 static int request(sd_bus_message *m, struct machine *vm, enum request what, const char *verb,
@@ -188,15 +137,15 @@ static int request(sd_bus_message *m, struct machine *vm, enum request what, con
 	struct err err = { 0 };
 	int r;
 
-	r = read_no_options(m, &err);
+	r = bus_call_no_options(m, &err);
 	if (r == 0)
 		r = machine_check_request(vm, what, &err);
 	if (r == 0)
-		r = authorise(m, vm, POLKIT_ACTION_MANAGE_VMS, verb, true, &err);
+		r = bus_call_authorise(m, vm, POLKIT_ACTION_MANAGE_VMS, verb, true, &err);
 	if (r <= 0)
-		return verdict(r, error, &err);
-	r = machine_request(vm, what, on_done, sd_bus_message_ref(m), &err);
-	return pending(m, r, error, &err);
+		return bus_call_verdict(r, error, &err);
+	r = machine_request(vm, what, bus_call_done, sd_bus_message_ref(m), &err);
+	return bus_call_pending(m, r, error, &err);
 }
 
 static int method_reset(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -243,9 +192,9 @@ static int method_delete(sd_bus_message *m, void *userdata, sd_bus_error *error)
 	if (r == 0)
 		r = machine_check_delete(vm, &err);
 	if (r == 0)
-		r = authorise(m, vm, POLKIT_ACTION_CREATE_VMS, "delete", false, &err);
+		r = bus_call_authorise(m, vm, POLKIT_ACTION_CREATE_VMS, "delete", false, &err);
 	if (r <= 0)
-		return verdict(r, error, &err);
+		return bus_call_verdict(r, error, &err);
 	r = machine_delete(vm, options.remove_state, &err);
 	if (r < 0)
 		return bus_error_from_err(error, &err);
@@ -305,12 +254,12 @@ static int method_open_console(sd_bus_message *m, void *userdata, sd_bus_error *
 		return bus_error_from_err(error, &err);
 	extra[0] = "console";
 	extra[1] = console;
-	r = service_check(vm_service(vm), m, vm, &question, &err);
+	r = service_check(bus_call_service(vm), m, vm, &question, &err);
 	if (r <= 0)
-		return verdict(r, error, &err);
+		return bus_call_verdict(r, error, &err);
 	r = machine_open_console(vm, console, options.force, options.read_only, on_console,
 				 sd_bus_message_ref(m), &err);
-	return pending(m, r, error, &err);
+	return bus_call_pending(m, r, error, &err);
 }
 
 static int method_get_config(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -334,9 +283,10 @@ static int method_get_config(sd_bus_message *m, void *userdata, sd_bus_error *er
 			  vm->def.name, machine_state_to_string(vm->state));
 	if (err.code)
 		return bus_error_from_err(error, &err);
-	r = authorise(m, vm, POLKIT_ACTION_INSPECT_VMS, "read the configuration of", true, &err);
+	r = bus_call_authorise(m, vm, POLKIT_ACTION_INSPECT_VMS, "read the configuration of", true,
+			       &err);
 	if (r <= 0)
-		return verdict(r, error, &err);
+		return bus_call_verdict(r, error, &err);
 	return sd_bus_reply_method_return(m, "s", boot ? vm->boot_config : vm->def.config);
 }
 
@@ -355,7 +305,7 @@ static int set_config(sd_bus_message *m, struct machine *vm, struct err *err)
 	r = sd_bus_message_read(m, "s", &text);
 	if (r < 0)
 		return err_errno(err, -r, "cannot read the arguments of SetConfig");
-	r = read_no_options(m, err);
+	r = bus_call_no_options(m, err);
 	if (r == 0)
 		r = machine_check_idle(vm, err);
 	if (r == 0)
@@ -365,7 +315,7 @@ static int set_config(sd_bus_message *m, struct machine *vm, struct err *err)
 	if (host_resource_details(config, NULL, NULL, &details))
 		question.action = POLKIT_ACTION_USE_HOST_RESOURCES;
 	question.extra = details.list;
-	r = service_check(vm_service(vm), m, vm, &question, err);
+	r = service_check(bus_call_service(vm), m, vm, &question, err);
 	if (r <= 0)
 		return r;
 	r = machine_set_config(vm, config, normalised, err);
@@ -383,7 +333,7 @@ static int method_set_config(sd_bus_message *m, void *userdata, sd_bus_error *er
 
 	r = set_config(m, userdata, &err);
 	if (r <= 0)
-		return verdict(r, error, &err);
+		return bus_call_verdict(r, error, &err);
 	return sd_bus_reply_method_return(m, NULL);
 }
 
@@ -396,12 +346,12 @@ static int method_set_autostart(sd_bus_message *m, void *userdata, sd_bus_error 
 	r = sd_bus_message_read(m, "b", &enable);
 	if (r < 0)
 		return r;
-	r = read_no_options(m, &err);
+	r = bus_call_no_options(m, &err);
 	if (r == 0)
-		r = authorise(m, vm, POLKIT_ACTION_MANAGE_VMS, "change the autostart of", true,
-			      &err);
+		r = bus_call_authorise(m, vm, POLKIT_ACTION_MANAGE_VMS, "change the autostart of",
+				       true, &err);
 	if (r <= 0)
-		return verdict(r, error, &err);
+		return bus_call_verdict(r, error, &err);
 	r = machine_set_autostart(vm, enable, &err);
 	if (r < 0)
 		return bus_error_from_err(error, &err);
@@ -418,11 +368,11 @@ static int method_set_description(sd_bus_message *m, void *userdata, sd_bus_erro
 	r = sd_bus_message_read(m, "s", &description);
 	if (r < 0)
 		return r;
-	r = read_no_options(m, &err);
+	r = bus_call_no_options(m, &err);
 	if (r == 0)
-		r = authorise(m, vm, POLKIT_ACTION_MANAGE_VMS, "describe", true, &err);
+		r = bus_call_authorise(m, vm, POLKIT_ACTION_MANAGE_VMS, "describe", true, &err);
 	if (r <= 0)
-		return verdict(r, error, &err);
+		return bus_call_verdict(r, error, &err);
 	r = machine_set_description(vm, description, &err);
 	if (r < 0)
 		return bus_error_from_err(error, &err);
@@ -446,16 +396,16 @@ static int set_resource_properties(sd_bus_message *m, struct machine *vm, struct
 		return err_errno(err, -r, "cannot read the arguments of SetResourceProperties");
 	r = variant_from_message_max(m, "a(sv)", PROPERTIES_MAX, &list, err);
 	if (r == 0)
-		r = read_no_options(m, err);
+		r = bus_call_no_options(m, err);
 	if (r == 0)
 		r = machine_check_set_properties(vm, runtime, list, &set, err);
 	if (r < 0)
 		return r;
 	extra[1] = names = resource_properties_names(set);
-	r = service_check(vm_service(vm), m, vm, &question, err);
+	r = service_check(bus_call_service(vm), m, vm, &question, err);
 	if (r <= 0)
 		return r;
-	r = machine_set_properties(vm, runtime, set, on_done, sd_bus_message_ref(m), err);
+	r = machine_set_properties(vm, runtime, set, bus_call_done, sd_bus_message_ref(m), err);
 	if (r == 1)
 		return 0; /* the answer comes later */
 	sd_bus_message_unref(m);
@@ -469,18 +419,8 @@ static int method_set_resource_properties(sd_bus_message *m, void *userdata, sd_
 
 	r = set_resource_properties(m, userdata, &err);
 	if (r <= 0)
-		return verdict(r, error, &err);
+		return bus_call_verdict(r, error, &err);
 	return sd_bus_reply_method_return(m, NULL);
-}
-
-/* The VM may be gone when the worker answers: found again by the path of the call. */
-static struct machine *find_machine(struct service *service, const char *path)
-{
-	_cleanup_free_ char *name = NULL;
-
-	if (bus_path_parse_vm(path, &name) < 0)
-		return NULL;
-	return manager_find(service->manager, name);
 }
 
 struct describe_call {
@@ -491,7 +431,8 @@ struct describe_call {
 static void on_query(void *data, sd_bus_message *answer, const struct err *err)
 {
 	struct describe_call *call = data;
-	struct machine *vm = find_machine(call->service, sd_bus_message_get_path(call->message));
+	struct machine *vm =
+		bus_call_find_vm(call->service, sd_bus_message_get_path(call->message));
 	g_autoptr(GVariant) dict = NULL;
 	g_autofree char *json = NULL;
 	struct err gone = { 0 };
@@ -518,11 +459,11 @@ static int method_describe(sd_bus_message *m, void *userdata, sd_bus_error *erro
 	struct err err = { 0 };
 	int r;
 
-	r = authorise(m, vm, POLKIT_ACTION_INSPECT_VMS, "inspect", true, &err);
+	r = bus_call_authorise(m, vm, POLKIT_ACTION_INSPECT_VMS, "inspect", true, &err);
 	if (r <= 0)
-		return verdict(r, error, &err);
+		return bus_call_verdict(r, error, &err);
 	call = g_new0(struct describe_call, 1);
-	call->service = vm_service(vm);
+	call->service = bus_call_service(vm);
 	call->message = sd_bus_message_ref(m);
 	if (machine_query(vm, on_query, call, NULL) == 0)
 		return 1;
@@ -572,11 +513,11 @@ static int method_get_counters(sd_bus_message *m, void *userdata, sd_bus_error *
 	struct err err = { 0 };
 	int r;
 
-	r = read_no_options(m, &err);
+	r = bus_call_no_options(m, &err);
 	if (r < 0)
 		return bus_error_from_err(error, &err);
 	r = machine_get_counters(vm, on_counters, sd_bus_message_ref(m), &err);
-	return pending(m, r, error, &err);
+	return bus_call_pending(m, r, error, &err);
 }
 
 static int get_bool(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -643,7 +584,8 @@ static int get_memory(sd_bus *bus, const char *path, const char *interface, cons
 {
 	(void)bus, (void)path, (void)interface, (void)property, (void)error;
 	return sd_bus_message_append(reply, "t",
-				     machine_config((struct machine *)userdata)->memory.size);
+				     memory_config_size(
+					     &machine_config((struct machine *)userdata)->memory));
 }
 
 static int get_consoles(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -677,6 +619,21 @@ static const sd_bus_vtable vm_vtable[] = {
 	SD_BUS_METHOD_WITH_ARGS("Delete", OPTIONS, SD_BUS_NO_RESULT, method_delete, ANYBODY),
 	SD_BUS_METHOD_WITH_ARGS("OpenConsole", SD_BUS_ARGS("s", console, "a{sv}", options),
 				SD_BUS_RESULT("h", fd, "s", tty), method_open_console, ANYBODY),
+	SD_BUS_METHOD_WITH_ARGS("SetConsoleSize",
+				SD_BUS_ARGS("s", console, "q", columns, "q", rows, "a{sv}",
+					    options),
+				SD_BUS_NO_RESULT, vm_devices_bus_set_console_size, ANYBODY),
+	SD_BUS_METHOD_WITH_ARGS("ConnectVSock", SD_BUS_ARGS("u", port, "a{sv}", options),
+				SD_BUS_RESULT("h", fd), vm_devices_bus_connect_vsock, ANYBODY),
+	SD_BUS_METHOD_WITH_ARGS("ListDevices", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(ssso)", devices),
+				vm_devices_bus_list, ANYBODY),
+	SD_BUS_METHOD_WITH_ARGS("GetDevice", SD_BUS_ARGS("s", id), SD_BUS_RESULT("o", device),
+				vm_devices_bus_get, ANYBODY),
+	SD_BUS_METHOD_WITH_ARGS("SetBalloon", SD_BUS_ARGS("t", bytes, "a{sv}", options),
+				SD_BUS_NO_RESULT, vm_devices_bus_set_balloon, ANYBODY),
+	SD_BUS_METHOD_WITH_ARGS("SetRateLimitGroup",
+				SD_BUS_ARGS("s", group, "a{sv}", limits, "a{sv}", options),
+				SD_BUS_NO_RESULT, vm_devices_bus_set_rate_limit_group, ANYBODY),
 	SD_BUS_METHOD_WITH_ARGS("GetConfig", SD_BUS_ARGS("s", which), SD_BUS_RESULT("s", config),
 				method_get_config, ANYBODY | SD_BUS_VTABLE_SENSITIVE),
 	SD_BUS_METHOD_WITH_ARGS("SetConfig", SD_BUS_ARGS("s", config, "a{sv}", options),
@@ -709,6 +666,11 @@ static const sd_bus_vtable vm_vtable[] = {
 	SD_BUS_PROPERTY("VCPUsMax", "u", get_vcpus_max, 0, EMITS),
 	SD_BUS_PROPERTY("Memory", "t", get_memory, 0, EMITS),
 	SD_BUS_PROPERTY("Consoles", "as", get_consoles, 0, EMITS),
+	SD_BUS_PROPERTY("Balloon", "t", vm_devices_bus_get_balloon, 0, EMITS),
+	SD_BUS_PROPERTY("BalloonTarget", "t", vm_devices_bus_get_balloon, 0, EMITS),
+	SD_BUS_PROPERTY("VSockCID", "u", vm_devices_bus_get_cid, 0, EMITS),
+	SD_BUS_PROPERTY("RateLimitGroups", "a{sa{st}}", vm_devices_bus_get_rate_limit_groups, 0,
+			EMITS),
 	SD_BUS_PROPERTY("Unit", "s", NULL, MEMBER(spawn.unit), EMITS),
 	SD_BUS_PROPERTY("MainPID", "u", NULL, MEMBER(spawn.pid), EMITS),
 	SD_BUS_PROPERTY("InvocationID", "s", get_chars, MEMBER(spawn.invocation_id), EMITS),
@@ -717,6 +679,7 @@ static const sd_bus_vtable vm_vtable[] = {
 	SD_BUS_PROPERTY("LastExitStatus", "i", NULL, MEMBER(last_exit_status), EMITS),
 	SD_BUS_SIGNAL_WITH_ARGS("StateChanged",
 				SD_BUS_ARGS("s", old_state, "s", new_state, "s", reason), 0),
+	SD_BUS_SIGNAL_WITH_ARGS("GuestPanicked", SD_BUS_ARGS("a{sv}", details), 0),
 	SD_BUS_SIGNAL_WITH_ARGS("Event", SD_BUS_ARGS("s", source, "s", name, "a{sv}", details), 0),
 	SD_BUS_VTABLE_END,
 };
@@ -724,7 +687,7 @@ static const sd_bus_vtable vm_vtable[] = {
 static int find_vm(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
 		   sd_bus_error *error)
 {
-	struct machine *vm = find_machine(userdata, path);
+	struct machine *vm = bus_call_find_vm(userdata, path);
 
 	(void)bus, (void)interface, (void)error;
 	if (!vm)
@@ -784,6 +747,8 @@ void vm_bus_changed(struct service *service, struct machine *vm, uint32_t proper
 		{ MACHINE_PROPERTY_CURRENT_JOB, { "CurrentJob" } },
 		{ MACHINE_PROPERTY_RESTART_REQUIRED, { "RestartRequired" } },
 		{ MACHINE_PROPERTY_CONFIG, { "VCPUs", "VCPUsMax", "Memory", "Consoles" } },
+		{ MACHINE_PROPERTY_BALLOON, { "Balloon", "BalloonTarget", "VSockCID" } },
+		{ MACHINE_PROPERTY_RATE_LIMITS, { "RateLimitGroups" } },
 		{ MACHINE_PROPERTY_PROCESS, { "Unit", "MainPID", "InvocationID" } },
 		{ MACHINE_PROPERTY_MACHINE_NAME, { "MachineName" } },
 		{ MACHINE_PROPERTY_LAST_EXIT, { "LastExitReason", "LastExitStatus" } },
@@ -809,6 +774,16 @@ void vm_bus_state_changed(struct service *service, struct machine *vm, const cha
 				   from, to, reason);
 }
 
+/* What the panic device (pvpanic) tells has a signal of its own, besides Event. */
+static void tell_panic(struct service *service, const char *path, const char *name)
+{
+	bool handled = strcmp(name, "crash-loaded") == 0;
+
+	if (handled || strcmp(name, "panic") == 0)
+		sd_bus_emit_signal(service->bus, path, BRUME_VM_INTERFACE, "GuestPanicked", "a{sv}",
+				   1, "CrashKernelLoaded", "b", handled);
+}
+
 void vm_bus_event(struct service *service, struct machine *vm, const char *source, const char *name,
 		  GVariant *details)
 {
@@ -818,6 +793,8 @@ void vm_bus_event(struct service *service, struct machine *vm, const char *sourc
 
 	if (!path)
 		return;
+	if (strcmp(source, "guest") == 0)
+		tell_panic(service, path, name);
 	r = sd_bus_message_new_signal(service->bus, &m, path, BRUME_VM_INTERFACE, "Event");
 	if (r >= 0)
 		r = sd_bus_message_append(m, "ss", source, name);

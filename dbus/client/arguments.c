@@ -75,6 +75,13 @@ static const struct {
 	{ "serial", required_argument, OPTION_VM, GROUP_VM },
 	{ "console", required_argument, OPTION_VM, GROUP_VM },
 	{ "debug-console", required_argument, OPTION_VM, GROUP_VM },
+	{ "rate-limit-group", required_argument, OPTION_VM, GROUP_VM },
+	{ "balloon", required_argument, OPTION_VM, GROUP_VM },
+	{ "rtc", required_argument, OPTION_VM, GROUP_VM },
+	{ "pvpanic", required_argument, OPTION_VM, GROUP_VM },
+	{ "watchdog", required_argument, OPTION_VM, GROUP_VM },
+	{ "watchdog-action", required_argument, OPTION_VM, GROUP_VM },
+	{ "fw-cfg-config", required_argument, OPTION_VM, GROUP_VM },
 	{ "platform", required_argument, OPTION_VM, GROUP_VM },
 };
 

@@ -111,6 +111,8 @@ static const struct {
 	const char *hint; /* %s is the machine's name; without one there is no hint with %s */
 } outcomes[] = {
 	{ BUS_ERROR_NO_SUCH_VM, EXIT_NO_SUCH, "'brumectl list' shows the virtual machines" },
+	{ BUS_ERROR_NO_SUCH_DEVICE, EXIT_NO_SUCH,
+	  "'brumectl devices %s' lists what it has while it runs" },
 	{ BUS_ERROR_NO_SUCH_JOB, EXIT_NO_SUCH, "'brumectl jobs' shows what is going on" },
 	{ BUS_ERROR_NO_SUCH_CONSOLE, EXIT_NO_SUCH, "'brumectl show %s' lists its consoles" },
 	{ BUS_ERROR_CONSOLE_IN_USE, EXIT_FAILED, "--force takes the console over" },

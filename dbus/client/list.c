@@ -156,10 +156,14 @@ static void show_property(const char *key, GVariant *value)
 
 /* In the order a person asks; whatever else the service has follows. */
 static const char *const show_order[] = {
-	"Name",           "Description",    "State",       "StateReason", "StateTimestamp",
-	"CurrentJob",     "VCPUs",          "VCPUsMax",    "Memory",      "Consoles",
-	"Owner",          "Persistent",     "Autostart",   "UUID",        "Unit",
-	"MainPID",        "InvocationID",   "MachineName", "Features",    "RestartRequired",
+	"Name",           "Description",     "State",
+	"StateReason",    "StateTimestamp",  "CurrentJob",
+	"VCPUs",          "VCPUsMax",        "Memory",
+	"Consoles",       "Balloon",         "BalloonTarget",
+	"VSockCID",       "RateLimitGroups", "Owner",
+	"Persistent",     "Autostart",       "UUID",
+	"Unit",           "MainPID",         "InvocationID",
+	"MachineName",    "Features",        "RestartRequired",
 	"LastExitReason", "LastExitStatus",
 };
 
@@ -272,8 +276,8 @@ int verb_counters(struct client *c, const struct arguments *a)
 {
 	static const char *const headings[] = { "DEVICE", "COUNTER", "VALUE", NULL };
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
-	const char *vm = a->positional[0], *device, *counter;
-	g_autoptr(GVariant) counters = NULL;
+	const char *vm = a->positional[0], *only = a->positional[1], *device, *counter;
+	g_autoptr(GVariant) counters = NULL, one = NULL;
 	GVariant *values;
 	GVariantIter iter;
 	struct table table;
@@ -289,8 +293,12 @@ int verb_counters(struct client *c, const struct arguments *a)
 	counters = read_reply(reply, "a{sa{st}}");
 	if (!counters)
 		return EXIT_FAILED;
+	if (only && !(one = g_variant_lookup_value(counters, only, NULL))) {
+		client_complain("'%s' has no device '%s' that counts", vm, only);
+		return EXIT_NO_SUCH;
+	}
 	if (c->json) {
-		print_json(g_variant_ref(counters), false);
+		print_json(g_variant_ref(one ? one : counters), false);
 		return EXIT_OK;
 	}
 	table_init(&table, headings);
@@ -299,6 +307,8 @@ int verb_counters(struct client *c, const struct arguments *a)
 		GVariantIter inner;
 		uint64_t value;
 
+		if (only && strcmp(only, device) != 0)
+			continue;
 		g_variant_iter_init(&inner, values);
 		while (g_variant_iter_loop(&inner, "{&st}", &counter, &value)) {
 			char number[24];

@@ -39,7 +39,15 @@ const struct verb verbs[] = {
 	{ "set-description", "NAME TEXT", "Change what 'list' says about it", 2, 2, 0,
 	  verb_set_description },
 	{ "autostart", "NAME on|off", "Start it with the host, or not", 2, 2, 0, verb_autostart },
-	{ "counters", "NAME", "Show what its devices have counted", 1, 1, 0, verb_counters },
+	{ "devices", "NAME", "List the devices it has while it runs", 1, 1, 0, verb_devices },
+	{ "counters", "NAME [DEVICE]", "Show what its devices have counted", 1, 2, 0,
+	  verb_counters },
+	{ "set-link", "NAME DEVICE up|down", "Plug a network in or out", 3, 3, 0, verb_set_link },
+	{ "set-rate-limit", "NAME DEVICE|GROUP bw=BYTES,ops=COUNT|none",
+	  "Limit a disk, a network or a group of disks", 3, 3, 0, verb_set_rate_limit },
+	{ "balloon", "NAME SIZE", "Have the guest give that much memory back", 2, 2, 0,
+	  verb_balloon },
+	{ "vsock", "NAME PORT", "Connect to a vsock port of the guest", 2, 2, 0, verb_vsock },
 	{ "events", "[NAME]", "Print signals as they come", 0, 1, GROUP_EVENTS, verb_events },
 	{ "jobs", "", "List what is going on", 0, 0, 0, verb_jobs },
 	{ "cancel", "JOB", "Cancel a job", 1, 1, 0, verb_cancel },
@@ -81,8 +89,21 @@ static const struct {
 	{ GROUP_VM,
 	  "      --cpus --memory --kernel --initramfs --cmdline --firmware --boot-protocol\n"
 	  "      --disk --net --rng --serial --console --debug-console --platform\n"
+	  "      --rate-limit-group --balloon --rtc --pvpanic --watchdog --watchdog-action\n"
+	  "      --fw-cfg-config\n"
 	  "                      the definition, see 'brumectl help disk' and so on\n" },
 };
+
+static const char rate_limit_help[] =
+	"\nA limit replaces the one there is, until the machine stops:\n"
+	"  bw=BYTES       that many bytes each bw_time\n"
+	"  bw_time=TIME   default 1s\n"
+	"  bw_burst=BYTES that many more, once\n"
+	"  ops=COUNT      that many requests or frames each ops_time\n"
+	"  ops_time=TIME  default 1s\n"
+	"  ops_burst=COUNT\n"
+	"  direction=rx|tx|both  of a network: to the guest, from it (default both)\n"
+	"  none           no limit\n";
 
 static const char global_help[] =
 	"      --json          machine-readable output\n"
@@ -149,6 +170,8 @@ static void print_verb(const struct verb *verb)
 		printf("\nProperties, an empty value for what a unit has by itself:\n");
 		properties_print_help();
 	}
+	if (verb->run == verb_set_rate_limit)
+		fputs(rate_limit_help, stdout);
 }
 
 int help_print_topic(const char *topic)

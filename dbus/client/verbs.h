@@ -53,6 +53,12 @@ int verb_power_button(struct client *c, const struct arguments *a);
 int verb_nmi(struct client *c, const struct arguments *a);
 int verb_autostart(struct client *c, const struct arguments *a);
 int verb_cancel(struct client *c, const struct arguments *a);
+/* devices.c */
+int verb_devices(struct client *c, const struct arguments *a);
+int verb_set_link(struct client *c, const struct arguments *a);
+int verb_set_rate_limit(struct client *c, const struct arguments *a);
+int verb_balloon(struct client *c, const struct arguments *a);
+int verb_vsock(struct client *c, const struct arguments *a);
 /* properties.c */
 int verb_set_property(struct client *c, const struct arguments *a);
 /* console.c, events.c, run.c */

@@ -33,6 +33,30 @@ static void check(const struct virtio_blk_limits *limits, const struct virtio_bl
 	assert(req->kind == VIRTIO_BLK_KIND_READ || !limits->readonly);
 }
 
+/* The ranges behind the header, as the device takes them; 0 or -EBADMSG. */
+static int take_ranges(struct virtio_queue *q, const struct virtq_chain *chain,
+		       const struct virtio_blk_limits *limits, const struct virtio_blk_request *req)
+{
+	uint8_t bytes[VIRTIO_BLK_RANGES_MAX * VIRTIO_BLK_RANGE_SIZE];
+	bool discard = req->kind == VIRTIO_BLK_KIND_DISCARD;
+
+	assert(req->len > 0 && req->len <= sizeof(bytes) && req->len % VIRTIO_BLK_RANGE_SIZE == 0 &&
+	       !limits->readonly);
+	if (virtq_chain_read(q, chain, VIRTIO_BLK_HEADER_SIZE, bytes, (size_t)req->len) < 0)
+		return -EBADMSG;
+	for (size_t at = 0; at < req->len; at += VIRTIO_BLK_RANGE_SIZE) {
+		struct virtio_blk_range range = { 0 };
+
+		if (virtio_blk_parse_range(limits, req->kind, bytes + at, &range) != 0)
+			return 0;
+		assert(range_fits(range.off, range.len, limits->size));
+		assert((range.off | range.len) % limits->align == 0);
+		assert(range.len <= (discard ? limits->discard_max : limits->write_zeroes_max));
+		assert(!range.unmap || (limits->may_unmap && !discard));
+	}
+	return 0;
+}
+
 /* 0, or -EBADMSG where the device would break. */
 static int take(struct virtio_queue *q, const struct virtq_chain *chain,
 		const struct virtio_blk_limits *limits)
@@ -51,6 +75,9 @@ static int take(struct virtio_queue *q, const struct virtq_chain *chain,
 	    virtq_chain_gpa(chain, true, chain->writable_len - 1, &gpa) < 0)
 		return -EBADMSG;
 	check(limits, &req);
+	if ((req.kind == VIRTIO_BLK_KIND_DISCARD || req.kind == VIRTIO_BLK_KIND_WRITE_ZEROES) &&
+	    take_ranges(q, chain, limits, &req) < 0)
+		return -EBADMSG;
 	read = req.kind == VIRTIO_BLK_KIND_READ;
 	if (read || req.kind == VIRTIO_BLK_KIND_WRITE) {
 		r = virtq_chain_iov(q, chain, read, read ? 0 : sizeof(header), req.len, iov,
@@ -108,6 +135,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	size--;
 	limits.align = flags & 1 ? 4096 : 512;
 	limits.readonly = flags & 2;
+	limits.discard_max = flags & 8 ? 1 << 20 : 0;
+	limits.write_zeroes_max = flags & 16 ? 1 << 16 : 0;
+	limits.may_unmap = flags & 32;
 	if (guest_fill(&mem, 0, 0, RAM) < 0 || guest_write(&mem, 0, data, size) < 0)
 		assert(false);
 	q.st = (struct virtio_queue_state){ .desc_gpa = DESC_GPA,

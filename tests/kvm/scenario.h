@@ -40,5 +40,5 @@ void prepare_net(struct test_worker *w);
 #define CONFIG_ALL_DEVICES                                                                         \
 	"'disks': <[{'path': <'/disks/0/path'>}]>,"                                                \
 	" 'net': <[{'tap': <'/net/0/tap'>, 'mac': <'52:54:00:12:34:56'>}]>,"                       \
-	" 'console': <{'mode': <'Tty'>}>"
+	" 'console': <{'mode': <'Tty'>}>, 'rtc': <@a{sv} {}>"
 #define CONFIG_ALL "{" CONFIG_ALL_DEVICES "}"

@@ -2,7 +2,9 @@
 /* PCI, MSI-X and the virtio devices, driven by a well-behaved tiny guest. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "tests/kvm/scenario.h"
@@ -27,6 +29,57 @@ static void check_slots(struct test_worker *w)
 	g_assert_cmpuint(test_worker_count(w, "1af4:1044"), ==, 1);
 }
 
+static char qcow2_path[] = "/tmp/brume-test-qcow2-XXXXXX";
+
+static void qemu_img(const char *verb, const char *format, const char *size)
+{
+	const char *const argv[] = { "qemu-img", verb, "-q", "-f", format, qcow2_path, size, NULL };
+	g_autoptr(GError) error = NULL;
+	int status = 0;
+
+	if (!g_spawn_sync(NULL, (char **)(uintptr_t)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL,
+			  NULL, NULL, &status, &error) ||
+	    !g_spawn_check_wait_status(status, &error))
+		g_error("%s", error->message);
+}
+
+static void prepare_qcow2(struct test_worker *w)
+{
+	int fd;
+
+	memcpy(qcow2_path, "/tmp/brume-test-qcow2-XXXXXX", sizeof(qcow2_path));
+	fd = mkostemp(qcow2_path, O_CLOEXEC);
+	g_assert_cmpint(fd, >=, 0);
+	qemu_img("create", "qcow2", "1M");
+	test_worker_resource(w, "/disks/0/path", fd);
+}
+
+/* The worker is gone, and what it left is a whole image. */
+static void check_qcow2(struct test_worker *w G_GNUC_UNUSED)
+{
+	qemu_img("check", "qcow2", NULL);
+	g_assert_cmpint(unlink(qcow2_path), ==, 0);
+}
+
+static int pmem_fd = -1;
+
+static void prepare_pmem(struct test_worker *w)
+{
+	pmem_fd = memfd_create("pmem", MFD_CLOEXEC);
+	g_assert_cmpint(ftruncate(pmem_fd, 4 << 20), ==, 0);
+	g_assert_cmpint(pwrite(pmem_fd, "from the host", 14, 4096), ==, 14);
+	test_worker_resource(w, "/pmem/0/file", dup(pmem_fd));
+}
+
+static void check_pmem(struct test_worker *w G_GNUC_UNUSED)
+{
+	char text[15] = "";
+
+	g_assert_cmpint(pread(pmem_fd, text, 14, (4 << 20) - 4096), ==, 14);
+	g_assert_cmpstr(text, ==, "from the guest");
+	close(pmem_fd);
+}
+
 static const struct scenario scenarios[] = {
 	{ "/pci/enum", "test=pci-enum", CONFIG_ALL, prepare_all_devices, check_slots },
 	{ "/pci/bar-move", "test=bar-move", CONFIG_DISK, prepare_disk },
@@ -48,6 +101,22 @@ static const struct scenario scenarios[] = {
 	  "{'cpus': <{'boot_vcpus': <uint32 2>}>,"
 	  " 'disks': <[{'path': <'/disks/0/path'>, 'num_queues': <uint32 2>}]>}",
 	  prepare_disk },
+	{ "/blk/ranges", "test=blk-ranges", CONFIG_DISK, prepare_disk },
+	{ "/blk/aio", "test=blk-rw,blk-ranges,blk-load count=64",
+	  "{'disks': <[{'path': <'/disks/0/path'>, 'disable_io_uring': <true>}]>}", prepare_disk },
+	{ "/blk/sync", "test=blk-rw,blk-ranges,blk-load count=64",
+	  "{'disks': <[{'path': <'/disks/0/path'>, 'disable_io_uring': <true>,"
+	  " 'disable_aio': <true>}]>}",
+	  prepare_disk },
+	{ "/blk/qcow2", "test=blk-rw,blk-ranges,blk-load,blk-oob count=64 sectors=2048",
+	  "{'disks': <[{'path': <'/disks/0/path'>, 'image_type': <'Qcow2'>}]>}", prepare_qcow2,
+	  check_qcow2 },
+	{ "/blk/qcow2-aio", "test=blk-rw,blk-ranges,blk-load count=64 sectors=2048",
+	  "{'disks': <[{'path': <'/disks/0/path'>, 'image_type': <'Qcow2'>,"
+	  " 'disable_io_uring': <true>}]>}",
+	  prepare_qcow2, check_qcow2 },
+	{ "/pmem/misuse", "test=pmem", "{'pmem': <[{'file': <'/pmem/0/file'>}]>}", prepare_pmem,
+	  check_pmem },
 	{ "/blk/indirect", "test=blk-indirect", CONFIG_DISK, prepare_disk },
 	{ "/blk/event-index", "test=blk-eventidx", CONFIG_DISK, prepare_disk },
 	{ "/blk/load", "test=blk-load count=512 depth=32", CONFIG_DISK, prepare_disk },

@@ -25,7 +25,18 @@ static void config_interrupt(void *transport)
 	eventfd_signal(d->config_fd);
 }
 
-static const struct virtio_transport_ops mock_transport = { queue_interrupt, config_interrupt };
+static int queue_call_fd(void *transport, struct virtio_queue *q)
+{
+	struct mock_driver *d = transport;
+
+	return d->queues[q->index].irq_fd;
+}
+
+static const struct virtio_transport_ops mock_transport = {
+	.queue_interrupt = queue_interrupt,
+	.config_interrupt = config_interrupt,
+	.queue_call_fd = queue_call_fd,
+};
 
 static void wait_readable(int fd, const char *what)
 {

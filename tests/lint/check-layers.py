@@ -20,7 +20,8 @@ API = VM | {"vmm/api", "dbus/variant.h", "dbus/worker-error.h"}
 
 # What both ends of a message share: below the daemon, while the interfaces in dbus/ are above it.
 WIRE = {"dbus/variant.h", "dbus/worker-error.h", "dbus/resource-properties.h"}
-DAEMON = BASE | {"vmm/config", "vmm/hypervisor", "vmm/api/protocol.h"} | WIRE
+DAEMON = BASE | WIRE | {"vmm/config", "vmm/hypervisor", "vmm/api/protocol.h",
+                        "vmm/block/qcow2/backing.h"}
 
 ALLOWED = {
     "vmm/base": set(),
@@ -31,6 +32,8 @@ ALLOWED = {
     "vmm/arch/x86": CORE,
     "vmm/pci": CORE,
     "vmm/block": CORE,
+    "vmm/block/qcow2": CORE | {"vmm/block"},
+    "vmm/block/vhdx": CORE | {"vmm/block"},
     "vmm/net": CORE,
     "vmm/devices": MIDDLE,
     "vmm/virtio": MIDDLE | {"vmm/devices"},

@@ -89,16 +89,18 @@ CONFIGS = [
     ("unknown key", cpus(boot_vcpu=1), INVALID, r"^/cpus/boot_vcpu: .*unknown.*boot_vcpus"),
     ("unknown key of a disk", disks({**DISK, "read_only": True}), INVALID,
      r"^/disks/0/read_only: .*unknown.*readonly"),
-    ("a later feature: fs", base(fs=[{"tag": "a", "socket": "/s"}]), UNSUPPORTED,
-     r"^/fs: not supported yet"),
-    ("a later feature: vsock", base(vsock={"cid": 3, "socket": "/s"}), UNSUPPORTED,
-     r"^/vsock: not supported yet"),
-    ("a later feature: memory zones", memory(size=32 << 20, zones=[{"id": "a", "size": 1}]), UNSUPPORTED,
-     r"^/memory/zones: not supported yet"),
+    ("a later feature: tpm", base(tpm={"socket": "/s"}), UNSUPPORTED,
+     r"^/tpm: not supported yet"),
+    ("a vsock's number", base(vsock={"cid": 2, "socket": "/s"}), INVALID,
+     r"^/vsock/cid: 2 "),
+    ("zones beside a size", memory(size=32 << 20, zones=[{"id": "a", "size": 32 << 20}]), INVALID,
+     r"^/memory/"),
     ("a later feature: pty", base(serial={"mode": "Pty"}), UNSUPPORTED,
-     r"^/serial/mode: 'Pty' is not supported yet, must be Off, Null, Tty or File"),
-    ("a later feature: rate limit", disks({**DISK, "rate_limiter_config": {"bandwidth": {"size": 1}}}),
-     UNSUPPORTED, r"^/disks/0/rate_limiter_config: not supported yet"),
+     r"^/serial/mode: 'Pty' is not supported yet, must be Off, Null, Tty, File or Socket"),
+    ("a rate limit without a time", disks({**DISK, "rate_limiter_config": {"bandwidth": {"size": 1}}}),
+     INVALID, r"^/disks/0/rate_limiter_config/bandwidth/refill_time: missing, must be given"),
+    ("a rate limit group that there is not", disks({**DISK, "rate_limit_group": "g"}),
+     INVALID, r"^/disks/0/rate_limit_group: there is no group 'g', must be the id of one of "),
     # types
     ("a string for a number", cpus(boot_vcpus="two"), INVALID,
      r"^/cpus/boot_vcpus: must be an integer, is the string 'two'$"),
@@ -112,7 +114,7 @@ CONFIGS = [
     ("a string among disks", disks("a.img"), INVALID, r"^/disks/0: must be an object"),
     ("text for a size", memory(size="much"), INVALID, r"^/memory/size: .*'much'"),
     ("unknown mode", base(console={"mode": "Loud"}), INVALID,
-     r"^/console/mode: 'Loud' is unknown, must be Off, Null, Tty or File$"),
+     r"^/console/mode: 'Loud' is unknown, must be Off, Null, Tty, File or Socket$"),
     # values
     ("no vCPU", cpus(boot_vcpus=0), INVALID, r"^/cpus/boot_vcpus: 0 is out of range, must be 1 to 1024$"),
     ("minus one vCPU", cpus(boot_vcpus=-1), INVALID, r"^/cpus/boot_vcpus: -1 is out of range"),
@@ -127,7 +129,7 @@ CONFIGS = [
      r"^/cpus/topology.*threads_per_core.*(missing|must be given)"),
     ("affinity of no vCPU", cpus(boot_vcpus=1, affinity=[{"vcpu": 3, "host_cpus": [0]}]), INVALID,
      r"^/cpus/affinity/0/vcpu: 3 does not exist, must be 0 to 0$"),
-    ("no memory", memory(size=0), INVALID, r"^/memory/size: 0 bytes are too few, must be at least 16777216"),
+    ("no memory", memory(size=0), INVALID, r"^/memory/size: is 0 and there are no /memory/zones, must be at least 16777216"),
     ("odd memory", memory(size=(32 << 20) + 1), INVALID, r"^/memory/size: 33554433 is not a multiple of 1 MiB"),
     ("impossible memory", memory(size=1 << 50), INVALID, r"^/memory/size: 1125899906842624 does not fit 46"),
     ("memory of 2^64", memory(size=1 << 64), INVALID, r"integer is too large, must fit 64 bits"),
@@ -150,14 +152,14 @@ CONFIGS = [
     ("one image twice", disks(DISK, DISK), INVALID, r"^/disks/1/path: .* is /disks/0 too, must be read-only"),
     ("one slot twice", disks({**DISK, "pci_device_id": 5}, {"path": "/b", "pci_device_id": 5}), INVALID,
      r"^/disks/1/pci_device_id: 5 is /disks/0's too, must be unique$"),
-    ("slot 0", disks({**DISK, "pci_device_id": 0}), INVALID, r"^/disks/0/pci_device_id: 0 is out of range, must be 1 to 31$"),
+    ("slot 0", disks({**DISK, "pci_device_id": 0}), INVALID, r"^/disks/0/pci_device_id: 0 is the host bridge's on segment 0, must be 1 to 31$"),
     ("a queue size of 3", disks({**DISK, "queue_size": 3}), INVALID, r"^/disks/0/queue_size: 3 "),
     ("a queue size of 100", disks({**DISK, "queue_size": 100}), INVALID, r"^/disks/0/queue_size: 100 .*power of two"),
     ("more queues than vCPUs", disks({**DISK, "num_queues": 2}), INVALID,
      r"^/disks/0/num_queues: 2 is more than /cpus/boot_vcpus, must be at most 1"),
     ("a long serial number", disks({**DISK, "serial": "x" * 21}), INVALID, r"^/disks/0/serial: .*20"),
-    ("too many disks", disks(*({"path": f"/d{n}"} for n in range(25))), INVALID,
-     r"^/disks: 25 entries are too many, must be at most 24$"),
+    ("too many disks", disks(*({"path": f"/d{n}"} for n in range(129))), INVALID,
+     r"^/disks: 129 entries are too many, must be at most 128$"),
     ("a wrong MAC", nets({"mac": "52:54:00:12:34"}), INVALID,
      r"^/net/0/mac: '52:54:00:12:34' is not a MAC address, must be like 52:54:00:12:34:56$"),
     ("a multicast MAC", nets({"mac": "01:00:5e:00:00:01"}), INVALID, r"^/net/0/mac: "),
@@ -188,9 +190,9 @@ def test_config(t, config, error, text):
 
 @tap.test("ValidateConfig tells all that is wrong, in the document's order")
 def test_validate(t):
-    document = {**base(fs=[{"tag": "a"}], disks=[{"path": "a", "queue_size": 6}]), "cpus": {"boot_vcpus": 0},
+    document = {**base(tpm={"socket": "a"}, disks=[{"path": "a", "queue_size": 6}]), "cpus": {"boot_vcpus": 0},
                 "serail": {}}
-    pointers = ["/cpus/boot_vcpus", "/fs", "/disks/0/path", "/serail"]
+    pointers = ["/cpus/boot_vcpus", "/tpm", "/disks/0/path", "/serail"]
     status, values, error = bus.busctl(bus.ROOT, bus.MANAGER, "ValidateConfig", "sa{sv}", json.dumps(document), 0)
     t.equal(status, 0, error)
     t.equal([(row[0], row[1]) for row in values[0]], [("error", p) for p in pointers])
@@ -465,7 +467,7 @@ def test_shared_image(t):
             tiny.Machine("second", disks({"path": path})) as second:
         first.start()
         expect(t, second.call("Start", bus.options(Wait=True)), HOST,
-               r"^disk '_disk0' \(/disks/0/path\): image '/srv/shared\.img' is in use by another process$")
+               r"^disk '_disk0' \(/disks/0/path\): image '/srv/shared\.img' is in use by VM 'first'$")
         t.equal((first.state, second.state), ("running", "failed"))
         first.must("Terminate")
         second.start()

@@ -48,6 +48,10 @@ LINES = [
     ("files for a disk", "brumectl run --disk path=/srv/comp", {"/srv/completion.json"}, VMS),
     ("topics of help", "brumectl help ", {"disk", "net", "cpus", "start"}, VMS),
     ("jobs", "brumectl cancel ", set(), VMS | VERBS),
+    ("machines for a device's verb", "brumectl set-link ", VMS, VERBS),
+    ("a link's states", "brumectl set-link alpha n0 ", {"up", "down"}, VMS),
+    ("what a limit begins with", "brumectl set-rate-limit alpha d0 ", {"bw=", "ops=", "none"}, VMS),
+    ("no devices of a stopped machine", "brumectl counters alpha ", set(), VMS),
 ]
 
 

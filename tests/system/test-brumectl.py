@@ -24,8 +24,8 @@ QUIET = "--no-ask-password"
 K = ("--kernel", tiny.KERNEL)
 SHOWN = ["Name", "UUID", "Owner", "Description", "Persistent", "Autostart", "State", "StateReason",
          "StateTimestamp", "CurrentJob", "Features", "RestartRequired", "VCPUs", "VCPUsMax", "Memory",
-         "Consoles", "Unit", "MainPID", "InvocationID", "MachineName", "LastExitReason",
-         "LastExitStatus"]
+         "Consoles", "Balloon", "BalloonTarget", "VSockCID", "RateLimitGroups", "Unit", "MainPID",
+         "InvocationID", "MachineName", "LastExitReason", "LastExitStatus"]
 
 
 def shell(line, text="", timeout=30):

@@ -187,7 +187,7 @@ def test_lock(t):
         make(t, "fds", disk(), {"kernel": kernel(t), "disk": opened(t, path, os.O_RDWR)})
         reply = bus.vm("fds", "Start", bus.options(Wait=True))
         t.equal(reply.error, f"{bus.NAME}.ResourceUnavailable", reply.text)
-        t.match(reply.text, r"image descriptor 'disk' is in use by another process")
+        t.match(reply.text, r"image descriptor 'disk' is in use by VM 'owner'")
         # as every transient one that could not be started
         t.eventually(lambda: not bus.exists("fds"), "the machine is gone", 10)
 
@@ -202,7 +202,7 @@ def test_lock_twice(t):
     start("fds")
     reply = bus.vm("more", "Start", bus.options(Wait=True))
     t.equal(reply.error, f"{bus.NAME}.ResourceUnavailable", reply.text)
-    t.match(reply.text, r"image descriptor 'disk' is in use by another process")
+    t.match(reply.text, r"image descriptor 'disk' is in use by VM 'fds'")
 
 
 tap.main()

@@ -24,6 +24,7 @@ VM_PROPERTIES = {
     "Name": "s", "UUID": "s", "Owner": "u", "Description": "s", "Persistent": "b", "Autostart": "b",
     "State": "s", "StateReason": "s", "StateTimestamp": "t", "CurrentJob": "o", "Features": "as",
     "RestartRequired": "b", "VCPUs": "u", "VCPUsMax": "u", "Memory": "t", "Consoles": "as",
+    "Balloon": "t", "BalloonTarget": "t", "VSockCID": "u", "RateLimitGroups": "a{sa{st}}",
     "Unit": "s", "MainPID": "u", "InvocationID": "s", "MachineName": "s", "LastExitReason": "s",
     "LastExitStatus": "i",
 }
@@ -79,7 +80,7 @@ def test_manager_properties(t):
     t.equal(value["HostArchitecture"], os.uname().machine)
     t.equal(value["DefaultSlice"], "machine.slice")
     t.true("sandbox=systemd" in value["Features"], f"Features {value['Features']}")
-    t.equal(value["DeviceTypes"], ["disk", "net"])
+    t.true({"disk", "net", "fs", "pmem", "vsock", "balloon"} <= set(value["DeviceTypes"]), value["DeviceTypes"])
     t.true(1 <= value["MaxVCPUs"] <= 1024, f"MaxVCPUs {value['MaxVCPUs']}")
     t.equal(value["KVMAvailable"], os.path.exists("/dev/kvm"))
     t.equal((value["NVMs"], value["NRunning"]), (0, 0))
@@ -560,6 +561,15 @@ def test_log_level(t):
     service.systemctl("service-log-level", service.UNIT, "debug")
     t.cleanup(service.systemctl, "service-log-level", service.UNIT, "info")
     t.equal(service.systemctl("service-log-level", service.UNIT), "debug")
+
+
+@tap.test("a console's size is for a virtio console")
+def test_console_size(t):
+    with tiny.Machine("size", tiny.config(tiny.DEAF, console={"mode": "Tty"})) as vm:
+        vm.start()
+        t.equal(on(vm, "SetConsoleSize", "sqqa{sv}", "console", 132, 43, 0), [])
+        reply = vm.call("SetConsoleSize", '"serial"', "uint16 80", "uint16 25", "@a{sv} {}")
+        t.true(not reply.ok and "serial" in reply.text, f"{reply.error}: {reply.text}")
 
 
 @tap.test("all methods of the three interfaces were called by the tests above")

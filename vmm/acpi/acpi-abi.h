@@ -144,3 +144,88 @@ struct acpi_mcfg_segment {
 	le32 reserved;
 } ACPI_PACKED;
 static_assert(sizeof(struct acpi_mcfg_segment) == 16, "PCI FW 4.1.2");
+
+#define ACPI_SRAT_ENABLED (1u << 0)
+
+enum acpi_srat_type {
+	ACPI_SRAT_MEMORY = 1,
+	ACPI_SRAT_X2APIC = 2,
+};
+
+struct acpi_srat_header { /* 5.2.16, after the table's header */
+	le32 revision;
+	uint8_t reserved[8];
+} ACPI_PACKED;
+static_assert(sizeof(struct acpi_srat_header) == 12, "5.2.16");
+
+struct acpi_srat_memory { /* 5.2.16.2 */
+	uint8_t type, length;
+	le32 domain;
+	le16 reserved1;
+	le64 base, size;
+	le32 reserved2;
+	le32 flags;
+	le64 reserved3;
+} ACPI_PACKED;
+static_assert(sizeof(struct acpi_srat_memory) == 40, "5.2.16.2");
+
+struct acpi_srat_x2apic { /* 5.2.16.3 */
+	uint8_t type, length;
+	le16 reserved1;
+	le32 domain, apic_id, flags, clock_domain, reserved2;
+} ACPI_PACKED;
+static_assert(sizeof(struct acpi_srat_x2apic) == 24, "5.2.16.3");
+
+struct acpi_viot_header { /* 5.2.33, after the table's header */
+	le16 node_count, node_offset;
+	uint8_t reserved[8];
+} ACPI_PACKED;
+static_assert(sizeof(struct acpi_viot_header) == 12, "5.2.33");
+
+enum acpi_viot_type {
+	ACPI_VIOT_PCI_RANGE = 1,
+	ACPI_VIOT_VIRTIO_PCI = 3,
+};
+
+struct acpi_viot_pci_range {
+	uint8_t type, reserved1;
+	le16 length;
+	le32 endpoint_start;
+	le16 segment_start, segment_end, bdf_start, bdf_end;
+	le16 output_node;
+	uint8_t reserved2[6];
+} ACPI_PACKED;
+static_assert(sizeof(struct acpi_viot_pci_range) == 24, "5.2.33");
+
+struct acpi_viot_virtio_iommu {
+	uint8_t type, reserved1;
+	le16 length;
+	le16 segment, bdf;
+	uint8_t reserved2[8];
+} ACPI_PACKED;
+static_assert(sizeof(struct acpi_viot_virtio_iommu) == 16, "5.2.33");
+
+#define ACPI_WDAT_ENABLED (1u << 0)
+
+/* Microsoft, "Hardware Watchdog Timers Design Specification", 4.1 */
+struct acpi_wdat {
+	struct acpi_header header;
+	le32 header_length; /* of what follows, up to the entries */
+	le16 pci_segment;
+	uint8_t pci_bus, pci_device, pci_function;
+	uint8_t reserved0[3];
+	le32 timer_period; /* milliseconds */
+	le32 max_count, min_count;
+	uint8_t flags;
+	uint8_t reserved1[3];
+	le32 entries;
+} ACPI_PACKED;
+static_assert(sizeof(struct acpi_wdat) == 68, "WDAT 4.1");
+
+struct acpi_wdat_entry {
+	uint8_t action, instruction;
+	le16 reserved;
+	struct acpi_gas region;
+	le32 value, mask;
+} ACPI_PACKED;
+static_assert(sizeof(struct acpi_wdat_entry) == 24, "WDAT 4.2");

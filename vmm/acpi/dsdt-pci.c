@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * PCI in the DSDT: the host bridge with its windows and interrupt routing, and
+ * PCI in the DSDT: the host bridges with their windows and interrupt routing, and
  * the board device that reserves the ECAM window (PCI Firmware Specification
  * 3.2, 4.1.2: reserved by a motherboard resource, not part of the bridge)
  */
 #include <assert.h>
+#include <stdio.h>
 
 #include "vmm/acpi/aml.h"
 #include "vmm/acpi/tables.h"
+#include "vmm/acpi/topology.h"
 #include "vmm/arch/x86/layout.h"
 #include "vmm/arch/x86/memory-map.h"
 
@@ -76,30 +78,55 @@ static void emit_prt(struct aml *a)
 	aml_close(a);
 }
 
-static void emit_host_bridge(struct aml *a, const struct x86_windows *w)
+static void emit_windows(struct aml *a, uint32_t segment, const struct x86_segment_windows *w)
 {
 	struct aml res = { 0 };
 
-	aml_open_device(a, "PC00");
+	aml_res_bus(&res, 0, 0);
+	/* The ports are of segment 0: PCI Local Bus 3.0 knows no other. */
+	if (segment == 0) {
+		aml_res_io(&res, PORT_PCI_CONFIG, 8);
+		aml_res_io_window(&res, 0, PORT_PCI_CONFIG - 1);
+		aml_res_io_window(&res, PORT_PCI_CONFIG + 8, UINT16_MAX);
+	}
+	if (w->mmio32_size)
+		aml_res_mem32_window(&res, (uint32_t)w->mmio32_start, (uint32_t)w->mmio32_size);
+	if (w->mmio64_size)
+		aml_res_mem64_window(&res, w->mmio64_start, w->mmio64_size);
+	aml_name_crs(a, &res);
+}
+
+/* The lines of all segments are the same: one long package is enough. */
+static void emit_same_prt(struct aml *a)
+{
+	aml_open_method(a, "_PRT", 0, false);
+	aml_op(a, AML_RETURN);
+	aml_path(a, "\\_SB_.PC00._PRT");
+	aml_close(a);
+}
+
+static void emit_host_bridge(struct aml *a, uint32_t i, const struct acpi_topology *t)
+{
+	char name[5];
+
+	snprintf(name, sizeof(name), "PC%02X", i & 0xff);
+	aml_open_device(a, name);
 	aml_name(a, "_HID");
 	aml_eisa_id(a, "PNP0A08");
 	aml_name(a, "_CID");
 	aml_eisa_id(a, "PNP0A03");
-	aml_name_integer(a, "_SEG", 0);
+	aml_name_integer(a, "_SEG", i);
 	aml_name_integer(a, "_BBN", 0);
-	aml_name_integer(a, "_UID", 0);
+	aml_name_integer(a, "_UID", i);
 	aml_name_integer(a, "_CCA", 1);
+	if (t->numa)
+		aml_name_integer(a, "_PXM", t->segments[i].node);
 	emit_dsm(a);
-
-	aml_res_bus(&res, 0, 0);
-	aml_res_io(&res, PORT_PCI_CONFIG, 8);
-	aml_res_io_window(&res, 0, PORT_PCI_CONFIG - 1);
-	aml_res_io_window(&res, PORT_PCI_CONFIG + 8, UINT16_MAX);
-	aml_res_mem32_window(&res, (uint32_t)w->mmio32_start, (uint32_t)w->mmio32_size);
-	if (w->mmio64_size)
-		aml_res_mem64_window(&res, w->mmio64_start, w->mmio64_size);
-	aml_name_crs(a, &res);
-	emit_prt(a);
+	emit_windows(a, i, &t->segments[i].windows);
+	if (i == 0)
+		emit_prt(a);
+	else
+		emit_same_prt(a);
 	aml_close(a);
 }
 
@@ -118,8 +145,9 @@ static void emit_board(struct aml *a, uint32_t n_segments)
 
 static void pci_emit(struct aml *a, const struct acpi_params *params)
 {
-	emit_host_bridge(a, params->windows);
-	emit_board(a, params->n_segments);
+	for (uint32_t i = 0; i < params->topology->n_segments; i++)
+		emit_host_bridge(a, i, params->topology);
+	emit_board(a, params->topology->n_segments);
 }
 
 const struct acpi_part acpi_part_pci = { .name = "pci", .emit = pci_emit };

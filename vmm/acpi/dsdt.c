@@ -5,9 +5,15 @@
 #include "vmm/acpi/aml.h"
 #include "vmm/acpi/tables.h"
 #include "vmm/arch/x86/layout.h"
+#include "vmm/devices/fw-cfg.h"
 
 static const struct acpi_part *const parts[] = {
-	&acpi_part_pci, &acpi_part_serial, &acpi_part_rtc, &acpi_part_power_button,
+	&acpi_part_pci,
+	&acpi_part_serial,
+	&acpi_part_rtc,
+	&acpi_part_power_button,
+	&acpi_part_vmgenid,
+	&acpi_part_fw_cfg,
 	&acpi_part_ged, /* last: its event method refers to the others */
 	NULL,
 };
@@ -58,6 +64,30 @@ static void rtc_emit(struct aml *a, const struct acpi_params *params _unused_)
 }
 
 const struct acpi_part acpi_part_rtc = { .name = "rtc", .emit = rtc_emit };
+
+static bool fw_cfg_present(const struct acpi_params *params)
+{
+	return params->fw_cfg;
+}
+
+static void fw_cfg_emit(struct aml *a, const struct acpi_params *params _unused_)
+{
+	struct aml res = { 0 };
+
+	aml_open_device(a, "FWCF");
+	aml_name(a, "_HID");
+	aml_string(a, "QEMU0002");
+	aml_name_integer(a, "_STA", 0x0b); /* there, decoding, working; not for the user's eyes */
+	aml_res_io(&res, PORT_FW_CFG, FW_CFG_PORTS);
+	aml_name_crs(a, &res);
+	aml_close(a);
+}
+
+const struct acpi_part acpi_part_fw_cfg = {
+	.name = "fw-cfg",
+	.emit = fw_cfg_emit,
+	.present = fw_cfg_present,
+};
 
 void acpi_emit_dsdt(struct aml *a, const struct acpi_params *params)
 {

@@ -11,7 +11,7 @@
 #include "vmm/base/err.h"
 #include "vmm/bus/irq.h"
 
-#define EVENTS_ALL            (GED_CPU | GED_MEMORY | GED_PCI | GED_POWER_BUTTON)
+#define EVENTS_ALL            (GED_CPU | GED_MEMORY | GED_PCI | GED_POWER_BUTTON | GED_GENERATION)
 #define NOTIFY_BUTTON_PRESSED 0x80 /* ACPI 6.5, table 5.170 */
 
 static int ged_validate(const void *state, struct err *err)

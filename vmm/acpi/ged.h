@@ -25,6 +25,7 @@ enum ged_event {
 	GED_MEMORY = 1 << 1,
 	GED_PCI = 1 << 2,
 	GED_POWER_BUTTON = 1 << 3,
+	GED_GENERATION = 1 << 4, /* vmgenid.h */
 };
 
 #define GED_MMIO_SIZE 1

@@ -7,6 +7,8 @@
 #include "vmm/acpi/acpi-abi.h"
 #include "vmm/acpi/aml.h"
 #include "vmm/acpi/pm.h"
+#include "vmm/acpi/topology.h"
+#include "vmm/acpi/wdat.h"
 #include "vmm/arch/x86/cpuid.h"
 #include "vmm/arch/x86/layout.h"
 #include "vmm/arch/x86/memory-map.h"
@@ -15,13 +17,13 @@
 #include "vmm/config/vm-config.h"
 #include "vmm/memory/guest-memory.h"
 
-#define OEM_ID       "BRUME "
-#define OEM_TABLE_ID "BRUMEVM "
-#define CREATOR_ID   "BRUM"
-#define ALIGNMENT    16
-#define XSDT_ENTRIES 3
+#define OEM_ID           "BRUME "
+#define OEM_TABLE_ID     "BRUMEVM "
+#define CREATOR_ID       "BRUM"
+#define ALIGNMENT        16
+#define XSDT_ENTRIES_MAX 7
 
-/* Where the next table goes, between LAYOUT_RSDP and LAYOUT_SMBIOS. */
+/* Where the next table goes, between LAYOUT_RSDP and LAYOUT_VMGENID. */
 struct writer {
 	struct guest_mem *mem;
 	uint64_t next_gpa;
@@ -60,10 +62,10 @@ static int place(struct writer *w, void *data, size_t len, uint64_t *ret_gpa)
 	struct acpi_header *h = data;
 	int r;
 
-	if (!range_fits(w->next_gpa, len, LAYOUT_SMBIOS))
+	if (!range_fits(w->next_gpa, len, LAYOUT_VMGENID))
 		return err_set(w->err, ENOSPC,
 			       "ACPI: table %.4s of %zu bytes does not fit below 0x%llx",
-			       h->signature, len, LAYOUT_SMBIOS);
+			       h->signature, len, LAYOUT_VMGENID);
 	h->length = le32_make((uint32_t)len);
 	h->checksum = 0;
 	h->checksum = checksum(data, len);
@@ -185,6 +187,45 @@ static int build_mcfg(struct writer *w, uint32_t n_segments, uint64_t *ret_gpa)
 	return place_aml(w, &a, ret_gpa);
 }
 
+static int build_wdat(struct writer *w, uint64_t *ret_gpa)
+{
+	const struct acpi_header h = header_make("WDAT", 1);
+	_cleanup_(aml_deinit) struct aml a = { 0 };
+
+	acpi_emit_wdat(&a, &h);
+	return place_aml(w, &a, ret_gpa);
+}
+
+static int build_srat(struct writer *w, const struct acpi_topology *t, uint64_t *ret_gpa)
+{
+	const struct acpi_header h = header_make("SRAT", 3);
+	_cleanup_(aml_deinit) struct aml a = { 0 };
+
+	aml_bytes(&a, &h, sizeof(h));
+	acpi_emit_srat(&a, t->numa, w->mem);
+	return place_aml(w, &a, ret_gpa);
+}
+
+static int build_slit(struct writer *w, const struct acpi_topology *t, uint64_t *ret_gpa)
+{
+	const struct acpi_header h = header_make("SLIT", 1);
+	_cleanup_(aml_deinit) struct aml a = { 0 };
+
+	aml_bytes(&a, &h, sizeof(h));
+	acpi_emit_slit(&a, t->numa);
+	return place_aml(w, &a, ret_gpa);
+}
+
+static int build_viot(struct writer *w, const struct acpi_topology *t, uint64_t *ret_gpa)
+{
+	const struct acpi_header h = header_make("VIOT", 0);
+	_cleanup_(aml_deinit) struct aml a = { 0 };
+
+	aml_bytes(&a, &h, sizeof(h));
+	acpi_emit_viot(&a, t->iommu);
+	return place_aml(w, &a, ret_gpa);
+}
+
 static int build_xsdt(struct writer *w, const uint64_t *tables, size_t n, uint64_t *ret_gpa)
 {
 	const struct acpi_header h = header_make("XSDT", 1);
@@ -226,18 +267,27 @@ int acpi_build(struct guest_mem *mem, const struct acpi_params *params, uint64_t
 		.next_gpa = align_up(LAYOUT_RSDP + sizeof(struct acpi_rsdp), ALIGNMENT),
 		.err = err,
 	};
-	uint64_t dsdt = 0, xsdt = 0, tables[XSDT_ENTRIES] = { 0 };
+	uint64_t dsdt = 0, xsdt = 0, tables[XSDT_ENTRIES_MAX] = { 0 };
+	size_t n = 0;
 	int r;
 
 	r = build_dsdt(&w, params, &dsdt);
 	if (r >= 0)
-		r = build_fadt(&w, dsdt, &tables[0]);
+		r = build_fadt(&w, dsdt, &tables[n++]);
 	if (r >= 0)
-		r = build_madt(&w, params->cpus, &tables[1]);
+		r = build_madt(&w, params->cpus, &tables[n++]);
 	if (r >= 0)
-		r = build_mcfg(&w, params->n_segments, &tables[2]);
+		r = build_mcfg(&w, params->topology->n_segments, &tables[n++]);
+	if (r >= 0 && params->topology->numa)
+		r = build_srat(&w, params->topology, &tables[n++]);
+	if (r >= 0 && params->topology->numa)
+		r = build_slit(&w, params->topology, &tables[n++]);
+	if (r >= 0 && params->topology->iommu)
+		r = build_viot(&w, params->topology, &tables[n++]);
+	if (r >= 0 && params->watchdog)
+		r = build_wdat(&w, &tables[n++]);
 	if (r >= 0)
-		r = build_xsdt(&w, tables, ARRAY_SIZE(tables), &xsdt);
+		r = build_xsdt(&w, tables, n, &xsdt);
 	if (r >= 0)
 		r = write_rsdp(&w, xsdt);
 	if (r < 0)

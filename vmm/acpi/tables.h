@@ -22,13 +22,16 @@ struct aml;
 struct cpus_config;
 struct err;
 struct guest_mem;
+struct acpi_topology;
 struct x86_windows;
 
 struct acpi_params {
 	const struct cpus_config *cpus;
 	const struct x86_windows *windows;
-	uint32_t n_segments; /* PCI segments, at least 1; windows belong to segment 0 */
-	bool serial;         /* there is a COM1 */
+	const struct acpi_topology *topology; /* at least one segment */
+	bool serial;                          /* there is a COM1 */
+	bool watchdog; /* there are the registers of vmm/devices/watchdog.h */
+	bool fw_cfg;
 };
 
 /* One part of the DSDT; all of them are listed in dsdt.c. */
@@ -44,7 +47,7 @@ struct acpi_part {
 };
 
 extern const struct acpi_part acpi_part_ged, acpi_part_pci, acpi_part_serial, acpi_part_rtc,
-	acpi_part_power_button;
+	acpi_part_power_button, acpi_part_vmgenid, acpi_part_fw_cfg;
 
 /* The parts of this machine: NULL-terminated. */
 const struct acpi_part *const *acpi_parts(void);

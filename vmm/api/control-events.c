@@ -114,6 +114,23 @@ static void on_event(const char *source, const char *name, const char *id, void 
 		emit(c, m);
 }
 
+/* The guest causes them: while the daemon does not read, it is as if there were none. */
+static bool on_vsock_wanted(uint32_t cookie, uint32_t port, bool seqpacket, void *data)
+{
+	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+	struct control *c = data;
+	uint64_t queued = 0;
+
+	if (!c->bus || sd_bus_get_n_queued_write(c->bus, &queued) < 0 ||
+	    queued > EVENTS_QUEUED_MAX ||
+	    sd_bus_message_new_signal(c->bus, &m, PROTOCOL_OBJECT, PROTOCOL_INTERFACE,
+				      "VSockWanted") < 0 ||
+	    sd_bus_message_append(m, "uub", cookie, port, (int)seqpacket) < 0)
+		return false;
+	emit(c, m);
+	return true;
+}
+
 /* The event loop answers the watchdog, but not while a large machine's memory is emptied. */
 static void on_getting_on(void *data _unused_)
 {
@@ -127,6 +144,8 @@ struct vm_listener control_listener(struct control *c)
 		.debug_code = on_debug_code,
 		.device_changed = on_device_changed,
 		.event = on_event,
+		.values_changed = control_on_values_changed,
+		.vsock_wanted = on_vsock_wanted,
 		.getting_on = on_getting_on,
 		.data = c,
 	};

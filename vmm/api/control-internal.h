@@ -11,6 +11,7 @@
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 
+#include "vmm/base/list.h"
 #include "vmm/vm/resources.h"
 #include "vmm/vm/vm.h"
 
@@ -30,9 +31,28 @@ struct control {
 	bool visitor_debugs;
 	struct resources resources; /* collected until Start */
 	struct vm *vm;
+	sd_event_source *tell_timer; /* control-devices.c: values of devices */
+	uint64_t next_tell_usec;
+	struct list connecting; /* vsock connections the guest has not answered */
 	uint32_t boot_vcpus;
 	uint64_t memory_size;
 };
+
+/* --- control-devices.c --- */
+
+/* A member of Query's answer. */
+int control_append_values(sd_bus_message *m, struct vm *vm);
+/* The listener's; data: the struct control. */
+void control_on_values_changed(struct vm_device *dev, void *data);
+int control_on_set_link(sd_bus_message *m, void *data, sd_bus_error *ret_error);
+int control_on_set_rate_limit(sd_bus_message *m, void *data, sd_bus_error *ret_error);
+int control_on_set_rate_limit_group(sd_bus_message *m, void *data, sd_bus_error *ret_error);
+int control_on_set_balloon(sd_bus_message *m, void *data, sd_bus_error *ret_error);
+int control_on_set_console_size(sd_bus_message *m, void *data, sd_bus_error *ret_error);
+int control_on_connect_vsock(sd_bus_message *m, void *data, sd_bus_error *ret_error);
+int control_on_accept_vsock(sd_bus_message *m, void *data, sd_bus_error *ret_error);
+int control_on_refuse_vsock(sd_bus_message *m, void *data, sd_bus_error *ret_error);
+void control_devices_deinit(struct control *c);
 
 /* --- control-events.c --- */
 

@@ -124,9 +124,10 @@ static int start(struct control *c, sd_bus_message *m, struct err *err)
 	/* READY comes when the vCPUs run; touching every page of a large machine takes its time. */
 	if (config->memory.prefault)
 		sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%lu",
-			   START_USEC + config->memory.size / PREFAULT_BYTES_PER_USEC);
+			   START_USEC +
+				   memory_config_size(&config->memory) / PREFAULT_BYTES_PER_USEC);
 	c->boot_vcpus = config->cpus.boot_vcpus;
-	c->memory_size = config->memory.size;
+	c->memory_size = memory_config_size(&config->memory);
 	r = build_and_boot(c, config, paused, err);
 	/* Wrong definitions say so themselves; the rest is memory, KVM, threads of the host. */
 	if (r < 0 && err->fault == FAULT_NONE)
@@ -145,7 +146,7 @@ static int on_start(sd_bus_message *m, void *data, sd_bus_error *ret_error)
 		return control_fail(ret_error, &err);
 	}
 	sd_notify(0, "READY=1\nSTATUS=running");
-	return sd_bus_reply_method_return(m, NULL);
+	return control_on_query(m, data, ret_error);
 }
 
 /* The methods that only have the machine do something. */
@@ -225,7 +226,7 @@ const sd_bus_vtable control_vtable[] = {
 	SD_BUS_VTABLE_START(0),
 	SD_BUS_METHOD("Hello", NULL, "uus", on_hello, 0),
 	SD_BUS_METHOD("AddResources", "a{sh}", NULL, on_add_resources, 0),
-	SD_BUS_METHOD("Start", "a{sv}a{sv}", NULL, on_start, 0),
+	SD_BUS_METHOD("Start", "a{sv}a{sv}", "a{sv}", on_start, 0),
 	SD_BUS_METHOD("Pause", NULL, NULL, on_pause, 0),
 	SD_BUS_METHOD("Resume", NULL, NULL, on_resume, 0),
 	SD_BUS_METHOD("Reset", NULL, NULL, on_reset, 0),
@@ -234,9 +235,19 @@ const sd_bus_vtable control_vtable[] = {
 	SD_BUS_METHOD("InjectNMI", NULL, NULL, on_inject_nmi, 0),
 	SD_BUS_METHOD("Quit", NULL, NULL, on_quit, 0),
 	SD_BUS_METHOD("OpenConsole", "sbb", "h", on_open_console, 0),
+	SD_BUS_METHOD("SetConsoleSize", "sqq", NULL, control_on_set_console_size, 0),
+	SD_BUS_METHOD("SetLink", "sb", NULL, control_on_set_link, 0),
+	SD_BUS_METHOD("SetRateLimit", "sstttttt", NULL, control_on_set_rate_limit, 0),
+	SD_BUS_METHOD("SetRateLimitGroup", "stttttt", NULL, control_on_set_rate_limit_group, 0),
+	SD_BUS_METHOD("SetBalloon", "t", NULL, control_on_set_balloon, 0),
+	SD_BUS_METHOD("ConnectVSock", "u", "h", control_on_connect_vsock, 0),
+	SD_BUS_METHOD("AcceptVSock", "uh", NULL, control_on_accept_vsock, 0),
+	SD_BUS_METHOD("RefuseVSock", "u", NULL, control_on_refuse_vsock, 0),
 	SD_BUS_METHOD("GetCounters", NULL, "a{sa{st}}", control_on_get_counters, 0),
 	SD_BUS_METHOD("Query", NULL, "a{sv}", control_on_query, 0),
 	SD_BUS_SIGNAL("StateChanged", "sss", 0),
 	SD_BUS_SIGNAL("Event", "ssa{sv}", 0),
+	SD_BUS_SIGNAL("DeviceChanged", "sa{sv}", 0),
+	SD_BUS_SIGNAL("VSockWanted", "uub", 0),
 	SD_BUS_VTABLE_END
 };

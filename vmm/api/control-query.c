@@ -121,6 +121,8 @@ int control_on_query(sd_bus_message *m, void *data, sd_bus_error *ret_error _unu
 	if (r >= 0)
 		r = append_devices(reply, c->vm);
 	if (r >= 0)
+		r = control_append_values(reply, c->vm);
+	if (r >= 0)
 		r = sd_bus_message_close_container(reply);
 	return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
 }

@@ -163,6 +163,7 @@ int control_new(sd_event *event, int listen_fd, struct control **ret, struct err
 	if (!c)
 		return err_set(err, ENOMEM, "out of memory");
 	c->event = sd_event_ref(event);
+	list_init(&c->connecting);
 	c->listen_fd = TAKE_FD(owned);
 	r = fd_set_nonblock(c->listen_fd, true);
 	if (r >= 0)
@@ -180,6 +181,7 @@ void control_free(struct control *c)
 	if (!c)
 		return;
 	sd_event_source_disable_unref(c->mailbox_source);
+	control_devices_deinit(c);
 	vm_free(c->vm);
 	c->vm = NULL;
 	resources_deinit(&c->resources);

@@ -18,20 +18,43 @@
  *   Hello() -> (u version, u pid, s state)
  *   AddResources(a{sh} resources)           descriptors by JSON pointer, and "kvm";
  *                                           as often as needed before Start (<= 200 a call)
- *   Start(a{sv} config, a{sv} options)      options: paused b.  Builds and boots; replies
- *                                           when the vCPUs run (or stand, if paused)
+ *   Start(a{sv} config, a{sv} options) -> a{sv}    options: paused b.  Builds and boots;
+ *                                           replies when the vCPUs run (or stand, if paused),
+ *                                           with what Query says then
  *   Pause() Resume() Reset() PowerButton() InjectNMI()
  *   Reboot()                                the same as PowerButton for the guest, but when
  *                                           it powers off the machine starts again
  *   Quit()                                  ends the process, reply first
  *   OpenConsole(s name, b force, b readonly) -> (h socket)   "" = first; names "serial",
  *                                           "console", "debug"
+ *   SetConsoleSize(s name, q columns, q rows)    name as of OpenConsole
+ *   SetLink(s id, b up)
+ *   SetRateLimit(s id, s direction, tttttt limit)    direction of a network device: "rx", "tx" or
+ *                                           "both"; limit: size, one_time_burst, refill_time (ms)
+ *                                           of bytes, then of operations; size 0: no limit
+ *   SetRateLimitGroup(s group, tttttt limit)
+ *   SetBalloon(t bytes)                     what the guest is to give up
+ *   ConnectVSock(u port) -> (h socket)      when the guest has accepted; ECONNREFUSED
+ *   AcceptVSock(u cookie, h socket)         the answer to VSockWanted: connected, stream or
+ *                                           seqpacket as was wanted
+ *   RefuseVSock(u cookie)
  *   GetCounters() -> a{sa{st}}
  *   Query() -> a{sv}    state s, reason s, vcpus u, memory t, consoles as, devices a(ssss)
- *                       (id, type, bdf, driver state "ok"|"broken"|"inactive"), boots u
+ *                       (id, type, bdf, driver state "ok"|"broken"|"inactive"), boots u,
+ *                       values a{sa{sv}} (id, all values of the device)
  *
  *   signal StateChanged(s old, s new, s reason)
  *   signal Event(s source, s name, a{sv} details)
+ *   signal VSockWanted(u cookie, u port, b seqpacket)    the guest connects to a port of the
+ *                                           host; without an answer for 2 s it is refused
+ *   signal DeviceChanged(s id, a{sv} values)    all of them, at most ten times a second
+ *
+ * Values of a device, which change while it runs and are no counters:
+ *   disks     engine s ("io_uring", "aio", "sync"), while a driver has the disk
+ *   disks     size t (bytes), engine s (while a driver uses it)
+ *   net       link_up b
+ *   balloon   target t, actual t (bytes); of the statistics queue, what the guest gave so
+ *             far, "statistics." and its name: statistics.swap_in t, ...
  *
  * Errors of a method carry `struct err` as a D-Bus error: name
  * PROTOCOL_ERROR_PREFIX + fault_to_string(fault) with "-" as "_" and, for FAULT_NONE,
@@ -58,7 +81,8 @@
 /* Reasons of a StateChanged. */
 #define WORKER_REASON_REQUEST        "request"
 #define WORKER_REASON_GUEST_SHUTDOWN "guest-shutdown"
-#define WORKER_REASON_GUEST_REBOOT   "guest-reboot" /* running -> running, boots + 1 */
+#define WORKER_REASON_GUEST_REBOOT   "guest-reboot"   /* running -> running, boots + 1 */
+#define WORKER_REASON_GUEST_WATCHDOG "guest-watchdog" /* watchdog_action: running -> any */
 #define WORKER_REASON_RESET          "reset"
 #define WORKER_REASON_TRIPLE_FAULT   "triple-fault"
 #define WORKER_REASON_INTERNAL_ERROR "internal-error"

@@ -50,7 +50,9 @@ static void queue_locked(struct mailbox *box, struct message *message)
 void mailbox_post(struct mailbox *box, struct message *message)
 {
 	pthread_mutex_lock(&box->lock);
-	queue_locked(box, message);
+	/* Nobody will read it, and messages that are left may be gone with their owners. */
+	if (!box->closed)
+		queue_locked(box, message);
 	pthread_mutex_unlock(&box->lock);
 }
 

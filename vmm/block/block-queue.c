@@ -9,6 +9,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/math.h"
+#include "vmm/block/block-epoch.h"
 
 #define REAP_BATCH   32
 #define RETRIES_MAX  16
@@ -27,6 +28,7 @@ struct block_queue {
 	struct block_io **batch;  /* to be submitted; depth entries */
 	unsigned int n_batch;
 	struct request_list finished;
+	struct block_reader *reader; /* of img->epoch, NULL when it has none */
 
 	/*
 	 * O_DIRECT refuses memory that is not aligned.  Such transfers go through
@@ -68,9 +70,14 @@ int block_queue_new_on(struct block_image *img, struct block_engine *engine, uns
 	bq->img = img;
 	bq->depth = depth;
 	bq->batch = calloc(depth, sizeof(struct block_io *));
+	if (img->epoch) {
+		bq->reader = aligned_alloc(BLOCK_READER_BYTES, BLOCK_READER_BYTES);
+		if (bq->reader)
+			block_epoch_add(img->epoch, bq->reader);
+	}
 	if (bq->batch && img->mem_align > 1)
 		bq->bounce = aligned_alloc(MAX(BOUNCE_ALIGN, img->mem_align), BOUNCE_BYTES);
-	if (!bq->batch || (img->mem_align > 1 && !bq->bounce)) {
+	if (!bq->batch || (img->epoch && !bq->reader) || (img->mem_align > 1 && !bq->bounce)) {
 		block_queue_free(bq);
 		return err_errno(err, ENOMEM, "cannot make a disk queue for %u requests", depth);
 	}
@@ -100,6 +107,9 @@ void block_queue_free(struct block_queue *bq)
 		return;
 	assert(bq->n_in_flight == 0);
 	block_engine_free(bq->engine);
+	if (bq->reader)
+		block_epoch_remove(bq->img->epoch, bq->reader);
+	free(bq->reader);
 	free(bq->bounce);
 	free(bq->batch);
 	free(bq);
@@ -205,61 +215,109 @@ static void take_iov(struct block_request *req, uint64_t n)
 	req->io.n_iov = i + 1;
 }
 
+/* What is on its way to the file from here on stays in its place until leave(). */
+static void enter(struct block_queue *bq, struct block_request *req)
+{
+	if (bq->reader)
+		req->entered = block_epoch_enter(bq->img->epoch, bq->reader);
+}
+
+static void leave(struct block_queue *bq, const struct block_request *req)
+{
+	if (bq->reader)
+		block_epoch_leave(bq->reader, req->entered);
+}
+
+static void start_flush(struct block_queue *bq, struct block_request *req)
+{
+	struct block_image *img = bq->img;
+	int r = img->ops->sync_metadata ? img->ops->sync_metadata(img) : 0;
+
+	if (r < 0) {
+		finish(bq, req, r);
+		return;
+	}
+	enter(bq, req);
+	req->io = (struct block_io){ .op = BLOCK_OP_FLUSH };
+	batch_io(bq, req);
+}
+
+/* Points the transfer at ext; false: the request waits for the bounce buffer. */
+static bool aim(struct block_queue *bq, struct block_request *req, const struct block_extent *ext)
+{
+	uint64_t n = ext->len;
+
+	req->io = (struct block_io){ .op = req->op,
+				     .dsync = req->dsync,
+				     .unmap = req->unmap,
+				     .file = ext->file,
+				     .off = ext->off };
+	if (req->op != BLOCK_OP_READ && req->op != BLOCK_OP_WRITE) {
+		req->io.len = n; /* nothing of the guest's memory moves */
+		return true;
+	}
+	if (!needs_bounce(bq->img, req)) {
+		take_iov(req, n);
+		return true;
+	}
+	if (bq->bounce_owner && bq->bounce_owner != req)
+		return false;
+	bq->bounce_owner = req;
+	n = MIN(n, (uint64_t)BOUNCE_BYTES);
+	bq->bounce_iov = (struct iovec){ bq->bounce, (size_t)n };
+	if (req->op == BLOCK_OP_WRITE)
+		bounce_copy(bq, req, (size_t)n, false);
+	req->io.iov = &bq->bounce_iov;
+	req->io.n_iov = 1;
+	return true;
+}
+
 /* Goes on with a request up to its next transfer or its end. */
 static void start(struct block_queue *bq, struct block_request *req)
 {
 	struct block_image *img = bq->img;
 	int r;
 
-	req->io = (struct block_io){ .op = req->op, .dsync = req->dsync, .unmap = req->unmap };
+	req->io.iov = NULL;
 	req->cut = 0;
-	if (req->op == BLOCK_OP_FLUSH) {
-		r = img->ops->sync_metadata ? img->ops->sync_metadata(img) : 0;
-		if (r < 0)
-			finish(bq, req, r);
-		else
-			batch_io(bq, req);
-		return;
-	}
-	while (req->len > 0) {
+	while (req->op != BLOCK_OP_FLUSH && req->len > 0) {
+		const struct block_access access = { .op = req->op,
+						     .unmap = req->unmap,
+						     .off = req->off,
+						     .len = req->len,
+						     .iov = req->iov,
+						     .n_iov = req->n_iov };
 		struct block_extent ext = { 0 };
-		uint64_t n;
 
-		r = img->ops->map(img, req->op, req->off, req->len, &ext);
+		enter(bq, req);
+		r = img->ops->map(img, &access, &ext);
 		if (r < 0) {
+			leave(bq, req);
 			finish(bq, req, r);
 			return;
 		}
-		n = MIN(ext.len, req->len);
-		assert(n > 0 && ext.file < img->n_files);
-		if (ext.kind == BLOCK_EXTENT_ZERO) {
-			assert(req->op == BLOCK_OP_READ);
-			fill_zero(req, n);
-			advance(req, n);
-			continue;
-		}
-		req->io.file = ext.file;
-		req->io.off = ext.off;
-		if (req->op != BLOCK_OP_READ && req->op != BLOCK_OP_WRITE) {
-			req->io.len = n; /* nothing of the guest's memory moves */
-		} else if (!needs_bounce(img, req)) {
-			take_iov(req, n);
-		} else if (bq->bounce_owner && bq->bounce_owner != req) {
-			list_push(&bq->bounce_waiting, req);
+		ext.len = MIN(ext.len, req->len);
+		assert(ext.len > 0 && ext.file < img->n_files);
+		req->metadata |= ext.metadata;
+		if (ext.kind == BLOCK_EXTENT_HOST) {
+			if (aim(bq, req, &ext)) {
+				batch_io(bq, req);
+			} else {
+				leave(bq, req); /* it is mapped again when its turn comes */
+				list_push(&bq->bounce_waiting, req);
+			}
 			return;
-		} else {
-			bq->bounce_owner = req;
-			n = MIN(n, (uint64_t)BOUNCE_BYTES);
-			bq->bounce_iov = (struct iovec){ bq->bounce, (size_t)n };
-			if (req->op == BLOCK_OP_WRITE)
-				bounce_copy(bq, req, (size_t)n, false);
-			req->io.iov = &bq->bounce_iov;
-			req->io.n_iov = 1;
 		}
-		batch_io(bq, req);
-		return;
+		assert(ext.kind == BLOCK_EXTENT_DONE || req->op == BLOCK_OP_READ);
+		if (ext.kind == BLOCK_EXTENT_ZERO)
+			fill_zero(req, ext.len);
+		leave(bq, req);
+		advance(req, ext.len);
 	}
-	finish(bq, req, 0);
+	if (req->op == BLOCK_OP_FLUSH || (req->dsync && req->metadata))
+		start_flush(bq, req);
+	else
+		finish(bq, req, 0);
 }
 
 /* One transfer is over. */
@@ -267,9 +325,10 @@ static void complete(struct block_queue *bq, struct block_io *io)
 {
 	struct block_request *req = container_of(io, struct block_request, io);
 	bool bounced = bq->bounce_owner == req;
-	bool moves = req->op == BLOCK_OP_READ || req->op == BLOCK_OP_WRITE;
+	bool moves = io->op == BLOCK_OP_READ || io->op == BLOCK_OP_WRITE;
 	int64_t n = io->result;
 
+	leave(bq, req);
 	if (n == 0 && !moves)
 		n = (int64_t)io->len; /* 0 for a flush */
 	if (req->cut) {
@@ -289,7 +348,7 @@ static void complete(struct block_queue *bq, struct block_io *io)
 		finish(bq, req, (int)n);
 	} else {
 		/* Nothing moved: the file has become shorter than the image is. */
-		finish(bq, req, req->op == BLOCK_OP_FLUSH ? 0 : -EIO);
+		finish(bq, req, io->op == BLOCK_OP_FLUSH ? 0 : -EIO);
 	}
 	/* A request that goes on through the bounce buffer keeps it. */
 	if (bounced && req->io.iov != &bq->bounce_iov) {
@@ -304,6 +363,7 @@ void block_queue_add(struct block_queue *bq, struct block_request *req)
 	assert(bq->n_in_flight < bq->depth);
 	bq->n_in_flight++;
 	req->retries = 0;
+	req->metadata = false;
 	start(bq, req);
 }
 

@@ -33,7 +33,9 @@ struct block_request {
 
 	/* the queue's */
 	struct block_io io;
-	size_t cut; /* bytes taken off the last iovec of the transfer under way */
+	size_t cut;           /* bytes taken off the last iovec of the transfer under way */
+	unsigned int entered; /* of the image's epoch, while the transfer is under way */
+	bool metadata;        /* durable only with a flush */
 	uint8_t retries;
 	struct block_request *next;
 };

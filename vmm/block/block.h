@@ -5,16 +5,20 @@
  *   device -> block_queue -> format (map) and engine (submit, reap)
  *
  * A format turns a range of the virtual disk into an extent: a place in one of
- * the image's files, or zeroes.  It knows no engine and has no thread of its
- * own.  An engine moves bytes between guest memory and files and knows no
+ * the image's files, zeroes, or nothing left to do because it moved the bytes
+ * itself (compressed data, copy-on-write, metadata).  It knows no engine and has
+ * no thread of its own.  An engine moves bytes between guest memory and files and knows no
  * format.  struct block_queue (block-queue.c) joins the two for one I/O thread:
  * each request is a cursor that maps, moves and advances until it is done, so
  * short transfers and fragmented images need nothing special.
  *
  * The image is made by the control thread and shared by all queues of a disk;
  * map() and sync_metadata() are called on any of their I/O threads, and a format
- * with metadata that changes guards it by a lock of its own.  An image never
- * sees a path: it is handed descriptors that the daemon opened.
+ * with metadata that changes guards it by a lock of its own.  That lock is held
+ * over synchronous calls at most, never until an engine has finished something:
+ * so no queue waits for another, whatever thread runs them.  An image never sees
+ * a path: it is handed descriptors that the daemon opened, its own and those of
+ * its backing chain.
  */
 #pragma once
 
@@ -25,6 +29,7 @@
 
 #include "vmm/base/cleanup.h"
 
+struct block_epoch;
 struct block_image;
 struct err;
 
@@ -35,7 +40,8 @@ struct err;
 
 enum block_extent_kind {
 	BLOCK_EXTENT_HOST, /* file, off */
-	BLOCK_EXTENT_ZERO, /* reads as zeroes; never the answer for a write */
+	BLOCK_EXTENT_ZERO, /* reads as zeroes; the answer for a READ only */
+	BLOCK_EXTENT_DONE, /* the format did it: memory is filled, written, or nothing to do */
 	BLOCK_EXTENT_N_,
 };
 
@@ -43,6 +49,8 @@ struct block_extent {
 	enum block_extent_kind kind;
 	unsigned int file; /* index into the image's files */
 	uint64_t off, len; /* bytes; 0 < len <= what was asked for */
+	/* Metadata changed: what has to be durable when it is finished needs a flush as well. */
+	bool metadata;
 };
 
 enum block_op {
@@ -54,28 +62,74 @@ enum block_op {
 	BLOCK_OP_N_,
 };
 
+/* What map() is asked: inside the image, len > 0; any op but FLUSH. */
+struct block_access {
+	enum block_op op;
+	bool unmap; /* WRITE_ZEROES may give the storage back */
+	uint64_t off, len;
+	/* READ and WRITE: len bytes or more, for formats that move them themselves */
+	const struct iovec *iov;
+	unsigned int n_iov;
+};
+
+struct block_format_ops;
+
+/* A file of a backing chain, as the configuration states it. */
+struct block_backing {
+	int fd;
+	const struct block_format_ops *format;
+};
+
 struct block_image_params {
 	const char *id; /* of the disk, for messages */
 	bool readonly;
 	bool direct; /* bypass the host's page cache */
+	/* What the image's file is based on, the nearest first; read, never written. */
+	const struct block_backing *backing;
+	unsigned int n_backing; /* < BLOCK_FILES_MAX */
 };
+
+#define BLOCK_PROBE_BYTES 512U
 
 struct block_format_ops {
 	const char *name; /* "raw" */
-	/* Takes fd over on success. */
+	/* Is this how such a file begins?  len <= BLOCK_PROBE_BYTES.  NULL: there is no telling. */
+	bool (*probe)(const uint8_t *head, size_t len);
+	/* Takes fd and the backing descriptors over on success, none of them on failure. */
 	int (*open)(int fd, const struct block_image_params *params, struct block_image **ret,
 		    struct err *err);
-	/* off + len is inside the image, len > 0.  0 or -errno; a write allocates. */
-	int (*map)(struct block_image *img, enum block_op op, uint64_t off, uint64_t len,
+	/*
+	 * 0 or -errno; a WRITE allocates.  It may block for as long as some transfers
+	 * take, but for nothing that a queue has in flight.  On HOST the caller does
+	 * access->op on that place; what it was told stays so until block_epoch_leave().
+	 */
+	int (*map)(struct block_image *img, const struct block_access *access,
 		   struct block_extent *ret);
-	/* Optional: writes cached metadata out, ordered before a flush of the files. */
+	/*
+	 * Optional: writes cached metadata out; the caller flushes file 0 afterwards.
+	 * An order among the writes is the format's, by flushes of its own.
+	 */
 	int (*sync_metadata)(struct block_image *img);
+	/*
+	 * Optional: makes the disk larger, size a multiple of logical_block.  Control
+	 * thread, nothing in flight; img->size says so afterwards.
+	 */
+	int (*resize)(struct block_image *img, uint64_t size, struct err *err);
+	/* Writes everything out and closes all descriptors, the chain's as well. */
 	void (*close)(struct block_image *img);
 };
 
 extern const struct block_format_ops block_format_raw;
+extern const struct block_format_ops block_format_vhd;
+extern const struct block_format_ops block_format_vhdx;
+extern const struct block_format_ops block_format_qcow2;
 
-/* Set by open, constant afterwards. */
+/* NULL: there is none of that name. */
+const struct block_format_ops *block_format_by_name(const char *name);
+/* The format that a file which begins with head has, NULL: raw or unknown.  len: 512 is enough. */
+const struct block_format_ops *block_format_probe(const uint8_t *head, size_t len);
+
+/* Set by open, constant afterwards (the size until resize). */
 struct block_image {
 	const struct block_format_ops *ops;
 	int files[BLOCK_FILES_MAX];
@@ -88,12 +142,20 @@ struct block_image {
 	bool readonly;
 	bool can_discard, can_write_zeroes; /* BLOCK_OP_DISCARD, BLOCK_OP_WRITE_ZEROES work */
 	uint32_t discard_granularity;       /* bytes, power of two; smaller ranges free nothing */
+	struct block_epoch *epoch; /* of formats that free space; NULL: places never move */
 };
 
+/*
+ * The format is what the configuration states; finding another one in a file of the
+ * chain is an error (but in a raw one, whose contents are the guest's), and so is a
+ * chain that meets itself.
+ */
 int block_image_open(const struct block_format_ops *format, int fd,
 		     const struct block_image_params *params, struct block_image **ret,
 		     struct err *err);
 void block_image_close(struct block_image *img);
+/* -EOPNOTSUPP with a sentence where the format cannot. */
+int block_image_resize(struct block_image *img, uint64_t size, struct err *err);
 DEFINE_CLEANUP(struct block_image, block_image_close);
 
 /* One transfer between memory and one file; owned by the engine from submit to reap. */
@@ -113,6 +175,13 @@ struct block_io {
 
 /* fallocate(2)'s mode for DISCARD and WRITE_ZEROES. */
 int block_io_falloc_mode(const struct block_io *io);
+/*
+ * What that call said, 0 or -errno, becomes the transfer's result: where the file
+ * cannot, zeroes are written and a block device is asked for its own discard.
+ */
+int block_io_after_fallocate(int fd, const struct block_io *io, int result);
+/* Both. */
+int block_io_fallocate(int fd, const struct block_io *io);
 
 struct block_engine {
 	const struct block_engine_ops *ops;
@@ -135,12 +204,20 @@ struct block_engine_ops {
 };
 
 extern const struct block_engine_ops block_engine_uring;
+extern const struct block_engine_ops block_engine_aio;
 extern const struct block_engine_ops block_engine_sync;
 
+/* Engines that are not to be chosen; bits. */
+#define BLOCK_WITHOUT_URING 1U
+#define BLOCK_WITHOUT_AIO   2U
+
 /*
- * By name: "io_uring", "sync", or NULL for the best one that works here:
- * io_uring, and where the host forbids it sync, with one log line a process.
+ * The best engine that works here and is not ruled out: io_uring, aio, sync.  When
+ * the host refuses one, one log line a process says so.
  */
+int block_engine_open_best(unsigned int without, const int *files, unsigned int n_files,
+			   unsigned int depth, struct block_engine **ret, struct err *err);
+/* By name: "io_uring", "aio", "sync"; NULL: the best one. */
 int block_engine_open(const char *name, const int *files, unsigned int n_files, unsigned int depth,
 		      struct block_engine **ret, struct err *err);
 void block_engine_free(struct block_engine *engine);

@@ -6,9 +6,9 @@
 #include "vmm/block/block.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vmm/base/err.h"
 
@@ -56,8 +56,7 @@ static int64_t transfer(const struct engine_sync *e, const struct block_io *io)
 		break;
 	case BLOCK_OP_DISCARD:
 	case BLOCK_OP_WRITE_ZEROES:
-		n = fallocate(fd, block_io_falloc_mode(io), (off_t)io->off, (off_t)io->len);
-		break;
+		return block_io_fallocate(fd, io);
 	case BLOCK_OP_N_:
 		return -EINVAL;
 	}

@@ -152,6 +152,13 @@ static void uring_submit(struct block_engine *engine, struct block_io *const *io
 	}
 }
 
+static int result_of(const struct engine_uring *e, const struct block_io *io, int res)
+{
+	if (io->op != BLOCK_OP_DISCARD && io->op != BLOCK_OP_WRITE_ZEROES)
+		return res;
+	return block_io_after_fallocate(e->files[io->file], io, res);
+}
+
 static unsigned int uring_reap(struct block_engine *engine, struct block_io **ret, unsigned int max,
 			       bool wait)
 {
@@ -171,7 +178,7 @@ static unsigned int uring_reap(struct block_engine *engine, struct block_io **re
 				continue; /* -EINTR */
 		}
 		ret[n] = io_uring_cqe_get_data(cqe);
-		ret[n]->result = cqe->res;
+		ret[n]->result = result_of(e, ret[n], cqe->res);
 		n++;
 		io_uring_cqe_seen(&e->ring, cqe);
 	}

@@ -2,10 +2,11 @@
 /*
  * Raw images: a regular file or a block device whose byte n is byte n of the disk
  */
-#include "vmm/block/block.h"
+#include "vmm/block/raw.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <linux/fs.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -14,6 +15,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include "vmm/base/math.h"
+#include "vmm/block/block.h"
 
 #define BLOCK_MAX 4096U /* the largest logical block that guests understand */
 
@@ -97,9 +99,30 @@ static int read_device_geometry(int fd, struct block_image *img, struct err *err
 	return 0;
 }
 
-/* Fills in what the file or device is like. */
-static int inspect(int fd, const struct block_image_params *params, struct block_image *img,
-		   struct err *err)
+/*
+ * Asked of a range behind the image, where there is nothing to lose: file systems
+ * and drivers that cannot, say so before they look at it.
+ */
+static void find_discard(int fd, bool block_device, struct block_image *img)
+{
+	uint64_t behind = align_up(img->size, BLOCK_MAX);
+	uint64_t range[2] = { behind, BLOCK_MAX };
+	int r;
+
+	if (img->readonly)
+		return;
+	if (block_device)
+		r = ioctl(fd, BLKDISCARD, range) == 0 || errno == EINVAL ? 0 : -errno;
+	else
+		r = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)behind,
+			      BLOCK_MAX);
+	img->can_discard = r == 0;
+	img->can_write_zeroes = true; /* the engines write them, if need be */
+	img->discard_granularity = img->physical_block;
+}
+
+int raw_inspect(int fd, const struct block_image_params *params, struct block_image *img,
+		struct err *err)
 {
 	struct stat st = { 0 };
 	int r;
@@ -138,6 +161,7 @@ static int inspect(int fd, const struct block_image_params *params, struct block
 	if (img->size < img->logical_block)
 		return err_set(err, EINVAL, "the image has %llu bytes, less than one block of %u",
 			       (unsigned long long)img->size, img->logical_block);
+	find_discard(fd, S_ISBLK(st.st_mode), img);
 	return 0;
 }
 
@@ -151,8 +175,13 @@ static int raw_open(int fd, const struct block_image_params *params, struct bloc
 
 	if (!raw)
 		return err_errno(err, ENOMEM, "cannot open the image");
+	if (params->n_backing > 0) {
+		free(raw);
+		return err_set(err, EINVAL, "raw images have no backing files, %u are given",
+			       params->n_backing);
+	}
 	img = &raw->base;
-	r = inspect(fd, params, img, err);
+	r = raw_inspect(fd, params, img, err);
 	if (r < 0) {
 		free(raw);
 		return r;
@@ -167,10 +196,12 @@ static int raw_open(int fd, const struct block_image_params *params, struct bloc
 	return 0;
 }
 
-static int raw_map(struct block_image *img _unused_, enum block_op op _unused_, uint64_t off,
-		   uint64_t len, struct block_extent *ret)
+static int raw_map(struct block_image *img _unused_, const struct block_access *access,
+		   struct block_extent *ret)
 {
-	*ret = (struct block_extent){ .kind = BLOCK_EXTENT_HOST, .off = off, .len = len };
+	*ret = (struct block_extent){ .kind = BLOCK_EXTENT_HOST,
+				      .off = access->off,
+				      .len = access->len };
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -40,6 +41,21 @@ const char *check_path(const char *s)
 	/* Lists of paths, in questions to polkit among others, have one a line. */
 	if (has_control_character(s))
 		return "is not usable as a path, must not hold control characters";
+	return NULL;
+}
+
+#define SOCKET_MAX 95 /* sun_path holds 107; "_4294967295" may be added */
+
+const char *check_socket(const char *s)
+{
+	const char *wrong = check_path(s);
+
+	if (wrong)
+		return wrong;
+	if (strlen(s) > SOCKET_MAX)
+		return "is too long for a socket, must be at most 95 bytes";
+	if (g_str_has_suffix(s, "/"))
+		return "is a directory, must be the name of a socket";
 	return NULL;
 }
 
@@ -163,4 +179,51 @@ bool is_interface_name(const char *s)
 			return false;
 	}
 	return true;
+}
+
+/* "80" or "8000-8010": how many ports, 0 when it is neither.  Advances *s. */
+static unsigned int take_ports(const char **s)
+{
+	unsigned long limits[2] = { 0, 0 };
+	unsigned int n = 0;
+
+	do {
+		char *end;
+
+		if (!g_ascii_isdigit(**s) || **s == '0')
+			return 0;
+		limits[n] = strtoul(*s, &end, 10);
+		if (limits[n] > UINT16_MAX)
+			return 0;
+		*s = end;
+		n++;
+	} while (n < 2 && **s == '-' && (*s)++);
+	if (n == 1)
+		return 1;
+	return limits[0] <= limits[1] ? (unsigned int)(limits[1] - limits[0] + 1) : 0;
+}
+
+const char *check_forward(const char *s)
+{
+	static const char *const wrong =
+		"is not a port to forward, must be like '8080', '2222:22', '8000-8010:80-90' or "
+		"'127.0.0.1/2222:22'";
+	const char *slash = strchr(s, '/');
+	unsigned int host, guest;
+
+	if (slash) {
+		g_autofree char *address = g_strndup(s, (gsize)(slash - s));
+
+		if (address_family(address) < 0)
+			return wrong;
+		s = slash + 1;
+	}
+	host = guest = take_ports(&s);
+	if (host > 0 && *s == ':') {
+		s++;
+		guest = take_ports(&s);
+	}
+	if (host == 0 || guest == 0 || *s)
+		return wrong;
+	return host == guest ? NULL : "names ranges of two sizes, must be of one";
 }

@@ -45,15 +45,20 @@ enum config_flags {
 	CONFIG_HAS = 1 << 2,      /* OPTIONAL, with a bool at .present that tells */
 	/* string naming something of the host: .resource; in the text also {"fd": NAME} */
 	CONFIG_RESOURCE = 1 << 3,
-	CONFIG_BARE = 1 << 4, /* enum: "--serial tty", the value without a key */
-	CONFIG_HEX = 1 << 5,  /* shown as 0x.. in help */
+	CONFIG_BARE = 1 << 4,      /* enum: "--serial tty", the value without a key */
+	CONFIG_HEX = 1 << 5,       /* shown as 0x.. in help */
+	CONFIG_NO_OPTION = 1 << 6, /* not in option strings, which have other keys for it */
 };
 
-/* Indexed by the enum's value.  `later` lists names that are not supported yet, or NULL. */
+/*
+ * Indexed by the enum's value.  `later` lists names that are not supported yet, or NULL;
+ * `also` other spellings that Cloud Hypervisor takes, by value, or NULL.
+ */
 struct config_names {
 	const char *const *names;
 	size_t n;
 	const char *const *later;
+	const char *const *also;
 };
 
 /* Of a CONFIG_RESOURCE member, before the name: vm_config_fd_name(). */

@@ -18,17 +18,15 @@
 #define IOBASE_DEFAULT 0xe9
 
 static const char *const mode_names[CONSOLE_MODE_N_] = {
-	[CONSOLE_MODE_OFF] = "Off",
-	[CONSOLE_MODE_NULL] = "Null",
-	[CONSOLE_MODE_TTY] = "Tty",
-	[CONSOLE_MODE_FILE] = "File",
+	[CONSOLE_MODE_OFF] = "Off",   [CONSOLE_MODE_NULL] = "Null",     [CONSOLE_MODE_TTY] = "Tty",
+	[CONSOLE_MODE_FILE] = "File", [CONSOLE_MODE_SOCKET] = "Socket",
 };
-static const char *const mode_later[] = { "Pty", "Socket", NULL };
+static const char *const mode_later[] = { "Pty", NULL };
 static const struct config_names modes = { mode_names, CONSOLE_MODE_N_, mode_later };
 
 #define MODE_DOC                                                                                   \
 	"off: no device; null: output is dropped; tty: kept for OpenConsole and "                  \
-	"'brumectl console'; file: appended to a file"
+	"'brumectl console'; file: appended to a file; socket: kept for the client of a socket"
 
 #define MODE_FIELD(default_mode)                                                                   \
 	{                                                                                          \
@@ -44,10 +42,19 @@ static const struct config_names modes = { mode_names, CONSOLE_MODE_N_, mode_lat
 		.doc = "file that receives the output; only in mode File"                          \
 	}
 
+#define SOCKET_FIELD                                                                               \
+	{                                                                                          \
+		.key = "socket", .kind = CONFIG_STRING,                                            \
+		.flags = CONFIG_OPTIONAL | CONFIG_RESOURCE,                                        \
+		CONFIG_AT(struct console_config, socket), .check = check_socket,                   \
+		.resource = RESOURCE_LISTEN, .implies = "mode=Socket", .arg = "PATH",              \
+		.doc = "socket that is made for one client at a time; only in mode Socket"         \
+	}
+
 static const struct config_field serial_fields[] = {
 	MODE_FIELD(CONSOLE_MODE_TTY),
 	FILE_FIELD,
-	{ .key = "socket", .kind = CONFIG_LATER },
+	SOCKET_FIELD,
 	{ .key = "iommu", .kind = CONFIG_LATER, .harmless = "false" },
 };
 const struct config_table serial_table = {
@@ -61,7 +68,7 @@ const struct config_table serial_table = {
 static const struct config_field console_fields[] = {
 	MODE_FIELD(CONSOLE_MODE_OFF),
 	FILE_FIELD,
-	{ .key = "socket", .kind = CONFIG_LATER },
+	SOCKET_FIELD,
 	CONFIG_PCI_SINGLE(struct console_config),
 };
 const struct config_table console_table = {
@@ -84,7 +91,7 @@ static const struct config_field debug_console_fields[] = {
 	  .max = UINT16_MAX,
 	  .arg = "PORT",
 	  .doc = "I/O port that takes the bytes" },
-	{ .key = "socket", .kind = CONFIG_LATER },
+	SOCKET_FIELD,
 };
 const struct config_table debug_console_table = {
 	.name = "Debug console",
@@ -110,14 +117,27 @@ int console_mode_from_string(const char *s, enum console_mode *ret)
 	return -EINVAL;
 }
 
+static int check_key(const char *key, const struct console_config *console, const char *member,
+		     const char *value, enum console_mode mode, struct err *err)
+{
+	const char *name = console_mode_to_string(mode);
+
+	if (console->mode == mode && !value)
+		return config_error(err, "/%s/%s: missing, must be given in mode %s", key, member,
+				    name);
+	if (console->mode != mode && value)
+		return config_error(err, "/%s/%s: has no effect in mode %s, needs mode %s", key,
+				    member, console_mode_to_string(console->mode), name);
+	return 0;
+}
+
 static int check_file(const char *key, const struct console_config *console, struct err *err)
 {
-	if (console->mode == CONSOLE_MODE_FILE && !console->file)
-		return config_error(err, "/%s/file: missing, must be given in mode File", key);
-	if (console->mode != CONSOLE_MODE_FILE && console->file)
-		return config_error(err, "/%s/file: has no effect in mode %s, needs mode File", key,
-				    console_mode_to_string(console->mode));
-	return 0;
+	int r = check_key(key, console, "file", console->file, CONSOLE_MODE_FILE, err);
+
+	if (r == 0)
+		r = check_key(key, console, "socket", console->socket, CONSOLE_MODE_SOCKET, err);
+	return r;
 }
 
 static int check_iobase(const struct vm_config *config, size_t index _unused_, struct err *err)

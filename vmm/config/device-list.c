@@ -19,16 +19,47 @@ struct device_kind {
 	bool (*wanted)(const struct vm_config *config);
 };
 
+static size_t list_devices(const struct vm_config *config, bool with_iommu,
+			   struct config_device ret[static CONFIG_DEVICES_MAX]);
+
 static bool console_wanted(const struct vm_config *config)
 {
 	return config->console.mode != CONSOLE_MODE_OFF;
 }
 
+static bool pvpanic_wanted(const struct vm_config *config)
+{
+	return config->pvpanic.enabled;
+}
+
+bool vm_config_has_iommu(const struct vm_config *config)
+{
+	struct config_device devices[CONFIG_DEVICES_MAX];
+	size_t n;
+
+	if (config->iommu.enabled || config->platform.n_iommu_segments)
+		return true;
+	n = list_devices(config, false, devices);
+	for (size_t i = 0; i < n; i++)
+		if (devices[i].pci->iommu)
+			return true;
+	return false;
+}
+
 static const struct device_kind kinds[] = {
+	/* first: drivers of what is behind it have to wait for it */
+	{ "iommu", "__iommu", offsetof(struct iommu_config, pci), vm_config_has_iommu },
 	{ "console", "__console", offsetof(struct console_config, pci), console_wanted },
 	{ "disks", "disk", offsetof(struct disk_config, pci), NULL },
 	{ "net", "net", offsetof(struct net_config, pci), NULL },
+	{ "fs", "fs", offsetof(struct fs_config, pci), NULL },
+	{ "pmem", "pmem", offsetof(struct pmem_config, pci), NULL },
 	{ "rng", "__rng", offsetof(struct rng_config, pci), NULL },
+	{ "balloon", "__balloon", offsetof(struct balloon_config, pci), NULL },
+	{ "vsock", "__vsock", offsetof(struct vsock_config, pci), NULL },
+	{ "rtc", "__rtc", offsetof(struct rtc_config, pci), NULL },
+	/* its row is the bool that the struct begins with */
+	{ "pvpanic", "__pvpanic", offsetof(struct pvpanic_config, pci), pvpanic_wanted },
 };
 
 static struct pci_placement *placement(const struct device_kind *kind, void *base)
@@ -36,15 +67,18 @@ static struct pci_placement *placement(const struct device_kind *kind, void *bas
 	return (struct pci_placement *)(void *)((char *)base + kind->pci);
 }
 
-size_t config_devices(const struct vm_config *config,
-		      struct config_device ret[static CONFIG_DEVICES_MAX])
+static size_t list_devices(const struct vm_config *config, bool with_iommu,
+			   struct config_device ret[static CONFIG_DEVICES_MAX])
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
 		const struct config_field *row = config_find(&vm_table, kinds[i].key, false);
-		bool single = row->kind == CONFIG_STRUCT;
+		bool single = row->kind != CONFIG_LIST;
 		size_t count = single ? 1 : config_list_count(row, config);
+
+		if (!with_iommu && kinds[i].wanted == vm_config_has_iommu)
+			continue; /* it asks for the others */
 
 		if (single && (!config_is_present(row, config) ||
 			       (kinds[i].wanted && !kinds[i].wanted(config))))
@@ -61,6 +95,12 @@ size_t config_devices(const struct vm_config *config,
 		}
 	}
 	return n;
+}
+
+size_t config_devices(const struct vm_config *config,
+		      struct config_device ret[static CONFIG_DEVICES_MAX])
+{
+	return list_devices(config, true, ret);
 }
 
 const char *config_device_pointer(const struct config_device *device,
@@ -136,17 +176,25 @@ static int check_id_unique(const struct vm_config *config, size_t i, struct err 
 	return 0;
 }
 
-static int check_slot_unique(const struct vm_config *config, size_t i, struct err *err)
+static int check_slot(const struct vm_config *config, size_t i, struct err *err)
 {
 	struct config_device devices[CONFIG_DEVICES_MAX];
 	const struct config_device *a = &devices[i];
 	char here[CONFIG_POINTER_MAX], there[CONFIG_POINTER_MAX];
 
 	config_devices(config, devices);
-	for (size_t j = 0; j < i && a->pci->has_pci_device_id; j++) {
+	if (!a->pci->has_pci_device_id)
+		return 0;
+	if (a->pci->pci_segment == 0 && a->pci->pci_device_id == 0)
+		return config_error(err,
+				    "%s/pci_device_id: 0 is the host bridge's on segment 0, must "
+				    "be 1 to %d",
+				    config_device_pointer(a, here), VM_PCI_SLOT_MAX);
+	for (size_t j = 0; j < i; j++) {
 		const struct config_device *b = &devices[j];
 
-		if (b->pci->has_pci_device_id && a->pci->pci_device_id == b->pci->pci_device_id)
+		if (b->pci->has_pci_device_id && a->pci->pci_segment == b->pci->pci_segment &&
+		    a->pci->pci_device_id == b->pci->pci_device_id)
 			return config_error(err, "%s/pci_device_id: %u is %s's too, must be unique",
 					    config_device_pointer(a, here), a->pci->pci_device_id,
 					    config_device_pointer(b, there));
@@ -154,28 +202,93 @@ static int check_slot_unique(const struct vm_config *config, size_t i, struct er
 	return 0;
 }
 
-static int check_slot_count(const struct vm_config *config, size_t i _unused_, struct err *err)
+static int check_segment(const struct vm_config *config, size_t i, struct err *err)
 {
-	size_t n = count_devices(config);
+	struct config_device devices[CONFIG_DEVICES_MAX];
+	const struct config_device *a = &devices[i];
+	char here[CONFIG_POINTER_MAX];
 
-	if (n <= VM_PCI_SLOT_MAX)
+	config_devices(config, devices);
+	if (a->pci->pci_segment < config->platform.num_pci_segments)
 		return 0;
+	return config_error(err,
+			    "%s/pci_segment: %u does not exist, must be less than "
+			    "/platform/num_pci_segments, %u",
+			    config_device_pointer(a, here), a->pci->pci_segment,
+			    config->platform.num_pci_segments);
+}
+
+/*
+ * The pages in a balloon are none that a device reads or writes, so their numbers are no
+ * addresses for an IOMMU; a vhost-user process knows of none.
+ */
+static int check_iommu(const struct vm_config *config, size_t i, struct err *err)
+{
+	struct config_device devices[CONFIG_DEVICES_MAX];
+	const struct config_device *a = &devices[i];
+	char here[CONFIG_POINTER_MAX];
+	bool cannot;
+
+	config_devices(config, devices);
+	cannot = strcmp(a->key, "balloon") == 0 || strcmp(a->key, "iommu") == 0 ||
+		 strcmp(a->key, "pvpanic") == 0 || strcmp(a->key, "fs") == 0;
+	if (a->pci->iommu && cannot)
+		return config_error(err, "%s/iommu: it cannot be behind an IOMMU, must be false",
+				    config_device_pointer(a, here));
+	if (a->pci->iommu && strcmp(a->key, "net") == 0 && config->nets[a->index].vhost)
+		return config_error(
+			err,
+			"%s/iommu: cannot be had with vhost, which knows no IOMMU, must "
+			"be false",
+			config_device_pointer(a, here));
+	if (!a->pci->iommu && vm_config_is_iommu_segment(config, a->pci->pci_segment))
+		return config_error(err,
+				    "%s/iommu: is off, must be on: segment %u is one of "
+				    "/platform/iommu_segments",
+				    config_device_pointer(a, here), a->pci->pci_segment);
+	return 0;
+}
+
+static int check_slot_count(const struct vm_config *config, size_t i, struct err *err)
+{
+	struct config_device devices[CONFIG_DEVICES_MAX];
+	size_t n = config_devices(config, devices), here = 0;
+	size_t room = i == 0 ? VM_PCI_SLOT_MAX : VM_PCI_SLOT_MAX + 1;
+
+	for (size_t j = 0; j < n; j++)
+		here += devices[j].pci->pci_segment == i;
+	if (here <= room)
+		return 0;
+	if (i == 0)
+		return config_error(
+			err,
+			"/disks: %zu disks, %zu nets and %zu other devices need %zu PCI slots, "
+			"must be at most %d, or some on other segments (pci_segment)",
+			config->n_disks, config->n_nets, n - config->n_disks - config->n_nets, here,
+			VM_PCI_SLOT_MAX);
 	return config_error(
 		err,
-		"/disks: %zu disks, %zu nets and %zu other devices need %zu PCI slots, must be "
-		"at most %d",
-		config->n_disks, config->n_nets, n - config->n_disks - config->n_nets, n,
-		VM_PCI_SLOT_MAX);
+		"/platform/num_pci_segments: %zu devices are on segment %zu, must be at "
+		"most %zu",
+		here, i, room);
 }
 
 /* A value that was wrong is absent here, which breaks none of these. */
 static const struct config_rule each_device[] = {
 	{ check_id_unique, { NULL } },
-	{ check_slot_unique, { NULL } },
+	{ check_slot, { NULL } },
+	{ check_segment, { "platform" } },
+	{ check_iommu, { "platform", "net" } },
 };
 const struct config_rules device_rules = CONFIG_RULES(each_device, count_devices);
 
-static const struct config_rule all_devices[] = {
+/* A number that was wrong is one here that holds what is listed anyway. */
+static size_t count_segments(const struct vm_config *config)
+{
+	return MIN(MAX(config->platform.num_pci_segments, 1), VM_PCI_SEGMENTS_MAX);
+}
+
+static const struct config_rule each_segment[] = {
 	{ check_slot_count, { NULL } },
 };
-const struct config_rules slot_rules = CONFIG_RULES(all_devices, NULL);
+const struct config_rules slot_rules = CONFIG_RULES(each_segment, count_segments);

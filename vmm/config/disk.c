@@ -9,6 +9,52 @@
 #include "vmm/config/check.h"
 #include "vmm/config/tables.h"
 
+#define HOST_CPU_MAX 8191 /* CONFIG_NR_CPUS of Debian's kernel, minus one */
+
+static const char *const image_type_names[IMAGE_TYPE_N_] = {
+	[IMAGE_TYPE_UNKNOWN] = "Unknown", [IMAGE_TYPE_RAW] = "Raw",   [IMAGE_TYPE_QCOW2] = "Qcow2",
+	[IMAGE_TYPE_VHD] = "Vhd",         [IMAGE_TYPE_VHDX] = "Vhdx",
+};
+static const char *const image_type_also[IMAGE_TYPE_N_] = { "unknown", "raw", "qcow2", "vhd",
+							    "vhdx" };
+static const char *const image_type_later[] = { "Vmdk", "vmdk", NULL };
+static const struct config_names image_types = { image_type_names, IMAGE_TYPE_N_, image_type_later,
+						 image_type_also };
+
+static const char *const lock_granularity_names[LOCK_GRANULARITY_N_] = {
+	[LOCK_GRANULARITY_BYTE_RANGE] = "ByteRange",
+	[LOCK_GRANULARITY_FULL] = "Full",
+};
+static const char *const lock_granularity_also[LOCK_GRANULARITY_N_] = { "byte-range", "full" };
+static const struct config_names lock_granularities = { lock_granularity_names, LOCK_GRANULARITY_N_,
+							NULL, lock_granularity_also };
+
+static const struct config_field affinity_fields[] = {
+	{ .key = "queue_index",
+	  .kind = CONFIG_UINT,
+	  .flags = CONFIG_REQUIRED,
+	  CONFIG_AT(struct queue_affinity, queue_index),
+	  .min = 0,
+	  .max = VM_DISK_QUEUES_MAX - 1,
+	  .arg = "QUEUE",
+	  .doc = "number of the queue" },
+	{ .key = "host_cpus",
+	  .kind = CONFIG_UINTS,
+	  .flags = CONFIG_REQUIRED,
+	  CONFIG_AT(struct queue_affinity, host_cpus),
+	  .count = offsetof(struct queue_affinity, n_host_cpus),
+	  .max = HOST_CPU_MAX,
+	  .list_max = HOST_CPU_MAX + 1,
+	  .arg = "[HOSTCPU,...]",
+	  .doc = "host CPUs its thread may run on" },
+};
+static const struct config_table affinity_table = {
+	.name = "Queue affinity",
+	.fields = affinity_fields,
+	.n_fields = ARRAY_SIZE(affinity_fields),
+	.size = sizeof(struct queue_affinity),
+};
+
 static const struct config_field disk_fields[] = {
 	{ .key = "path",
 	  .kind = CONFIG_STRING,
@@ -17,7 +63,14 @@ static const struct config_field disk_fields[] = {
 	  .check = check_path,
 	  .resource = RESOURCE_DISK,
 	  .arg = "PATH",
-	  .doc = "raw image file or block device" },
+	  .doc = "image file or block device" },
+	{ .key = "image_type",
+	  .kind = CONFIG_ENUM,
+	  CONFIG_AT(struct disk_config, image_type),
+	  .names = &image_types,
+	  .doc = "format of the image, which is never guessed: without it the image is raw and "
+		 "must not look like another format; with raw it may, as a guest can write "
+		 "anything into its disk" },
 	{ .key = "readonly",
 	  .kind = CONFIG_BOOL,
 	  CONFIG_AT(struct disk_config, readonly),
@@ -26,6 +79,23 @@ static const struct config_field disk_fields[] = {
 	  .kind = CONFIG_BOOL,
 	  CONFIG_AT(struct disk_config, direct),
 	  .doc = "bypass the host's page cache (O_DIRECT)" },
+	{ .key = "sparse",
+	  .kind = CONFIG_BOOL,
+	  CONFIG_AT(struct disk_config, sparse),
+	  .def = true,
+	  .doc = "let the guest give storage back (discard); without it a raw image file is "
+		 "allocated as a whole when the machine starts" },
+	{ .key = "backing_files",
+	  .kind = CONFIG_BOOL,
+	  CONFIG_AT(struct disk_config, backing_files),
+	  .doc = "allow an image to have backing files, which it names itself: any file that "
+		 "the machine's owner may open" },
+	{ .key = "lock_granularity",
+	  .kind = CONFIG_ENUM,
+	  CONFIG_AT(struct disk_config, lock_granularity),
+	  .names = &lock_granularities,
+	  .doc = "what of the image is locked against other machines and programs: the bytes "
+		 "it has when the machine starts, or all it may ever have" },
 	{ .key = "num_queues",
 	  .kind = CONFIG_UINT,
 	  CONFIG_AT(struct disk_config, num_queues),
@@ -51,21 +121,34 @@ static const struct config_field disk_fields[] = {
 	  .doc = "serial number, up to 20 bytes; without it the id" },
 	CONFIG_PCI_FIELDS(struct disk_config),
 	CONFIG_VHOST_USER_LATER,
-	CONFIG_RATE_LATER,
-	{ .key = "rate_limit_group", .kind = CONFIG_LATER },
-	{ .key = "queue_affinity", .kind = CONFIG_LATER },
-	{ .key = "backing_files", .kind = CONFIG_LATER, .harmless = "false" },
-	{ .key = "sparse", .kind = CONFIG_LATER, .harmless = "true" },
-	{ .key = "image_type", .kind = CONFIG_LATER, .harmless = "Raw|raw" },
-	{ .key = "lock_granularity", .kind = CONFIG_LATER, .harmless = "ByteRange|byte-range" },
+	CONFIG_RATE_FIELDS(struct disk_config, "", limit, has_limit, "reads and writes together"),
+	{ .key = "rate_limit_group",
+	  .kind = CONFIG_STRING,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct disk_config, rate_limit_group),
+	  .check = check_id,
+	  .arg = "ID",
+	  .doc = "the rate limit group whose limit it shares" },
+	{ .key = "queue_affinity",
+	  .kind = CONFIG_LIST,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct disk_config, queue_affinity),
+	  .count = offsetof(struct disk_config, n_queue_affinity),
+	  .table = &affinity_table,
+	  .list_max = VM_DISK_QUEUES_MAX,
+	  .def_text = "every host CPU",
+	  .arg = "[QUEUE@[HOSTCPU,...],...]",
+	  .doc = "host CPUs that the thread of a queue may run on" },
 	{ .key = "disable_io_uring",
 	  .option = "_disable_io_uring",
-	  .kind = CONFIG_LATER,
-	  .harmless = "false" },
+	  .kind = CONFIG_BOOL,
+	  CONFIG_AT(struct disk_config, disable_io_uring),
+	  .doc = "do without io_uring, for tests" },
 	{ .key = "disable_aio",
 	  .option = "_disable_aio",
-	  .kind = CONFIG_LATER,
-	  .harmless = "false" },
+	  .kind = CONFIG_BOOL,
+	  CONFIG_AT(struct disk_config, disable_aio),
+	  .doc = "do without Linux AIO, for tests" },
 };
 const struct config_table disk_table = {
 	.name = "Disk",
@@ -112,6 +195,59 @@ static int check_size(const struct vm_config *config, size_t i, struct err *err)
 	return check_queue_size("disks", i, config->disks[i].queue_size, 128, err);
 }
 
+static int check_queue_affinity(const struct vm_config *config, size_t i, struct err *err)
+{
+	const struct disk_config *disk = &config->disks[i];
+
+	for (size_t j = 0; j < disk->n_queue_affinity; j++) {
+		const struct queue_affinity *a = &disk->queue_affinity[j];
+
+		if (a->queue_index >= disk->num_queues)
+			return config_error(err,
+					    "/disks/%zu/queue_affinity/%zu/queue_index: %u is not "
+					    "below num_queues, must be at most %u",
+					    i, j, a->queue_index, disk->num_queues - 1);
+		if (a->n_host_cpus == 0)
+			return config_error(err,
+					    "/disks/%zu/queue_affinity/%zu/host_cpus: is empty, "
+					    "must name at least one CPU",
+					    i, j);
+		for (size_t k = 0; k < j; k++)
+			if (disk->queue_affinity[k].queue_index == a->queue_index)
+				return config_error(err,
+						    "/disks/%zu/queue_affinity/%zu/queue_index: "
+						    "queue %u is in entry %zu too, must be unique",
+						    i, j, a->queue_index, k);
+	}
+	return 0;
+}
+
+/* A format that is nothing but the bytes names no other file. */
+static int check_backing_files(const struct vm_config *config, size_t i, struct err *err)
+{
+	const struct disk_config *disk = &config->disks[i];
+
+	if (!disk->backing_files || disk->image_type == IMAGE_TYPE_QCOW2)
+		return 0;
+	return config_error(err,
+			    "/disks/%zu/backing_files: only images of image_type Qcow2 have "
+			    "backing files, must be false",
+			    i);
+}
+
+/* A descriptor says nothing about where a name in the image is to be looked for. */
+static int check_backing_fd(const struct vm_config *config, size_t i, struct err *err)
+{
+	const struct disk_config *disk = &config->disks[i];
+
+	if (!disk->backing_files || !vm_config_fd_name(disk->path))
+		return 0;
+	return config_error(err,
+			    "/disks/%zu/backing_files: an image given as a descriptor cannot have "
+			    "backing files, must be false or path a path",
+			    i);
+}
+
 static size_t count_disks(const struct vm_config *config)
 {
 	return config->n_disks;
@@ -120,6 +256,43 @@ static size_t count_disks(const struct vm_config *config)
 static const struct config_rule rules[] = {
 	{ check_queues, { "disks", "cpus" } },
 	{ check_size, { "disks" } },
+	{ check_queue_affinity, { "disks" } },
+	{ check_backing_files, { "disks" } },
+	{ check_backing_fd, { "disks" } },
+	{ check_disk_rate_limit, { "disks" } },
+	{ check_disk_rate_limit_group, { "disks", "rate_limit_groups" } },
 	{ check_shared_path, { "disks" } },
 };
 const struct config_rules disk_rules = CONFIG_RULES(rules, count_disks);
+
+const char *image_type_to_string(enum image_type type)
+{
+	return type < IMAGE_TYPE_N_ ? image_type_names[type] : NULL;
+}
+
+int image_type_from_string(const char *s, enum image_type *ret)
+{
+	for (size_t i = 0; i < IMAGE_TYPE_N_; i++) {
+		if (strcmp(s, image_type_names[i]) == 0) {
+			*ret = (enum image_type)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+const char *lock_granularity_to_string(enum lock_granularity granularity)
+{
+	return granularity < LOCK_GRANULARITY_N_ ? lock_granularity_names[granularity] : NULL;
+}
+
+int lock_granularity_from_string(const char *s, enum lock_granularity *ret)
+{
+	for (size_t i = 0; i < LOCK_GRANULARITY_N_; i++) {
+		if (strcmp(s, lock_granularity_names[i]) == 0) {
+			*ret = (enum lock_granularity)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}

@@ -62,8 +62,11 @@ static char *json_form(const struct config_field *field)
 
 	if (!field->table)
 		return renamed ? g_strdup_printf("in JSON %s", field->key) : NULL;
-	out = g_string_new(field->kind == CONFIG_LIST ? "in JSON a list of objects with"
-						      : "in JSON an object with");
+	out = g_string_new("in JSON ");
+	if (renamed)
+		g_string_append_printf(out, "%s, ", field->key);
+	g_string_append(out,
+			field->kind == CONFIG_LIST ? "a list of objects with" : "an object with");
 	for (size_t i = 0; i < field->table->n_fields; i++)
 		g_string_append_printf(out, "%s %s", i ? "," : "", field->table->fields[i].key);
 	return g_string_free(g_steal_pointer(&out), FALSE);
@@ -151,11 +154,24 @@ static void append_later(GString *out, const struct config_table *table)
 	}
 }
 
+/* A key of the definition itself. */
+static void help_scalar(GString *out, const struct config_field *field)
+{
+	g_autofree char *syntax = value_syntax(field), *text = describe(field);
+
+	g_string_append_printf(out, "--%s %s\n\n", option_name(field), syntax);
+	append_wrapped(out, text, 0, 0);
+}
+
 static void help_section(GString *out, const struct config_field *section)
 {
 	const struct config_table *table = section->table;
 	bool own_options = table == &payload_table;
 
+	if (!table) {
+		help_scalar(out, section);
+		return;
+	}
 	if (own_options)
 		g_string_append_printf(out, "%s\n\n", table->name);
 	else
@@ -167,7 +183,7 @@ static void help_section(GString *out, const struct config_field *section)
 		const struct config_field *field = &table->fields[i];
 		g_autofree char *syntax = NULL, *left = NULL, *right = NULL;
 
-		if (field->kind == CONFIG_LATER)
+		if (field->kind == CONFIG_LATER || (field->flags & CONFIG_NO_OPTION))
 			continue;
 		syntax = value_syntax(field);
 		left = own_options ? g_strdup_printf("--%s %s", option_name(field), syntax)
@@ -193,13 +209,21 @@ static char *help_overview(void)
 		if (section->table == &payload_table) {
 			for (size_t j = 0; j < payload_table.n_fields; j++) {
 				const struct config_field *field = &payload_table.fields[j];
-				g_autofree char *own = NULL;
+				g_autofree char *own = NULL, *syntax = NULL;
 
 				if (field->kind == CONFIG_LATER)
 					continue;
-				own = g_strdup_printf("--%s %s", field->key, field->arg);
+				syntax = field->table ? g_strdup("...") : value_syntax(field);
+				own = g_strdup_printf("--%s %s", option_name(field), syntax);
 				append_row(out, own, field->doc);
 			}
+			continue;
+		}
+		if (!section->table) {
+			g_autofree char *syntax = value_syntax(section);
+
+			left = g_strdup_printf("--%s %s", option_name(section), syntax);
+			append_row(out, left, section->doc);
 			continue;
 		}
 		left = g_strdup_printf("--%s ...", option_name(section));
@@ -211,14 +235,15 @@ static char *help_overview(void)
 
 char *config_help(const char *option)
 {
-	const struct config_field *section = NULL;
+	const struct config_field *section = NULL, *own;
 	g_autoptr(GString) out = NULL;
 
 	if (!option)
 		return help_overview();
 	section = config_find(&vm_table, option, true);
-	if (!section && config_find(&payload_table, option, true))
-		section = config_find(&vm_table, "payload", false);
+	own = section ? NULL : config_find(&payload_table, option, true);
+	if (own)
+		section = own->table ? own : config_find(&vm_table, "payload", false);
 	if (!section)
 		return NULL;
 	out = g_string_new(NULL);
@@ -299,6 +324,10 @@ static void man_section(GString *out, const struct config_field *section)
 			man_row(out, &table->fields[i], own_options ? "--" : "");
 	}
 	man_later(out, table);
+	for (size_t i = 0; own_options && i < table->n_fields; i++) {
+		if (table->fields[i].table)
+			man_section(out, &table->fields[i]);
+	}
 }
 
 char *config_man(void)
@@ -306,8 +335,13 @@ char *config_man(void)
 	g_autoptr(GString) out = g_string_new(NULL);
 
 	for (size_t i = 0; i < vm_table.n_fields; i++) {
-		if (vm_table.fields[i].kind != CONFIG_LATER)
+		if (vm_table.fields[i].kind != CONFIG_LATER && vm_table.fields[i].table)
 			man_section(out, &vm_table.fields[i]);
+	}
+	g_string_append(out, ".SS \"Keys of their own\"\nOptions of the same names.\n");
+	for (size_t i = 0; i < vm_table.n_fields; i++) {
+		if (vm_table.fields[i].kind != CONFIG_LATER && !vm_table.fields[i].table)
+			man_row(out, &vm_table.fields[i], "--");
 	}
 	g_string_append(out, ".SS \"Later\"\nSections of Cloud Hypervisor's definition that this "
 			     "version refuses.\n");

@@ -24,7 +24,7 @@ static const struct config_field memory_fields[] = {
 	  .def = 512 * MIB,
 	  .def_text = "512M",
 	  .arg = "BYTES",
-	  .doc = "RAM of the guest, a multiple of 1 MiB" },
+	  .doc = "RAM of the guest, a multiple of 1 MiB; 0: the zones are all of it" },
 	{ .key = "mergeable",
 	  .kind = CONFIG_BOOL,
 	  CONFIG_AT(struct memory_config, mergeable),
@@ -60,7 +60,17 @@ static const struct config_field memory_fields[] = {
 	{ .key = "hotplug_method", .kind = CONFIG_LATER, .harmless = "Acpi|acpi" },
 	{ .key = "hotplug_size", .kind = CONFIG_LATER, .harmless = "0" },
 	{ .key = "hotplugged_size", .kind = CONFIG_LATER, .harmless = "0" },
-	{ .key = "zones", .kind = CONFIG_LATER },
+	{ .key = "zones",
+	  .kind = CONFIG_LIST,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct memory_config, zones),
+	  .count = offsetof(struct memory_config, n_zones),
+	  .table = &zone_table,
+	  .list_max = VM_MEMORY_ZONES_MAX,
+	  .arg = "[id=ID@size=BYTES@KEY=VALUE...,...]",
+	  .doc = "the RAM in parts, each with a backing of its own: id, size, file, shared, "
+		 "hugepages, hugepage_size, host_numa_node, prefault, reserve and mergeable, with "
+		 "the meaning they have for all of it" },
 };
 const struct config_table memory_table = {
 	.name = "Memory",
@@ -72,8 +82,11 @@ const struct config_table memory_table = {
 
 static int check_size(const struct vm_config *config, struct err *err)
 {
-	uint64_t size = config->memory.size, limit;
+	uint64_t size = memory_config_size(&config->memory), limit;
 
+	if (size == 0)
+		return config_error(err, "/memory/size: is 0 and there are no /memory/zones, must "
+					 "be at least 16777216 (16 MiB)");
 	if (size < MEMORY_SIZE_MIN)
 		return config_error(err,
 				    "/memory/size: %" PRIu64

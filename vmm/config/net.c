@@ -10,6 +10,31 @@
 #include "vmm/config/check.h"
 #include "vmm/config/tables.h"
 
+#define FORWARDS_MAX 64
+
+static const char *const backend_names[NET_BACKEND_N_] = {
+	[NET_BACKEND_TAP] = "Tap",
+	[NET_BACKEND_PASST] = "Passt",
+};
+static const char *const backend_also[NET_BACKEND_N_] = { "tap", "passt" };
+static const struct config_names backends = { backend_names, NET_BACKEND_N_, NULL, backend_also };
+
+const char *net_backend_kind_to_string(enum net_backend_kind kind)
+{
+	return kind < NET_BACKEND_N_ ? backend_names[kind] : NULL;
+}
+
+int net_backend_kind_from_string(const char *s, enum net_backend_kind *ret)
+{
+	for (int i = 0; i < NET_BACKEND_N_; i++) {
+		if (strcmp(s, backend_names[i]) == 0) {
+			*ret = (enum net_backend_kind)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
 static const struct config_field net_fields[] = {
 	{ .key = "tap",
 	  .kind = CONFIG_STRING,
@@ -19,6 +44,13 @@ static const struct config_field net_fields[] = {
 	  .arg = "NAME",
 	  .doc = "tap interface of the host, created if missing; without it one is made for the "
 		 "machine's lifetime" },
+	{ .key = "backend",
+	  .kind = CONFIG_ENUM,
+	  CONFIG_AT(struct net_config, backend),
+	  .def = NET_BACKEND_TAP,
+	  .names = &backends,
+	  .doc = "tap: an interface of the host; passt: a passt(1) process, which gives the guest "
+		 "the host's own network without an interface or a privilege" },
 	{ .key = "ip",
 	  .kind = CONFIG_STRING,
 	  .flags = CONFIG_OPTIONAL,
@@ -40,6 +72,35 @@ static const struct config_field net_fields[] = {
 	  .present = offsetof(struct net_config, has_mac),
 	  .arg = "MAC",
 	  .doc = "address of the guest's end; without it a local one made from the machine's UUID" },
+	{ .key = "host_mac",
+	  .kind = CONFIG_MAC,
+	  .flags = CONFIG_OPTIONAL | CONFIG_HAS,
+	  CONFIG_AT(struct net_config, host_mac),
+	  .present = offsetof(struct net_config, has_host_mac),
+	  .arg = "MAC",
+	  .doc = "address of the host's end, set on the tap; without it the tap's" },
+	{ .key = "vhost",
+	  .kind = CONFIG_BOOL,
+	  CONFIG_AT(struct net_config, vhost),
+	  .doc = "let the kernel move the frames (/dev/vhost-net): faster, past the worker and its "
+		 "counters; taps only" },
+	{ .key = "forward_tcp",
+	  .kind = CONFIG_STRINGS,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct net_config, forward_tcp),
+	  .check = check_forward,
+	  .list_max = FORWARDS_MAX,
+	  .arg = "[[ADDRESS/]PORT[:GUESTPORT],...]",
+	  .doc = "TCP ports of the host that lead to the guest, on all addresses unless one is "
+		 "given; passt only" },
+	{ .key = "forward_udp",
+	  .kind = CONFIG_STRINGS,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct net_config, forward_udp),
+	  .check = check_forward,
+	  .list_max = FORWARDS_MAX,
+	  .arg = "[[ADDRESS/]PORT[:GUESTPORT],...]",
+	  .doc = "the same for UDP; passt only" },
 	{ .key = "mtu",
 	  .kind = CONFIG_UINT,
 	  .flags = CONFIG_OPTIONAL,
@@ -80,15 +141,17 @@ static const struct config_field net_fields[] = {
 	  .def = true,
 	  .doc = "offer checksum offload" },
 	CONFIG_PCI_FIELDS(struct net_config),
-	{ .key = "host_mac", .kind = CONFIG_LATER },
 	{ .key = "fds", .option = "fd", .kind = CONFIG_LATER },
 	CONFIG_VHOST_USER_LATER,
 	{ .key = "vhost_mode", .kind = CONFIG_LATER, .harmless = "Client|client" },
-	CONFIG_RATE_LATER,
+	CONFIG_RATE_FIELDS(struct net_config, "", limit, has_limit, "in each direction"),
+	CONFIG_RATE_FIELDS(struct net_config, "rx_", rx_limit, has_rx_limit, "to the guest"),
+	CONFIG_RATE_FIELDS(struct net_config, "tx_", tx_limit, has_tx_limit, "from the guest"),
 };
 const struct config_table net_table = {
 	.name = "Network interface",
-	.doc = "A virtio network device on a tap interface; may be given several times.",
+	.doc = "A virtio network device on a tap interface, or on passt; may be given several "
+	       "times.",
 	.fields = net_fields,
 	.n_fields = ARRAY_SIZE(net_fields),
 	.size = sizeof(struct net_config),
@@ -119,23 +182,69 @@ static int check_tap(const struct vm_config *config, size_t i, struct err *err)
 	return 0;
 }
 
-static int check_mac(const struct vm_config *config, size_t i, struct err *err)
+static int check_one_mac(const struct mac_addr *mac, const char *key, size_t i, struct err *err)
 {
-	const struct net_config *net = &config->nets[i];
 	static const struct mac_addr zero;
 	char text[18];
 
-	if (!net->has_mac)
-		return 0;
-	config_mac_format(&net->mac, text);
-	if (memcmp(&net->mac, &zero, sizeof(zero)) == 0)
-		return config_error(err, "/net/%zu/mac: '%s' is no address, must not be all zero",
-				    i, text);
-	if (net->mac.bytes[0] & 1)
+	config_mac_format(mac, text);
+	if (memcmp(mac, &zero, sizeof(zero)) == 0)
+		return config_error(err, "/net/%zu/%s: '%s' is no address, must not be all zero", i,
+				    key, text);
+	if (mac->bytes[0] & 1)
 		return config_error(err,
-				    "/net/%zu/mac: '%s' is a multicast address, must have an even "
+				    "/net/%zu/%s: '%s' is a multicast address, must have an even "
 				    "first byte",
-				    i, text);
+				    i, key, text);
+	return 0;
+}
+
+static int check_mac(const struct vm_config *config, size_t i, struct err *err)
+{
+	const struct net_config *net = &config->nets[i];
+
+	return net->has_mac ? check_one_mac(&net->mac, "mac", i, err) : 0;
+}
+
+static int check_host_mac(const struct vm_config *config, size_t i, struct err *err)
+{
+	const struct net_config *net = &config->nets[i];
+
+	return net->has_host_mac ? check_one_mac(&net->host_mac, "host_mac", i, err) : 0;
+}
+
+/* What is there for the other back end only. */
+static int check_backend(const struct vm_config *config, size_t i, struct err *err)
+{
+	const struct net_config *net = &config->nets[i];
+	bool passt = net->backend == NET_BACKEND_PASST;
+	char pointer[32];
+	const struct {
+		bool given;
+		const char *key;
+	} keys[] = {
+		{ passt && net->tap, "tap" },
+		{ passt && net->ip, "ip" },
+		{ passt && net->has_host_mac, "host_mac" },
+		{ passt && net->vhost, "vhost" },
+		{ !passt && net->forward_tcp, "forward_tcp" },
+		{ !passt && net->forward_udp, "forward_udp" },
+	};
+
+	snprintf(pointer, sizeof(pointer), "/net/%zu/tap", i);
+	for (size_t k = 0; k < ARRAY_SIZE(keys); k++) {
+		/* In the worker each network has a pointer there (vm_config_strip_resources()). */
+		if (!keys[k].given || (k == 0 && strcmp(net->tap, pointer) == 0))
+			continue;
+		return config_error(err, "/net/%zu/%s: is not for the back end '%s', needs '%s'", i,
+				    keys[k].key, backend_names[net->backend],
+				    backend_names[passt ? NET_BACKEND_TAP : NET_BACKEND_PASST]);
+	}
+	if (passt && net->num_queues != 2)
+		return config_error(err,
+				    "/net/%zu/num_queues: %u is more than the one pair of passt, "
+				    "must be 2",
+				    i, net->num_queues);
 	return 0;
 }
 
@@ -183,11 +292,11 @@ static int check_tap_fd(const struct vm_config *config, size_t i, struct err *er
 				    "/net/%zu/num_queues: %u is more than the one pair of a "
 				    "descriptor, must be 2",
 				    i, net->num_queues);
-	if (net->ip)
+	if (net->ip || net->has_host_mac)
 		return config_error(err,
-				    "/net/%zu/ip: has no effect with a descriptor, must be set on "
+				    "/net/%zu/%s: has no effect with a descriptor, must be set on "
 				    "its interface",
-				    i);
+				    i, net->ip ? "ip" : "host_mac");
 	return 0;
 }
 
@@ -217,6 +326,7 @@ static const struct config_rule rules[] = {
 	{ check_tap, { "net" } },          { check_mac, { "net" } },
 	{ check_host_address, { "net" } }, { check_queues, { "net", "cpus" } },
 	{ check_tap_fd, { "net" } },       { check_size, { "net" } },
-	{ check_offloads, { "net" } },
+	{ check_offloads, { "net" } },     { check_host_mac, { "net" } },
+	{ check_backend, { "net" } },      { check_net_rate_limit, { "net" } },
 };
 const struct config_rules net_rules = CONFIG_RULES(rules, count_nets);

@@ -230,7 +230,8 @@ static int parse_enum(const char *text, const struct config_field *field, GVaria
 	/* What is no name goes on as it is: the table's parser knows the sentence. */
 	*ret = NULL;
 	for (size_t i = 0; i < names->n && !*ret; i++) {
-		if (g_ascii_strcasecmp(text, names->names[i]) == 0)
+		if (g_ascii_strcasecmp(text, names->names[i]) == 0 ||
+		    (names->also && g_ascii_strcasecmp(text, names->also[i]) == 0))
 			*ret = g_variant_new_string(names->names[i]);
 	}
 	for (size_t i = 0; names->later && names->later[i] && !*ret; i++) {
@@ -272,9 +273,39 @@ static int parse_value(const char *text, const struct config_field *field,
 		       const struct config_path *path, const char *dir, GVariant **ret,
 		       struct err *err);
 
+static int parse_piece(const struct config_table *table, const char *piece,
+		       const struct config_path *path, const char *dir, GVariantDict *dict,
+		       struct err *err);
+
+static bool is_keyed(const struct config_table *table, const char *piece)
+{
+	const char *equals = strchr(piece, '=');
+	g_autofree char *key = equals ? g_strndup(piece, (size_t)(equals - piece)) : NULL;
+
+	return key && config_find(table, key, true);
+}
+
+/* "name=x@file=/y": like a tuple, where not all keys are needed. */
+static int parse_keyed(const struct config_table *table, const GPtrArray *pieces,
+		       const struct config_path *path, const char *dir, GVariant **ret,
+		       struct err *err)
+{
+	g_autoptr(GVariantDict) dict = g_variant_dict_new(NULL);
+
+	for (unsigned int i = 0; i < pieces->len; i++) {
+		int r = parse_piece(table, g_ptr_array_index(pieces, i), path, dir, dict, err);
+
+		if (r < 0)
+			return r;
+	}
+	*ret = g_variant_dict_end(dict);
+	return 0;
+}
+
 /* "2:4:1:1" or "0@[1,2]": the sub-table's keys in their order. */
 static int parse_tuple(const char *text, char separator, const struct config_field *field,
-		       const struct config_path *path, GVariant **ret, struct err *err)
+		       const struct config_path *path, const char *dir, GVariant **ret,
+		       struct err *err)
 {
 	const struct config_table *table = field->table;
 	g_autoptr(GPtrArray) pieces = NULL;
@@ -285,6 +316,8 @@ static int parse_tuple(const char *text, char separator, const struct config_fie
 	r = split(text, separator, path, &pieces, err);
 	if (r < 0)
 		return r;
+	if (pieces->len && is_keyed(table, g_ptr_array_index(pieces, 0)))
+		return parse_keyed(table, pieces, path, dir, ret, err);
 	if (pieces->len != table->n_fields)
 		return config_fail(path, err, "%s is not complete, must be %s",
 				   config_quote(text, quoted), field->arg);
@@ -303,7 +336,8 @@ static int parse_tuple(const char *text, char separator, const struct config_fie
 }
 
 static int parse_list(const char *text, const struct config_field *field,
-		      const struct config_path *path, GVariant **ret, struct err *err)
+		      const struct config_path *path, const char *dir, GVariant **ret,
+		      struct err *err)
 {
 	g_autoptr(GPtrArray) pieces = NULL;
 	GVariantBuilder builder;
@@ -317,7 +351,7 @@ static int parse_list(const char *text, const struct config_field *field,
 		struct config_path at = { .parent = path, .index = i };
 		GVariant *item;
 
-		r = parse_tuple(g_ptr_array_index(pieces, i), '@', field, &at, &item, err);
+		r = parse_tuple(g_ptr_array_index(pieces, i), '@', field, &at, dir, &item, err);
 		if (r < 0) {
 			g_variant_builder_clear(&builder);
 			return r;
@@ -325,6 +359,23 @@ static int parse_list(const char *text, const struct config_field *field,
 		g_variant_builder_add_value(&builder, item);
 	}
 	*ret = g_variant_builder_end(&builder);
+	return 0;
+}
+
+/* An object with one key: the text is that key's. */
+static int parse_only(const char *text, const struct config_table *table,
+		      const struct config_path *path, const char *dir, GVariant **ret,
+		      struct err *err)
+{
+	const struct config_path at = { path, table->fields[0].key, table->fields[0].option, 0 };
+	g_autoptr(GVariantDict) dict = g_variant_dict_new(NULL);
+	GVariant *value;
+	int r = parse_value(text, &table->fields[0], &at, dir, &value, err);
+
+	if (r < 0)
+		return r;
+	g_variant_dict_insert_value(dict, table->fields[0].key, value);
+	*ret = g_variant_dict_end(dict);
 	return 0;
 }
 
@@ -355,9 +406,11 @@ static int parse_value(const char *text, const struct config_field *field,
 		*ret = parse_string(plain, field, dir);
 		return 0;
 	case CONFIG_STRUCT:
-		return parse_tuple(plain, ':', field, path, ret, err);
+		if (field->table->n_fields == 1)
+			return parse_only(text, field->table, path, dir, ret, err);
+		return parse_tuple(plain, ':', field, path, dir, ret, err);
 	case CONFIG_LIST:
-		return parse_list(text, field, path, ret, err);
+		return parse_list(text, field, path, dir, ret, err);
 	case CONFIG_STRINGS:
 		return parse_strings(text, path, ret, err);
 	case CONFIG_UINTS:
@@ -380,6 +433,8 @@ static int add_value(const struct config_field *field, const char *text,
 
 	if (g_variant_dict_contains(dict, field->key))
 		return config_fail(&at, err, "given twice");
+	if (field->flags & CONFIG_NO_OPTION)
+		return config_fail(&at, err, "is for JSON, option strings have other keys for it");
 	if (!*text)
 		return config_fail(&at, err, "has no value, must be key=value");
 	r = parse_value(text, field, &at, dir, &value, err);
@@ -506,6 +561,31 @@ int config_option_parse(const struct config_table *table, const char *shown, con
 
 /* --- options of a machine ---------------------------------------------------------- */
 
+/* What there is only if it is asked for may be asked for without saying more: "--rtc on". */
+static int parse_section(const struct config_field *field, const char *shown, const char *text,
+			 const char *dir, GVariant **ret, struct err *err)
+{
+	if (!(field->flags & CONFIG_HAS) || strcmp(text, "on") != 0)
+		return config_option_parse(field->table, shown, text, dir, ret, err);
+	*ret = g_variant_ref_sink(g_variant_new_parsed("@a{sv} {}"));
+	return 0;
+}
+
+/* A key of the definition itself: "--pvpanic on" */
+static int parse_scalar(const struct config_field *field, const struct config_path *root,
+			const char *text, const char *dir, GVariant **ret, struct err *err)
+{
+	GVariant *value = NULL;
+	int r;
+
+	if (!g_utf8_validate(text, -1, NULL))
+		return config_fail(root, err, "text is not UTF-8");
+	r = parse_value(text, field, root, dir, &value, err);
+	if (r >= 0)
+		*ret = g_variant_ref_sink(value);
+	return r;
+}
+
 static int apply_payload(GVariantDict *definition, const struct config_field *field,
 			 const char *shown, const char *text, const char *dir, struct err *err)
 {
@@ -523,11 +603,18 @@ static int apply_payload(GVariantDict *definition, const struct config_field *fi
 		return config_unsupported(&root, err, "not supported yet");
 	if (g_variant_dict_contains(payload, field->key))
 		return config_fail(&root, err, "given twice");
-	value = g_variant_ref_sink(parse_string(text, field, dir));
-	text = g_variant_get_string(value, NULL);
-	wrong = field->check ? field->check(text) : NULL;
-	if (wrong)
-		return config_fail(&root, err, "%s %s", config_quote(text, quoted), wrong);
+	if (field->kind == CONFIG_STRUCT) {
+		int r = parse_section(field, shown, text, dir, &value, err);
+
+		if (r < 0)
+			return r;
+	} else {
+		value = g_variant_ref_sink(parse_string(text, field, dir));
+		text = g_variant_get_string(value, NULL);
+		wrong = field->check ? field->check(text) : NULL;
+		if (wrong)
+			return config_fail(&root, err, "%s %s", config_quote(text, quoted), wrong);
+	}
 	g_variant_dict_insert_value(payload, field->key, value);
 	g_variant_dict_insert_value(definition, "payload", g_variant_dict_end(payload));
 	return 0;
@@ -575,7 +662,8 @@ int config_option_apply(GVariantDict *definition, const char *option, const char
 	}
 	if (field->kind == CONFIG_LATER)
 		return config_unsupported(&root, err, "not supported yet");
-	r = config_option_parse(field->table, shown, text, dir, &section, err);
+	r = field->table ? parse_section(field, shown, text, dir, &section, err)
+			 : parse_scalar(field, &root, text, dir, &section, err);
 	if (r < 0)
 		return r;
 	if (field->kind == CONFIG_LIST)

@@ -165,7 +165,8 @@ static int parse_enum(const struct config_field *field, GVariant *v, const struc
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < names->n; i++) {
-		if (strcmp(text, names->names[i]) == 0) {
+		if (strcmp(text, names->names[i]) == 0 ||
+		    (names->also && strcmp(text, names->also[i]) == 0)) {
 			config_set_uint(field, base, i);
 			return 0;
 		}

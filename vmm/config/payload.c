@@ -40,7 +40,8 @@ static const struct config_field payload_fields[] = {
 	  .check = check_path,
 	  .resource = RESOURCE_FILE_READ,
 	  .arg = "PATH",
-	  .doc = "firmware to start, instead of a kernel" },
+	  .doc = "firmware to start, instead of a kernel: ELF with a PVH note, such as CLOUDHV.fd "
+		 "(UEFI)" },
 	{ .key = "kernel",
 	  .kind = CONFIG_STRING,
 	  .flags = CONFIG_OPTIONAL | CONFIG_RESOURCE,
@@ -75,7 +76,15 @@ static const struct config_field payload_fields[] = {
 		 "bzimage: it unpacks itself in the guest, with KASLR" },
 	{ .key = "igvm", .kind = CONFIG_LATER },
 	{ .key = "host_data", .kind = CONFIG_LATER },
-	{ .key = "fw_cfg_config", .kind = CONFIG_LATER },
+	{ .key = "fw_cfg_config",
+	  .option = "fw-cfg-config",
+	  .kind = CONFIG_STRUCT,
+	  .flags = CONFIG_OPTIONAL | CONFIG_HAS,
+	  CONFIG_AT(struct payload_config, fw_cfg),
+	  .present = offsetof(struct payload_config, has_fw_cfg),
+	  .table = &fw_cfg_table,
+	  .arg = "KEY=VALUE[,KEY=VALUE]...",
+	  .doc = "QEMU's fw_cfg device, with files for firmware and guest" },
 };
 const struct config_table payload_table = {
 	.name = "Payload",

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `platform`: what the machine says about itself in SMBIOS
+ * `platform`: what the machine says about itself in SMBIOS, PCI segments and IOMMU
  */
 #include <errno.h>
 #include <string.h>
@@ -52,13 +52,33 @@ static const struct config_field platform_fields[] = {
 	  .list_max = OEM_STRINGS_MAX,
 	  .arg = "[TEXT,...]",
 	  .doc = "SMBIOS OEM strings; systemd in the guest reads credentials from them" },
-	{ .key = "num_pci_segments", .kind = CONFIG_LATER, .harmless = "1" },
-	{ .key = "iommu_segments", .kind = CONFIG_LATER },
+	{ .key = "num_pci_segments",
+	  .kind = CONFIG_UINT,
+	  CONFIG_AT(struct platform_config, num_pci_segments),
+	  .def = 1,
+	  .min = 1,
+	  .max = VM_PCI_SEGMENTS_MAX,
+	  .arg = "COUNT",
+	  .doc = "PCI segments, of up to 32 devices each" },
+	{ .key = "iommu_segments",
+	  .kind = CONFIG_UINTS,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct platform_config, iommu_segments),
+	  .count = offsetof(struct platform_config, n_iommu_segments),
+	  .max = VM_PCI_SEGMENTS_MAX - 1,
+	  .list_max = VM_PCI_SEGMENTS_MAX,
+	  .arg = "[SEGMENT,...]",
+	  .doc = "segments whose devices are all behind a virtio-iommu: each has iommu=on" },
 	{ .key = "iommu_address_width_bits",
 	  .option = "iommu_address_width",
 	  .alias = "iommu_address_width",
-	  .kind = CONFIG_LATER,
-	  .harmless = "64" },
+	  .kind = CONFIG_UINT,
+	  CONFIG_AT(struct platform_config, iommu_address_width_bits),
+	  .def = 64,
+	  .min = 32,
+	  .max = 64,
+	  .arg = "BITS",
+	  .doc = "width of the addresses that devices behind the virtio-iommu can use" },
 	{ .key = "tdx", .kind = CONFIG_LATER, .harmless = "false" },
 	{ .key = "sev_snp", .kind = CONFIG_LATER, .harmless = "false" },
 	{ .key = "iommufd", .kind = CONFIG_LATER, .harmless = "false" },
@@ -67,7 +87,7 @@ static const struct config_field platform_fields[] = {
 };
 const struct config_table platform_table = {
 	.name = "Platform",
-	.doc = "What the machine says about itself in its SMBIOS tables.",
+	.doc = "What the machine says about itself in its SMBIOS tables, and its buses.",
 	.fields = platform_fields,
 	.n_fields = ARRAY_SIZE(platform_fields),
 	.size = sizeof(struct platform_config),
@@ -89,7 +109,38 @@ static int check_oem_strings(const struct vm_config *config, size_t i _unused_, 
 	return 0;
 }
 
+static int check_iommu_segments(const struct vm_config *config, size_t i _unused_, struct err *err)
+{
+	const struct platform_config *p = &config->platform;
+
+	for (size_t k = 0; k < p->n_iommu_segments; k++) {
+		if (p->iommu_segments[k] >= p->num_pci_segments)
+			return config_error(err,
+					    "/platform/iommu_segments/%zu: %u does not exist, must "
+					    "be less than /platform/num_pci_segments, %u",
+					    k, p->iommu_segments[k], p->num_pci_segments);
+		for (size_t j = 0; j < k; j++)
+			if (p->iommu_segments[j] == p->iommu_segments[k])
+				return config_error(err,
+						    "/platform/iommu_segments/%zu: %u is there "
+						    "twice",
+						    k, p->iommu_segments[k]);
+	}
+	return 0;
+}
+
+bool vm_config_is_iommu_segment(const struct vm_config *config, uint16_t segment)
+{
+	const struct platform_config *p = &config->platform;
+
+	for (size_t k = 0; k < p->n_iommu_segments; k++)
+		if (p->iommu_segments[k] == segment)
+			return true;
+	return false;
+}
+
 static const struct config_rule rules[] = {
 	{ check_oem_strings, { "platform" } },
+	{ check_iommu_segments, { "platform" } },
 };
 const struct config_rules platform_rules = CONFIG_RULES(rules, NULL);

@@ -68,23 +68,87 @@ static const struct config_field vm_fields[] = {
 	SECTION(console, NULL, console_table),
 	SECTION(debug_console, "debug-console", debug_console_table),
 	SECTION(platform, NULL, platform_table),
-	LATER("rate_limit_groups", "rate-limit-group", NULL),
-	LATER("rtc", NULL, NULL),
-	LATER("balloon", NULL, NULL),
-	LATER("fs", NULL, NULL),
+	{ .key = "rate_limit_groups",
+	  .option = "rate-limit-group",
+	  .kind = CONFIG_LIST,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct vm_config, rate_limit_groups),
+	  .count = offsetof(struct vm_config, n_rate_limit_groups),
+	  .table = &rate_limit_group_table,
+	  .list_max = VM_RATE_GROUPS_MAX },
+	{ .key = "rtc",
+	  .kind = CONFIG_STRUCT,
+	  .flags = CONFIG_OPTIONAL | CONFIG_HAS,
+	  CONFIG_AT(struct vm_config, rtc),
+	  .present = offsetof(struct vm_config, has_rtc),
+	  .table = &rtc_table },
+	{ .key = "balloon",
+	  .kind = CONFIG_STRUCT,
+	  .flags = CONFIG_OPTIONAL | CONFIG_HAS,
+	  CONFIG_AT(struct vm_config, balloon),
+	  .present = offsetof(struct vm_config, has_balloon),
+	  .table = &balloon_table },
 	LATER("generic_vhost_user", "generic-vhost-user", NULL),
-	LATER("pmem", NULL, NULL),
+	{ .key = "fs",
+	  .kind = CONFIG_LIST,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct vm_config, fs),
+	  .count = offsetof(struct vm_config, n_fs),
+	  .table = &fs_table,
+	  .list_max = VM_FS_MAX },
+	{ .key = "pmem",
+	  .kind = CONFIG_LIST,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct vm_config, pmem),
+	  .count = offsetof(struct vm_config, n_pmem),
+	  .table = &pmem_table,
+	  .list_max = VM_PMEM_MAX },
 	LATER("devices", "device", NULL),
 	LATER("user_devices", "user-device", NULL),
 	LATER("vdpa", NULL, NULL),
-	LATER("vsock", NULL, NULL),
-	LATER("pvpanic", NULL, "false"),
-	LATER("iommu", NULL, "false"),
-	LATER("numa", NULL, NULL),
+	{ .key = "vsock",
+	  .kind = CONFIG_STRUCT,
+	  .flags = CONFIG_OPTIONAL | CONFIG_HAS,
+	  CONFIG_AT(struct vm_config, vsock),
+	  .present = offsetof(struct vm_config, has_vsock),
+	  .table = &vsock_table },
+	{ .key = "pvpanic",
+	  .kind = CONFIG_BOOL,
+	  CONFIG_AT(struct vm_config, pvpanic.enabled),
+	  .doc = "a device by which a guest that panics can say so: signal GuestPanicked" },
+	{ .key = "iommu",
+	  .kind = CONFIG_BOOL,
+	  CONFIG_AT(struct vm_config, iommu.enabled),
+	  .doc = "a virtio-iommu, which is there anyway when a device is behind it (iommu=on)" },
+	{ .key = "numa",
+	  .kind = CONFIG_LIST,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct vm_config, numa),
+	  .count = offsetof(struct vm_config, n_numa),
+	  .table = &numa_table,
+	  .list_max = VM_NUMA_NODES_MAX },
 	LATER("sgx_epc", "sgx-epc", NULL),
-	LATER("watchdog", NULL, "false"),
+	{ .key = "watchdog",
+	  .kind = CONFIG_BOOL,
+	  CONFIG_AT(struct vm_config, watchdog),
+	  .doc = "a watchdog (ACPI's WDAT, Linux wdat_wdt), which the guest arms and feeds" },
+	{ .key = "watchdog_action",
+	  .option = "watchdog-action",
+	  .kind = CONFIG_ENUM,
+	  CONFIG_AT(struct vm_config, watchdog_action),
+	  .def = WATCHDOG_ACTION_RESET,
+	  .names = &watchdog_action_names,
+	  .doc = "what is done when the guest no longer feeds its watchdog; report: nothing but "
+		 "the Event that is signalled in any case" },
 	LATER("gdb", NULL, "false"),
-	LATER("pci_segments", "pci-segment", NULL),
+	{ .key = "pci_segments",
+	  .option = "pci-segment",
+	  .kind = CONFIG_LIST,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct vm_config, pci_segments),
+	  .count = offsetof(struct vm_config, n_pci_segments),
+	  .table = &pci_segment_table,
+	  .list_max = VM_PCI_SEGMENTS_MAX },
 	LATER("tpm", NULL, NULL),
 	LATER("landlock_enable", "landlock", "false"),
 	LATER("landlock_rules", "landlock-rules", NULL),
@@ -146,8 +210,11 @@ static void ask_rules(const struct config_rules *rules, const struct vm_config *
 static struct vm_config *parse(GVariant *dict, struct config_problems *problems)
 {
 	static const struct config_rules *const rules[] = {
-		&cpus_rules, &affinity_rules, &memory_rules,   &payload_rules, &disk_rules,
-		&net_rules,  &console_rules,  &platform_rules, &device_rules,  &slot_rules,
+		&cpus_rules,    &affinity_rules, &memory_rules,      &payload_rules,
+		&disk_rules,    &fs_rules,       &pmem_rules,        &net_rules,
+		&console_rules, &platform_rules, &device_rules,      &rate_limit_group_rules,
+		&slot_rules,    &balloon_rules,  &fw_cfg_rules,      &zones_rules,
+		&zone_rules,    &numa_rules,     &pci_segment_rules,
 	};
 	const struct config_path root = { 0 };
 	g_autoptr(GVariant) top = config_value_unwrap(dict);
@@ -160,6 +227,7 @@ static struct vm_config *parse(GVariant *dict, struct config_problems *problems)
 		ask_rules(rules[i], config, problems);
 	config_problems_sort(problems, top);
 	config_devices_choose_ids(config);
+	config_rate_limits_settle(config);
 	return config;
 }
 
@@ -228,6 +296,10 @@ static int walk(const struct config_table *table, void *base, const char *pointe
 
 			if (table == &disk_table)
 				fill_disk(&res, base);
+			else if (table == &pmem_table)
+				res.readonly = ((const struct pmem_config *)base)->discard_writes;
+			if (table == &zone_table)
+				res.readonly = !((struct memory_zone_config *)base)->shared;
 			if (*value || field->resource == RESOURCE_TAP)
 				r = w->fn(&res, value, w->data, w->err);
 		} else if (field->kind == CONFIG_STRUCT && config_is_present(field, base)) {

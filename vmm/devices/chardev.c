@@ -16,12 +16,26 @@
 #define CHUNK           4096U
 #define CHUNKS_PER_TURN 16
 
+/* Output is kept for a client, who may come later. */
+static bool has_clients(enum console_mode mode)
+{
+	return mode == CONSOLE_MODE_TTY || mode == CONSOLE_MODE_SOCKET;
+}
+
 static bool has_client(const struct chardev *c)
 {
 	return c->client.fd >= 0;
 }
 
 /* --- the loop's thread --- */
+
+/* Mode Socket: the next client may come. Where that fails it is tried again with the next output.
+ */
+static void listen_on(struct chardev *c)
+{
+	if (c->mode == CONSOLE_MODE_SOCKET && !has_client(c) && !c->listener.armed)
+		(void)loop_add(c->loop, &c->listener);
+}
 
 static void drop_client(struct chardev *c)
 {
@@ -30,6 +44,7 @@ static void drop_client(struct chardev *c)
 	loop_remove(c->loop, &c->client);
 	close(c->client.fd);
 	c->client.fd = -EBADF;
+	listen_on(c);
 }
 
 /* Copies what is next for the client; skips what the ring has lost. */
@@ -143,6 +158,7 @@ static void on_wake(struct loop_source *source, uint32_t events _unused_)
 	struct chardev *c = source->data;
 
 	eventfd_take(source->fd);
+	listen_on(c);
 	if (!has_client(c))
 		return;
 	if (!c->input_ended)
@@ -156,6 +172,28 @@ struct open_call {
 	int fd, r;
 };
 
+/* Nobody is there. fd is taken over on success. */
+static int adopt_client(struct chardev *c, int fd, bool readonly)
+{
+	int r;
+
+	c->readonly = readonly;
+	c->input_ended = false;
+	c->client = (struct loop_source){ .fd = fd, .events = EPOLLIN, .fn = on_client, .data = c };
+	pthread_mutex_lock(&c->lock);
+	c->sent = 0; /* what the ring still holds is for the new one too */
+	if (c->head > CHARDEV_RING)
+		c->sent = c->head - CHARDEV_RING;
+	pthread_mutex_unlock(&c->lock);
+	r = loop_add(c->loop, &c->client);
+	if (r < 0) {
+		c->client.fd = -EBADF;
+		return r;
+	}
+	send_output(c);
+	return 0;
+}
+
 static void open_on_loop(void *data)
 {
 	struct open_call *call = data;
@@ -166,22 +204,20 @@ static void open_on_loop(void *data)
 		return;
 	}
 	drop_client(c);
-	c->readonly = call->readonly;
-	c->input_ended = false;
-	c->client = (struct loop_source){
-		.fd = call->fd, .events = EPOLLIN, .fn = on_client, .data = c
-	};
-	pthread_mutex_lock(&c->lock);
-	c->sent = 0; /* what the ring still holds is for the new one too */
-	if (c->head > CHARDEV_RING)
-		c->sent = c->head - CHARDEV_RING;
-	pthread_mutex_unlock(&c->lock);
-	call->r = loop_add(c->loop, &c->client);
-	if (call->r < 0) {
-		c->client.fd = -EBADF;
+	call->r = adopt_client(c, call->fd, call->readonly);
+}
+
+static void on_listener(struct loop_source *source, uint32_t events _unused_)
+{
+	struct chardev *c = source->data;
+	int fd = accept4(source->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
 		return;
-	}
-	send_output(c);
+	/* The others wait for this one's end; without descriptors all wait for better times. */
+	loop_remove(c->loop, source);
+	if (fd >= 0 && adopt_client(c, fd, false) < 0)
+		close(fd);
 }
 
 static void start_on_loop(void *data)
@@ -189,6 +225,10 @@ static void start_on_loop(void *data)
 	struct open_call *call = data;
 
 	call->r = loop_add(call->c->loop, &call->c->wake);
+	if (call->r >= 0 && call->c->mode == CONSOLE_MODE_SOCKET)
+		call->r = loop_add(call->c->loop, &call->c->listener);
+	if (call->r < 0)
+		loop_remove(call->c->loop, &call->c->wake);
 }
 
 static void stop_on_loop(void *data)
@@ -196,6 +236,7 @@ static void stop_on_loop(void *data)
 	struct chardev *c = data;
 
 	drop_client(c);
+	loop_remove(c->loop, &c->listener);
 	loop_remove(c->loop, &c->wake);
 }
 
@@ -212,7 +253,7 @@ int chardev_init(struct chardev *c, const char *name, enum console_mode mode, in
 	c->wake_fd = -EBADF;
 	snprintf(c->name, sizeof(c->name), "%s", name);
 	pthread_mutex_init(&c->lock, NULL);
-	if (mode != CONSOLE_MODE_TTY)
+	if (!has_clients(mode))
 		return 0;
 	c->wake_fd = eventfd_new();
 	if (c->wake_fd < 0) {
@@ -222,9 +263,12 @@ int chardev_init(struct chardev *c, const char *name, enum console_mode mode, in
 	c->wake = (struct loop_source){
 		.fd = c->wake_fd, .events = EPOLLIN, .fn = on_wake, .data = c
 	};
+	c->listener = (struct loop_source){
+		.fd = file_fd, .events = EPOLLIN, .fn = on_listener, .data = c
+	};
 	loop_call(loop, start_on_loop, &call);
 	if (call.r < 0) {
-		r = err_errno(err, -call.r, "console '%s': cannot watch its eventfd", name);
+		r = err_errno(err, -call.r, "console '%s': cannot be watched", name);
 		close(c->wake_fd);
 		goto fail;
 	}
@@ -327,6 +371,7 @@ void chardev_write(struct chardev *c, const void *buf, size_t len)
 {
 	switch (c->mode) {
 	case CONSOLE_MODE_TTY:
+	case CONSOLE_MODE_SOCKET:
 		put_in_parts(c, buf, len);
 		break;
 	case CONSOLE_MODE_FILE:
@@ -342,6 +387,6 @@ void chardev_write(struct chardev *c, const void *buf, size_t len)
 
 void chardev_receive_more(struct chardev *c)
 {
-	if (c->mode == CONSOLE_MODE_TTY)
+	if (has_clients(c->mode))
 		eventfd_signal(c->wake_fd);
 }

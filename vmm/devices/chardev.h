@@ -9,7 +9,9 @@
  * ring was empty (a wake-up).  Mode File writes to a descriptor instead.
  *
  * One client at a time, on one end of a socket pair.  Its input goes to the
- * receiver, which says how much it took; the rest waits in the socket.
+ * receiver, which says how much it took; the rest waits in the socket.  In mode
+ * Socket clients come to a listening socket instead; while there is one, the
+ * others wait there.
  *
  * Threads: write from any thread; socket I/O on the loop; open on control.
  * chardev->lock is a leaf.
@@ -36,7 +38,7 @@ struct chardev {
 	enum console_mode mode;
 	char name[16]; /* "serial" */
 	struct loop *loop;
-	int file_fd; /* mode File */
+	int file_fd; /* mode File: the file; mode Socket: the listening socket */
 	chardev_receive_fn receive;
 	void *receive_data;
 
@@ -47,12 +49,13 @@ struct chardev {
 
 	int wake_fd;                     /* there is output for the client, or room for its input */
 	struct loop_source wake, client; /* loop thread; client.fd -EBADF = none */
+	struct loop_source listener;     /* mode Socket; armed while there is no client */
 	bool readonly;                   /* the client's input is dropped */
 	bool input_ended;                /* it has shut its sending side, and still reads */
 	_Atomic uint64_t dropped;        /* bytes the client was too slow for */
 };
 
-/* Control thread. file_fd is taken over on success (mode File; else -EBADF). */
+/* Control thread. file_fd is taken over on success (modes File, Socket; else -EBADF). */
 int chardev_init(struct chardev *c, const char *name, enum console_mode mode, int file_fd,
 		 struct loop *loop, struct err *err);
 /* The loop has not been stopped yet. */

@@ -12,7 +12,7 @@
  * kernel (readv, io_uring) and is never parsed through.
  *
  * The region table is set up by the control thread before any other thread
- * runs and only grows; readers need no lock.
+ * runs; readers need no lock.
  */
 #pragma once
 
@@ -31,17 +31,22 @@ struct hv_vm;
 
 struct guest_region {
 	uint64_t gpa, size; /* bytes */
+	uint64_t page_size; /* what the host can give and take back singly */
 	uint8_t *hva;
-	int fd; /* memfd behind it, or -EBADF */
+	int fd; /* file behind it that others can map, or -EBADF */
 	uint64_t fd_off;
-	uint32_t slot; /* hypervisor memory slot */
+	uint32_t slot;      /* hypervisor memory slot */
+	uint16_t zone;      /* of RAM: index of its zone */
+	bool keep_pages;    /* reserved, prefaulted or huge: emptying keeps what was set aside */
+	bool keep_contents; /* a file of the host: a reset leaves it alone */
+	bool device;        /* memory that a device shows (pmem): no RAM */
 };
 
 struct guest_mem {
 	struct guest_region regions[GUEST_REGIONS_MAX]; /* by ascending gpa */
 	_Atomic uint32_t n_regions;
+	uint32_t next_slot;
 	struct hv_vm *hv;
-	bool keep_pages; /* reserved, prefaulted or huge: emptying keeps what was set aside */
 };
 
 struct guest_mem_params {
@@ -51,20 +56,69 @@ struct guest_mem_params {
 	uint64_t hugepage_size; /* 0 = host default */
 };
 
+/* Part of RAM with a backing of its own. */
+struct guest_zone_params {
+	const char *pointer; /* of the configuration, for errors: "/memory/zones/1" */
+	uint64_t size;       /* bytes, multiple of 4 KiB */
+	bool shared, hugepages, prefault, reserve, thp, mergeable;
+	uint64_t hugepage_size; /* 0 = host default */
+	/*
+	 * A file with the contents, the caller's, or -EBADF.  Shared it is the memory, and is
+	 * made as large as needed; else it is what the memory begins with.
+	 */
+	int file_fd;
+	int host_node; /* of the host, where the pages come from; -1 = any */
+};
+
+/* Zones follow one another from 0 on; one that meets the hole goes on behind it. */
+struct guest_layout {
+	const struct guest_zone_params *zones;
+	size_t n_zones;
+	uint64_t hole_start, hole_end;
+};
+
 /* Maps RAM and tells the hypervisor (hv NULL: tests). Control thread. */
 int guest_mem_init(struct guest_mem *mem, struct hv_vm *hv, const struct guest_mem_params *params,
 		   struct err *err);
+int guest_mem_init_zones(struct guest_mem *mem, struct hv_vm *hv, const struct guest_layout *layout,
+			 struct err *err);
 void guest_mem_deinit(struct guest_mem *mem);
+
 /*
- * All zeroes again; the host has its pages back unless they were asked to be there
- * (reserve, prefault, hugepages).  vCPUs and I/O threads parked.  A large machine
- * takes its time, so progress (optional) is called after each GUEST_CLEAR_SLICE.
+ * A file's contents as memory, for guest_mem_add_device(); flags are of mmap(), MAP_SHARED
+ * or MAP_PRIVATE at least.  At an address that huge pages can be at.
+ */
+int guest_mem_map_file(int fd, uint64_t size, int flags, uint8_t **ret, struct err *err);
+/*
+ * Memory of a device outside RAM (pmem), in addresses that x86_windows_take() gave: the
+ * guest and other devices can use it like RAM, but rings are refused there, it is not
+ * emptied by a reset and not given back by guest_mem_discard().  The mapping at hva is
+ * guest_mem_deinit()'s once this has succeeded.  Before vCPUs and I/O threads run.
+ */
+int guest_mem_add_device(struct guest_mem *mem, uint64_t gpa, uint64_t size, uint8_t *hva,
+			 struct err *err);
+
+/*
+ * All zeroes again, but for what files and devices hold; the host has its pages back
+ * unless they were asked to be there (reserve, prefault, hugepages).  vCPUs and I/O
+ * threads parked.  A large machine takes its time, so progress (optional) is called after
+ * each GUEST_CLEAR_SLICE.
  */
 #define GUEST_CLEAR_SLICE (1ULL << 30)
 int guest_mem_clear(struct guest_mem *mem, void (*progress)(void *data), void *data,
 		    struct err *err);
 
-/* Any thread: is every byte of [gpa, gpa+len) RAM?  True for len 0. */
+/*
+ * Any thread: what is in [gpa, gpa+len) is not needed any more.  The host gets the whole
+ * pages of it back (pages of the kind the RAM is made of: of huge pages only whole ones),
+ * which then read as zeros; parts of pages, and memory that a file holds, keep what they
+ * hold.  0, -EFAULT when any byte is outside RAM (then nothing was done), -errno of the
+ * host.  *ret_freed grows by the bytes given back.
+ */
+_must_check_ int guest_mem_discard(struct guest_mem *mem, uint64_t gpa, uint64_t len,
+				   uint64_t *ret_freed);
+
+/* Any thread: is every byte of [gpa, gpa+len) RAM, or a device's memory?  True for len 0. */
 bool guest_covers(const struct guest_mem *mem, uint64_t gpa, size_t len);
 /* Any thread. 0, or -EFAULT when any byte is outside RAM (then nothing was copied). */
 _must_check_ int guest_read(const struct guest_mem *mem, uint64_t gpa, void *buf, size_t len);

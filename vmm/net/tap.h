@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The worker's end of a tap device
+ * The worker's end of a tap device: a back end whose frames carry offloads
  *
  * The daemon creates and configures the interface (it has CAP_NET_ADMIN, the
  * worker has nothing) and hands over one descriptor per queue.  What is left to
@@ -13,17 +13,18 @@
  */
 #pragma once
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "vmm/net/backend.h"
 
 struct err;
 
-#define TAP_HEADER_SIZE 12 /* struct virtio_net_hdr_v1 */
+#define TAP_HEADER_SIZE NET_HEADER_SIZE
 
 struct tap {
-	int fd;
+	struct net_backend base;
 	bool is_tap;   /* false: a socket, which has no offloads and no queues */
 	bool attached; /* is one of the queues the kernel delivers to */
+	bool offloads_known;
+	unsigned int offloads; /* TUN_F_*, as set last */
 };
 
 /*
@@ -31,10 +32,4 @@ struct tap {
  * non-blocking, sets the header's size.  fd is taken over on success.
  * allow_socket: accept what is no tap.
  */
-int tap_init(struct tap *tap, int fd, bool allow_socket, struct err *err);
-void tap_deinit(struct tap *tap);
-
-/* Any thread, no other using the tap's offloads. bits: TUN_F_*. 0 or -errno. */
-int tap_set_offloads(const struct tap *tap, unsigned int bits);
-/* The thread that serves the tap. Only for taps with several queues. 0 or -errno. */
-int tap_set_attached(struct tap *tap, bool attached);
+int tap_new(int fd, bool allow_socket, struct net_backend **ret, struct err *err);

@@ -311,7 +311,8 @@ void pci_segment_reset(struct pci_segment *seg)
 	pthread_mutex_lock(&seg->lock);
 	seg->cf8 = 0;
 	pthread_mutex_unlock(&seg->lock);
-	for (unsigned int s = 0; s < PCI_SLOTS; s++) {
+	/* The last first: an IOMMU, which is the first, after those behind it. */
+	for (unsigned int s = PCI_SLOTS; s-- > 0;) {
 		if (!seg->slots[s])
 			continue;
 		pci_device_reset(seg->slots[s]);

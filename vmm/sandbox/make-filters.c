@@ -24,6 +24,7 @@
 #include <linux/fs.h>
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
+#include <linux/vhost.h>
 
 struct row {
 	int syscall;
@@ -80,16 +81,18 @@ static const struct row common_rows[] = {
 	MASKED(mmap, 2, PROT_EXEC, 0, "malloc, thread stacks; never code"),
 	MASKED(mprotect, 2, PROT_EXEC, 0, "malloc, thread stacks; never code"),
 	ROW(sched_yield, "spinning libraries"),
+	ROW(timerfd_settime, "sd-event; a watchdog that is armed"),
 	ROW(getrandom, "malloc's tcache, virtio-rng"),
 	ROW(rseq, "thread start"),
 	ROW(set_robust_list, "thread start"),
 	ROW(sendto, "console clients"),
-	ROW(sendmsg, "console clients, control channel"),
+	ROW(sendmsg, "console clients, vsock, control channel"),
 	ROW(sigaltstack, "thread end"),
 	REFUSE(openat, "the root is empty; libraries look for tunables"),
 };
 
 static const struct row vcpu_rows[] = {
+	ROW(pread64, "files in fw_cfg"),
 	MASKED(ioctl, 1, 0xff00, KVMIO << 8, "KVM_RUN, routes, irqfds"),
 	ROW(poll, "pending bit of a masked vector"),
 };
@@ -110,10 +113,18 @@ static const struct row io_rows[] = {
 	ROW(io_uring_setup, "disks: the ring of a queue"),
 	ROW(io_uring_register, "disks"),
 	ROW(io_uring_enter, "disks"),
+	ROW(io_setup, "disks: Linux AIO, where there is no io_uring"),
+	ROW(io_destroy, "disks"),
+	ROW(io_submit, "disks"),
+	ROW(io_getevents, "disks"),
+	ROW(ftruncate, "disks: files of images that grow; memfd"),
+	ROW(fallocate, "disks: discard, zeroes; emptying shared guest memory for a reboot"),
 	ROW(recvfrom, "console clients"),
+	ROW(accept4, "vsock, consoles: clients of a listening socket"),
 	ROW(recvmsg, "console clients"),
 	ROW(shutdown, "console clients"),
 	ROW(fcntl, "O_NONBLOCK of descriptors handed over"),
+	ROW(timerfd_settime, "rate limits"),
 	IOCTL(TUNSETOFFLOAD, "net: what the driver negotiated"),
 	IOCTL(TUNSETVNETHDRSZ, "net: header size"),
 	IOCTL(TUNSETQUEUE, "net: queues in use"),
@@ -124,6 +135,7 @@ static const struct row io_rows[] = {
 	IOCTL(BLKALIGNOFF, "disks: topology"),
 	IOCTL(BLKIOMIN, "disks: topology"),
 	IOCTL(BLKIOOPT, "disks: topology"),
+	IOCTL(BLKDISCARD, "disks: discard of block devices that do not zero"),
 	MASKED(ioctl, 1, 0xff00, KVMIO << 8, "IOAPIC lines raised from an I/O thread"),
 };
 
@@ -134,8 +146,18 @@ static const struct row control_rows[] = {
 	ROW(epoll_create1, "event loops of I/O threads"),
 	ROW(eventfd2, "doorbells, interrupts"),
 	ROW(timerfd_create, "sd-event"),
-	ROW(timerfd_settime, "sd-event"),
-	ROW(fallocate, "emptying shared guest memory for a reboot"),
+	IOCTL(VHOST_SET_OWNER, "net: vhost"),
+	IOCTL(VHOST_GET_FEATURES, "net: vhost"),
+	IOCTL(VHOST_SET_FEATURES, "net: vhost, what the driver negotiated"),
+	IOCTL(VHOST_SET_MEM_TABLE, "net: vhost, guest memory"),
+	IOCTL(VHOST_SET_VRING_NUM, "net: vhost, rings"),
+	IOCTL(VHOST_SET_VRING_BASE, "net: vhost, rings"),
+	IOCTL(VHOST_GET_VRING_BASE, "net: vhost, rings"),
+	IOCTL(VHOST_SET_VRING_ADDR, "net: vhost, rings"),
+	IOCTL(VHOST_SET_VRING_KICK, "net: vhost, doorbells"),
+	IOCTL(VHOST_SET_VRING_CALL, "net: vhost, interrupts"),
+	IOCTL(VHOST_SET_VRING_ERR, "net: vhost, malformed rings"),
+	IOCTL(VHOST_NET_SET_BACKEND, "net: vhost, its tap"),
 	ROW(signalfd4, "sd-event"),
 	ROW(rt_sigaction, "abort"),
 	ROW(accept4, "control channel"),
@@ -152,7 +174,6 @@ static const struct row control_rows[] = {
 	ROW(newfstatat, "fstat in glibc"),
 	ROW(statx, "disks: O_DIRECT alignment"),
 	ROW(lseek, "loaders, disks"),
-	ROW(ftruncate, "memfd"),
 	ROW(memfd_create, "shared guest memory, large D-Bus messages"),
 	ROW(clone3, "threads"),
 	ROW(clone, "threads"),

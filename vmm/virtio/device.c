@@ -154,8 +154,8 @@ static int watch_queues(struct virtio_device *dev)
 		struct virtio_queue *q = &dev->queues[i];
 		struct watch w = { .q = q };
 
-		if (!q->loop || q->kick_source.armed)
-			continue; /* not in use, or resumed without a pause */
+		if (!q->loop || q->external || q->kick_source.armed)
+			continue; /* not in use, not ours, or resumed without a pause */
 		q->kick_source = (struct loop_source){
 			.fd = q->kick_fd, .events = EPOLLIN, .fn = on_kick, .data = q
 		};

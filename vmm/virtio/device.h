@@ -58,6 +58,8 @@ struct virtio_device_ops {
 	/* Optional: finish what is in flight (threads still run), and start again. */
 	void (*pause)(struct virtio_device *dev);
 	void (*resume)(struct virtio_device *dev);
+	/* Optional, active device: queue_call_fd() of q has another answer now. */
+	void (*vector_changed)(struct virtio_device *dev, struct virtio_queue *q);
 	void *(*state_ptr)(struct virtio_device *dev); /* struct that ops->state describes */
 	/* NULL-name-terminated; optional */
 	const struct virtio_counter *(*counters)(struct virtio_device *dev);
@@ -68,6 +70,12 @@ struct virtio_device_ops {
 struct virtio_transport_ops {
 	void (*queue_interrupt)(void *transport, struct virtio_queue *q); /* I/O thread */
 	void (*config_interrupt)(void *transport);                        /* any thread */
+	/*
+	 * Control thread: an eventfd that interrupts for q when it is signalled, or
+	 * -EBADF when the driver wants no interrupt; it stays the transport's.  For queues
+	 * that somebody else serves; ops->vector_changed tells when it is another.
+	 */
+	int (*queue_call_fd)(void *transport, struct virtio_queue *q);
 };
 
 #define VIRTIO_CONFIG_MAX 256
@@ -76,6 +84,7 @@ struct virtio_device {
 	const struct virtio_device_ops *ops;
 	char id[64]; /* the configuration's id */
 	struct guest_mem *mem;
+	struct iova_endpoint *iova; /* what the driver's addresses mean; NULL: guest-physical */
 	struct loop *shared_loop;
 	int (*thread_enter)(enum thread_role role, struct err *err);
 
@@ -92,6 +101,10 @@ struct virtio_device {
 	uint8_t config_generation;
 	uint8_t config[VIRTIO_CONFIG_MAX]; /* the device's config struct, little endian */
 	uint32_t config_size;
+
+	/* Set by who plugs it in: a value, which is no counter, changed (vmm/vm/devices.h). */
+	void (*values_changed)(void *data);
+	void *values_changed_data;
 
 	struct virtio_queue *queues;
 	uint16_t n_queues;
@@ -124,6 +137,12 @@ static inline bool virtio_device_is_broken(const struct virtio_device *dev)
 {
 	/* pairs with the release in virtio_device_broken and reset */
 	return atomic_load_explicit(&dev->broken, memory_order_acquire);
+}
+/* Any thread: one of the device's values changed; allocates nothing, takes a leaf lock. */
+static inline void virtio_device_values_changed(struct virtio_device *dev)
+{
+	if (dev->values_changed)
+		dev->values_changed(dev->values_changed_data);
 }
 /* Any thread: dev->config was changed under dev->lock; bumps the generation and interrupts. */
 void virtio_device_config_changed(struct virtio_device *dev);

@@ -10,36 +10,55 @@
 #include <string.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/log.h"
 #include "vmm/base/math.h"
+#include "vmm/net/backend.h"
+#include "vmm/net/stream.h"
 #include "vmm/net/tap.h"
 #include "vmm/virtio/device.h"
 #include "vmm/virtio/net-pair.h"
+#include "vmm/virtio/net-vhost.h"
 
 #define CONFIG_SIZE (offsetof(struct virtio_net_config, mtu) + 2)
-
-#define GUEST_OFFLOADS                                                                             \
-	(VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_CSUM) | VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_TSO4) |       \
-	 VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_TSO6) | VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_ECN) |        \
-	 VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_UFO))
 
 static const char *const counter_names[NET_COUNTER_N_] = {
 	[NET_RX_BYTES] = "rx_bytes", [NET_RX_PACKETS] = "rx_packets", [NET_RX_DROPS] = "rx_drops",
 	[NET_TX_BYTES] = "tx_bytes", [NET_TX_PACKETS] = "tx_packets", [NET_TX_DROPS] = "tx_drops",
+	[NET_RX_KICKS] = "rx_kicks", [NET_TX_KICKS] = "tx_kicks",
+};
+
+struct virtio_net;
+
+/* How the frames of pair i go: through this process, or past it.  Control thread, but want. */
+struct net_path {
+	int (*set_up)(struct virtio_net *net, uint16_t i, struct err *err);
+	int (*start)(struct virtio_net *net, uint16_t i, struct err *err);
+	void (*stop)(struct virtio_net *net, uint16_t i);
+	void (*tear_down)(struct virtio_net *net, uint16_t i);
+	void (*set_link)(struct virtio_net *net, uint16_t i, bool up);
+	/* The control queue's thread: the driver uses this pair, or not. */
+	void (*want)(struct virtio_net *net, uint16_t i, bool wanted);
 };
 
 struct virtio_net {
 	struct virtio_device dev;
-	struct virtio_net_state st; /* the control queue's thread; control while parked */
-	struct tap *taps;
+	/* The control queue's thread; control while parked.  link_down: control, dev.lock. */
+	struct virtio_net_state st;
+	const struct net_path *path;
+	struct net_backend **backends;
 	struct net_pair *pairs;
+	struct net_vhost *vhosts; /* NULL without vhost; then pairs are not used */
 	uint16_t n_pairs;
+	struct rate_limiter *rx_limiter, *tx_limiter; /* of all pairs; or NULL */
+	bool announce;            /* dev.lock: the driver has not answered yet */
+	atomic_bool carrier_lost; /* set by a pair's thread; relaxed: goes with dev.lock */
 	_Atomic uint64_t values[NET_COUNTER_N_]; /* added to by all pairs: relaxed, sums only */
 	struct virtio_counter counters[NET_COUNTER_N_ + 1];
 };
 
 #define F(kind, member) STATE_##kind(struct virtio_net_state, member)
 static const struct state_field net_fields[] = { F(U64, guest_offloads), F(U16, pairs),
-						 F(BYTES, pad) };
+						 F(BOOL, link_down), F(BYTES, pad) };
 #undef F
 const struct state_desc virtio_net_state_desc = {
 	"virtio-net",
@@ -47,83 +66,58 @@ const struct state_desc virtio_net_state_desc = {
 	STATE_LAYOUT(struct virtio_net_state, net_fields),
 };
 
-static const struct virtio_device_ops net_ops;
+static const struct virtio_device_ops net_ops, net_vhost_ops;
 
 static struct virtio_net *virtio_net(struct virtio_device *dev)
 {
 	return container_of(dev, struct virtio_net, dev);
 }
 
+/* --- the link: any thread --- */
+
+/* dev.lock held */
+static bool link_is_up(const struct virtio_net *net)
+{
+	return !net->st.link_down &&
+	       !atomic_load_explicit(&net->carrier_lost, memory_order_relaxed);
+}
+
+/* What config space says of link and announcement: true when that is news. */
+static bool update_status(struct virtio_net *net)
+{
+	uint8_t *field = net->dev.config + offsetof(struct virtio_net_config, status);
+	uint16_t status = 0;
+	bool changed;
+
+	pthread_mutex_lock(&net->dev.lock);
+	if (link_is_up(net))
+		status |= VIRTIO_NET_S_LINK_UP;
+	if (net->announce)
+		status |= VIRTIO_NET_S_ANNOUNCE;
+	changed = bytes_get_le(field, 2) != status;
+	bytes_put_le(field, 2, status);
+	pthread_mutex_unlock(&net->dev.lock);
+	return changed;
+}
+
+static void tell_status(struct virtio_net *net)
+{
+	if (!update_status(net))
+		return;
+	virtio_device_config_changed(&net->dev);
+	virtio_device_values_changed(&net->dev);
+}
+
+/* A pair's thread. */
+static void on_lost(struct virtio_device *dev)
+{
+	struct virtio_net *net = virtio_net(dev);
+
+	atomic_store_explicit(&net->carrier_lost, true, memory_order_relaxed);
+	tell_status(net);
+}
+
 /* --- the control queue --- */
-
-static bool mac_table_is_whole(const uint8_t *data, size_t len)
-{
-	/* 5.1.6.5.2: twice {le32 entries, entries times 6 bytes} */
-	for (unsigned int i = 0; i < 2; i++) {
-		uint64_t bytes;
-
-		if (len < 4)
-			return false;
-		bytes = 4 + 6 * bytes_get_le(data, 4);
-		if (bytes > len)
-			return false;
-		data += bytes;
-		len -= bytes;
-	}
-	return len == 0;
-}
-
-int virtio_net_ctrl_parse(uint64_t features, uint16_t n_pairs, const uint8_t *data, size_t len,
-			  uint64_t readable_len, uint64_t writable_len, struct virtio_net_ctrl *ret)
-{
-	struct virtio_net_ctrl ctrl = { .kind = VIRTIO_NET_CTRL_REFUSED };
-	uint8_t class, cmd;
-
-	if (readable_len < 2 || len < 2 || writable_len < 1)
-		return -EBADMSG;
-	*ret = ctrl;
-	if (readable_len != len)
-		return 0;
-	class = data[0];
-	cmd = data[1];
-	data += 2;
-	len -= 2;
-	switch (class) {
-	case VIRTIO_NET_CTRL_RX:
-		if (cmd <= VIRTIO_NET_CTRL_RX_NOBCAST && len == 1)
-			ctrl.kind = VIRTIO_NET_CTRL_IGNORED;
-		break;
-	case VIRTIO_NET_CTRL_MAC:
-		if (cmd == VIRTIO_NET_CTRL_MAC_TABLE_SET && mac_table_is_whole(data, len))
-			ctrl.kind = VIRTIO_NET_CTRL_IGNORED;
-		break;
-	case VIRTIO_NET_CTRL_VLAN:
-		if (cmd <= VIRTIO_NET_CTRL_VLAN_DEL && len == 2)
-			ctrl.kind = VIRTIO_NET_CTRL_IGNORED;
-		break;
-	case VIRTIO_NET_CTRL_MQ:
-		if (cmd != VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET || len != 2 ||
-		    !(features & VIRTIO_FEATURE(VIRTIO_NET_F_MQ)))
-			break;
-		ctrl.value = bytes_get_le(data, 2);
-		if (ctrl.value >= 1 && ctrl.value <= n_pairs)
-			ctrl.kind = VIRTIO_NET_CTRL_PAIRS;
-		break;
-	case VIRTIO_NET_CTRL_GUEST_OFFLOADS:
-		if (cmd != VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET || len != 8 ||
-		    !(features & VIRTIO_FEATURE(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS)))
-			break;
-		ctrl.value = bytes_get_le(data, 8);
-		/* 5.1.6.5.6.1: none that was not negotiated */
-		if (!(ctrl.value & ~(features & GUEST_OFFLOADS)))
-			ctrl.kind = VIRTIO_NET_CTRL_OFFLOADS;
-		break;
-	default:
-		break;
-	}
-	*ret = ctrl;
-	return 0;
-}
 
 static int set_guest_offloads(struct virtio_net *net, uint64_t offloads)
 {
@@ -148,7 +142,7 @@ static int set_guest_offloads(struct virtio_net *net, uint64_t offloads)
 			bits &= ~(unsigned int)TUN_F_TSO_ECN;
 	}
 	for (uint16_t i = 0; i < net->n_pairs; i++) {
-		r = tap_set_offloads(&net->taps[i], bits);
+		r = net_backend_set_offloads(net->backends[i], bits);
 		if (r < 0)
 			return r;
 	}
@@ -166,10 +160,16 @@ static bool ctrl_execute(struct virtio_net *net, const struct virtio_net_ctrl *c
 	case VIRTIO_NET_CTRL_PAIRS:
 		net->st.pairs = (uint16_t)ctrl->value;
 		for (uint16_t i = 0; i < net->n_pairs; i++)
-			net_pair_want(&net->pairs[i], i < net->st.pairs);
+			net->path->want(net, i, i < net->st.pairs);
 		return true;
 	case VIRTIO_NET_CTRL_OFFLOADS:
 		return set_guest_offloads(net, ctrl->value) == 0;
+	case VIRTIO_NET_CTRL_ANNOUNCED:
+		pthread_mutex_lock(&net->dev.lock);
+		net->announce = false;
+		pthread_mutex_unlock(&net->dev.lock);
+		update_status(net); /* 5.1.6.5.4: no news to the driver, it said so itself */
+		return true;
 	}
 	return false;
 }
@@ -200,13 +200,115 @@ static int ctrl_command(struct virtio_queue *q, void *net_)
 	return 1;
 }
 
-/* --- device ops --- */
+/* --- the path through this process --- */
 
 /* 5.1.2: behind all pairs, or behind the first one when the driver knows only that */
 static uint16_t ctrl_queue_index(const struct virtio_net *net)
 {
 	return virtio_has_feature(&net->dev, VIRTIO_NET_F_MQ) ? (uint16_t)(2 * net->n_pairs) : 2;
 }
+
+static int user_set_up(struct virtio_net *net, uint16_t i, struct err *err)
+{
+	const struct net_pair_params params = {
+		.dev = &net->dev,
+		.index = i,
+		.backend = net->backends[i],
+		.counters = net->values,
+		.mergeable = virtio_has_feature(&net->dev, VIRTIO_NET_F_MRG_RXBUF),
+		.many = net->n_pairs > 1,
+		.wanted = i < net->st.pairs,
+		.link_down = net->st.link_down,
+		.lost = on_lost,
+		.rx_limiter = net->rx_limiter,
+		.tx_limiter = net->tx_limiter,
+	};
+
+	return net_pair_init(&net->pairs[i], &params, err);
+}
+
+static int user_start(struct virtio_net *net, uint16_t i, struct err *err _unused_)
+{
+	net_pair_start(&net->pairs[i]);
+	return 0;
+}
+
+static void user_stop(struct virtio_net *net, uint16_t i)
+{
+	net_pair_stop(&net->pairs[i]);
+}
+
+static void user_tear_down(struct virtio_net *net, uint16_t i)
+{
+	net_pair_deinit(&net->pairs[i]);
+}
+
+static void user_set_link(struct virtio_net *net, uint16_t i, bool up)
+{
+	net_pair_set_link(&net->pairs[i], up);
+}
+
+static void user_want(struct virtio_net *net, uint16_t i, bool wanted)
+{
+	net_pair_want(&net->pairs[i], wanted);
+}
+
+static const struct net_path user_path = {
+	.set_up = user_set_up,
+	.start = user_start,
+	.stop = user_stop,
+	.tear_down = user_tear_down,
+	.set_link = user_set_link,
+	.want = user_want,
+};
+
+/* --- the kernel's path --- */
+
+static void vhost_want(struct virtio_net *net, uint16_t i, bool wanted)
+{
+	/* Rings of a pair that is out of use stay the kernel's: they are silent. */
+	if (net->n_pairs > 1 && net_backend_set_attached(net->backends[i], wanted) < 0)
+		log_warning("network '%s': queue pair %u cannot be %s", net->dev.id, i,
+			    wanted ? "attached" : "detached");
+}
+
+static int vhost_set_up(struct virtio_net *net, uint16_t i, struct err *err)
+{
+	vhost_want(net, i, i < net->st.pairs);
+	return net_vhost_set_up(&net->vhosts[i], &net->dev, i, net->backends[i], net->st.link_down,
+				err);
+}
+
+static int vhost_start(struct virtio_net *net, uint16_t i, struct err *err)
+{
+	return net_vhost_start(&net->vhosts[i], err);
+}
+
+static void vhost_stop(struct virtio_net *net, uint16_t i)
+{
+	net_vhost_stop(&net->vhosts[i]);
+}
+
+static void vhost_tear_down(struct virtio_net *net, uint16_t i)
+{
+	net_vhost_tear_down(&net->vhosts[i]);
+}
+
+static void vhost_set_link(struct virtio_net *net, uint16_t i, bool up)
+{
+	net_vhost_set_link(&net->vhosts[i], up);
+}
+
+static const struct net_path vhost_path = {
+	.set_up = vhost_set_up,
+	.start = vhost_start,
+	.stop = vhost_stop,
+	.tear_down = vhost_tear_down,
+	.set_link = vhost_set_link,
+	.want = vhost_want,
+};
+
+/* --- device ops --- */
 
 static void net_kick(struct virtio_device *dev, struct virtio_queue *q)
 {
@@ -217,8 +319,16 @@ static void net_kick(struct virtio_device *dev, struct virtio_queue *q)
 			virtio_device_broken(dev, "queue %u: malformed control command", q->index);
 		return;
 	}
-	if (q->index < 2 * net->n_pairs)
+	if (q->index < 2 * net->n_pairs && !net->vhosts)
 		net_pair_kick(&net->pairs[q->index / 2], q);
+}
+
+static void net_vector_changed(struct virtio_device *dev, struct virtio_queue *q)
+{
+	struct virtio_net *net = virtio_net(dev);
+
+	if (q->index < 2 * net->n_pairs)
+		net_vhost_vector_changed(&net->vhosts[q->index / 2], q);
 }
 
 static void net_reset(struct virtio_device *dev)
@@ -226,75 +336,65 @@ static void net_reset(struct virtio_device *dev)
 	struct virtio_net *net = virtio_net(dev);
 
 	for (uint16_t i = 0; i < net->n_pairs; i++) {
-		net_pair_deinit(&net->pairs[i]);
+		net->path->tear_down(net, i);
 		if (net->n_pairs > 1)
-			tap_set_attached(&net->taps[i], i == 0);
+			net_backend_set_attached(net->backends[i], i == 0);
 	}
-	net->st = (struct virtio_net_state){ 0 };
+	/* The cable is no business of the driver's. */
+	net->st = (struct virtio_net_state){ .link_down = net->st.link_down };
+	net->announce = false;
+	update_status(net);
 }
 
 /* The state of a driver that has just started, unless a snapshot brought one. */
 static int init_state(struct virtio_net *net, struct err *err)
 {
-	uint64_t negotiated = net->dev.features & GUEST_OFFLOADS;
+	uint64_t negotiated = net->dev.features & VIRTIO_NET_GUEST_OFFLOADS;
+	bool carrier_lost = false;
 
 	if (net->st.pairs == 0)
-		net->st = (struct virtio_net_state){ .pairs = 1, .guest_offloads = negotiated };
+		net->st = (struct virtio_net_state){ .pairs = 1,
+						     .guest_offloads = negotiated,
+						     .link_down = net->st.link_down };
 	if (net->st.pairs > net->n_pairs)
 		return err_set(err, EBADMSG, "%u queue pairs are in use, the device has %u",
 			       net->st.pairs, net->n_pairs);
 	if (net->st.guest_offloads & ~negotiated)
 		return err_set(err, EBADMSG, "offloads 0x%llx were not all negotiated",
 			       (unsigned long long)net->st.guest_offloads);
-	return 0;
-}
-
-static int make_pairs(struct virtio_net *net, struct err *err)
-{
-	uint16_t ctrl = ctrl_queue_index(net);
-	int r;
-
-	for (uint16_t i = 0; i < net->n_pairs && 2 * i != ctrl; i++) {
-		const struct net_pair_params params = {
-			.dev = &net->dev,
-			.index = i,
-			.tap = &net->taps[i],
-			.counters = net->values,
-			.mergeable = virtio_has_feature(&net->dev, VIRTIO_NET_F_MRG_RXBUF),
-			.many = net->n_pairs > 1,
-			.wanted = i < net->st.pairs,
-		};
-
-		r = net_pair_init(&net->pairs[i], &params, err);
-		if (r < 0)
-			return r;
-	}
+	for (uint16_t i = 0; i < net->n_pairs; i++)
+		carrier_lost |= net->backends[i]->dead;
+	atomic_store_explicit(&net->carrier_lost, carrier_lost, memory_order_relaxed);
 	return 0;
 }
 
 static int net_activate(struct virtio_device *dev, struct err *err)
 {
 	struct virtio_net *net = virtio_net(dev);
+	uint16_t n = net->n_pairs;
 	int r;
 
 	r = init_state(net, err);
 	if (r < 0)
 		return r;
-	r = make_pairs(net, err);
-	if (r < 0)
-		goto fail;
-	r = set_guest_offloads(net, net->st.guest_offloads);
-	if (r < 0) {
-		err_errno(err, -r, "cannot set the tap's offloads");
-		goto fail;
+	/* A driver without MQ has the control queue where the second pair would be. */
+	if (2 * n > ctrl_queue_index(net))
+		n = ctrl_queue_index(net) / 2;
+	for (uint16_t i = 0; r == 0 && i < n; i++)
+		r = net->path->set_up(net, i, err);
+	if (r == 0) {
+		r = set_guest_offloads(net, net->st.guest_offloads);
+		if (r < 0)
+			err_errno(err, -r, "cannot set the tap's offloads");
 	}
-	for (uint16_t i = 0; i < net->n_pairs; i++)
-		net_pair_start(&net->pairs[i]);
+	for (uint16_t i = 0; r == 0 && i < n; i++)
+		r = net->path->start(net, i, err);
+	if (r < 0) {
+		net_reset(dev);
+		return r;
+	}
+	tell_status(net);
 	return 0;
-
-fail:
-	net_reset(dev);
-	return r;
 }
 
 static void net_pause(struct virtio_device *dev)
@@ -302,15 +402,55 @@ static void net_pause(struct virtio_device *dev)
 	struct virtio_net *net = virtio_net(dev);
 
 	for (uint16_t i = 0; i < net->n_pairs; i++)
-		net_pair_stop(&net->pairs[i]);
+		net->path->stop(net, i);
 }
 
 static void net_resume(struct virtio_device *dev)
 {
 	struct virtio_net *net = virtio_net(dev);
+	struct err err = { 0 };
 
+	for (uint16_t i = 0; i < net->n_pairs; i++) {
+		if (net->path->start(net, i, &err) == 0)
+			continue;
+		virtio_device_broken(dev, "%s", err.msg);
+		return;
+	}
+}
+
+void virtio_net_set_link(struct virtio_device *dev, bool up)
+{
+	struct virtio_net *net = virtio_net(dev);
+
+	pthread_mutex_lock(&dev->lock);
+	net->st.link_down = !up;
+	pthread_mutex_unlock(&dev->lock);
 	for (uint16_t i = 0; i < net->n_pairs; i++)
-		net_pair_start(&net->pairs[i]);
+		net->path->set_link(net, i, up);
+	tell_status(net);
+}
+
+bool virtio_net_link_is_up(struct virtio_device *dev)
+{
+	bool up;
+
+	pthread_mutex_lock(&dev->lock);
+	up = link_is_up(virtio_net(dev));
+	pthread_mutex_unlock(&dev->lock);
+	return up;
+}
+
+void virtio_net_announce(struct virtio_device *dev)
+{
+	struct virtio_net *net = virtio_net(dev);
+
+	if (!virtio_has_feature(dev, VIRTIO_NET_F_GUEST_ANNOUNCE) ||
+	    !virtio_has_feature(dev, VIRTIO_NET_F_CTRL_VQ))
+		return;
+	pthread_mutex_lock(&dev->lock);
+	net->announce = true;
+	pthread_mutex_unlock(&dev->lock);
+	tell_status(net);
 }
 
 static void *net_state_ptr(struct virtio_device *dev)
@@ -323,20 +463,34 @@ static const struct virtio_counter *net_counters(struct virtio_device *dev)
 	return virtio_net(dev)->counters;
 }
 
-static void net_free(struct virtio_device *dev)
+/* What it was made of; the descriptors stay the caller's if it was never whole. */
+static void free_parts(struct virtio_net *net, bool close_fds)
 {
-	struct virtio_net *net = virtio_net(dev);
-
-	virtio_device_deinit(dev);
-	for (uint16_t i = 0; i < net->n_pairs; i++) {
+	for (uint16_t i = 0; net->vhosts && i < net->n_pairs; i++) {
+		if (!close_fds)
+			net->vhosts[i].vhost.fd = -EBADF;
+		net_vhost_deinit(&net->vhosts[i]);
+	}
+	for (uint16_t i = 0; net->backends && i < net->n_pairs; i++) {
+		if (!net->backends[i])
+			continue;
 		/* The daemon may hold the queue for a next worker, which expects it attached. */
 		if (net->n_pairs > 1)
-			tap_set_attached(&net->taps[i], true);
-		tap_deinit(&net->taps[i]);
+			net_backend_set_attached(net->backends[i], true);
+		if (!close_fds)
+			net->backends[i]->fd = -EBADF;
+		net_backend_free(net->backends[i]);
 	}
-	free(net->taps);
+	free(net->backends);
+	free(net->vhosts);
 	free(net->pairs);
 	free(net);
+}
+
+static void net_free(struct virtio_device *dev)
+{
+	virtio_device_deinit(dev);
+	free_parts(virtio_net(dev), true);
 }
 
 static uint64_t features_offered(const struct virtio_net_params *params)
@@ -345,7 +499,8 @@ static uint64_t features_offered(const struct virtio_net_params *params)
 		VIRTIO_FEATURE(VIRTIO_F_VERSION_1) | VIRTIO_FEATURE(VIRTIO_RING_F_EVENT_IDX) |
 		VIRTIO_FEATURE(VIRTIO_RING_F_INDIRECT_DESC) | VIRTIO_FEATURE(VIRTIO_NET_F_MAC) |
 		VIRTIO_FEATURE(VIRTIO_NET_F_STATUS) | VIRTIO_FEATURE(VIRTIO_NET_F_CTRL_VQ) |
-		VIRTIO_FEATURE(VIRTIO_NET_F_MRG_RXBUF);
+		VIRTIO_FEATURE(VIRTIO_NET_F_MRG_RXBUF) |
+		VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_ANNOUNCE);
 
 	if (params->mtu)
 		features |= VIRTIO_FEATURE(VIRTIO_NET_F_MTU);
@@ -373,11 +528,11 @@ static void fill_config(struct virtio_net *net, const struct virtio_net_params *
 	uint8_t *config = net->dev.config;
 
 	memcpy(config, params->mac, sizeof(params->mac));
-	bytes_put_le(config + offsetof(struct virtio_net_config, status), 2, VIRTIO_NET_S_LINK_UP);
 	bytes_put_le(config + offsetof(struct virtio_net_config, max_virtqueue_pairs), 2,
 		     params->n_pairs);
 	bytes_put_le(config + offsetof(struct virtio_net_config, mtu), 2, params->mtu);
 	net->dev.config_size = CONFIG_SIZE;
+	update_status(net);
 }
 
 static int check_params(const struct virtio_net_params *params, struct err *err)
@@ -400,28 +555,74 @@ static int check_params(const struct virtio_net_params *params, struct err *err)
 	if ((params->offload_tso || params->offload_ufo) && !params->offload_csum)
 		return err_set(err, EINVAL, "network '%s': offload_%s needs offload_csum",
 			       params->id, params->offload_tso ? "tso" : "ufo");
+	if (params->wire == VIRTIO_NET_WIRE_STREAM &&
+	    (params->n_pairs > 1 || params->offload_csum || params->vhost_fds))
+		return err_set(err, EINVAL,
+			       "network '%s': a stream has one queue pair, no offloads, no vhost",
+			       params->id);
 	return 0;
 }
 
-static int open_taps(struct virtio_net *net, const struct virtio_net_params *params,
+static int open_wire(const struct virtio_net_params *params, uint16_t i, struct net_backend **ret,
 		     struct err *err)
+{
+	return params->wire == VIRTIO_NET_WIRE_STREAM
+		       ? net_stream_new(params->fds[i], ret, err)
+		       : tap_new(params->fds[i], params->allow_socket, ret, err);
+}
+
+static int open_wires(struct virtio_net *net, const struct virtio_net_params *params,
+		      struct err *err)
 {
 	int r;
 
 	for (uint16_t i = 0; i < params->n_pairs; i++) {
-		r = tap_init(&net->taps[i], params->fds[i], params->allow_socket, err);
+		r = open_wire(params, i, &net->backends[i], err);
 		if (r < 0)
 			return err_prefix(err, r, "network '%s': queue pair %u", params->id, i);
 	}
 	/* Until the driver asks for more, the kernel has one queue to deliver to. */
 	for (uint16_t i = 1; i < params->n_pairs; i++) {
-		r = tap_set_attached(&net->taps[i], false);
+		r = net_backend_set_attached(net->backends[i], false);
 		if (r < 0)
 			return err_errno(err, -r,
 					 "network '%s': queue pair %u: the tap has a single queue",
 					 params->id, i);
 	}
 	return 0;
+}
+
+/* What the kernel cannot do with rings is not offered. */
+static int open_vhosts(struct virtio_net *net, const struct virtio_net_params *params,
+		       struct err *err)
+{
+	int r;
+
+	net->vhosts = calloc(params->n_pairs, sizeof(*net->vhosts));
+	if (!net->vhosts)
+		return err_errno(err, ENOMEM, "network '%s'", params->id);
+	for (uint16_t i = 0; i < params->n_pairs; i++) {
+		uint64_t features = 0;
+
+		r = net_vhost_init(&net->vhosts[i], params->vhost_fds[i], params->vhost_call,
+				   &features, err);
+		if (r < 0)
+			return err_prefix(err, r, "network '%s': queue pair %u", params->id, i);
+		net->dev.features_offered &= features | ~VHOST_NET_RING_FEATURES;
+	}
+	net->path = &vhost_path;
+	return 0;
+}
+
+static int open_parts(struct virtio_net *net, const struct virtio_net_params *params,
+		      struct err *err)
+{
+	net->path = &user_path;
+	net->backends = calloc(params->n_pairs, sizeof(struct net_backend *));
+	net->pairs = calloc(params->n_pairs, sizeof(*net->pairs));
+	if (!net->backends || !net->pairs)
+		return err_errno(err, ENOMEM, "network '%s'", params->id);
+	return params->vhost_fds ? open_vhosts(net, params, err) : 0;
 }
 
 int virtio_net_new(const struct virtio_net_params *params, struct virtio_device **ret,
@@ -438,22 +639,22 @@ int virtio_net_new(const struct virtio_net_params *params, struct virtio_device 
 	net = calloc(1, sizeof(*net));
 	if (!net)
 		return err_errno(err, ENOMEM, "network '%s'", params->id);
-	net->taps = calloc(params->n_pairs, sizeof(*net->taps));
-	net->pairs = calloc(params->n_pairs, sizeof(*net->pairs));
-	if (!net->taps || !net->pairs) {
-		r = err_errno(err, ENOMEM, "network '%s'", params->id);
-		goto fail;
-	}
 	net->n_pairs = params->n_pairs;
+	net->rx_limiter = params->rx_limiter;
+	net->tx_limiter = params->tx_limiter;
 	n_queues = (uint16_t)(2 * params->n_pairs + 1);
 	for (uint16_t i = 0; i < n_queues; i++)
 		sizes[i] = params->queue_size;
 	net->dev.features_offered = features_offered(params);
-	r = virtio_device_init(&net->dev, &net_ops, params->id, sizes, n_queues, err);
+	r = open_parts(net, params, err);
+	if (r < 0)
+		goto fail;
+	r = virtio_device_init(&net->dev, net->vhosts ? &net_vhost_ops : &net_ops, params->id,
+			       sizes, n_queues, err);
 	if (r < 0)
 		goto fail;
 	/* Last, because the descriptors are the caller's if it fails. */
-	r = open_taps(net, params, err);
+	r = open_wires(net, params, err);
 	if (r < 0)
 		goto fail_device;
 	fill_config(net, params);
@@ -465,25 +666,25 @@ int virtio_net_new(const struct virtio_net_params *params, struct virtio_device 
 fail_device:
 	virtio_device_deinit(&net->dev);
 fail:
-	free(net->taps);
-	free(net->pairs);
-	free(net);
+	free_parts(net, false);
 	return r;
 }
 
+/* Rows that both kinds share. */
+#define NET_OPS                                                                                    \
+	.name = "net", .device_id = VIRTIO_ID_NET, .pci_class = 0x02, /* network */                \
+		.pci_subclass = 0x00,                                 /* Ethernet */               \
+		.state = &virtio_net_state_desc, .activate = net_activate, .kick = net_kick,       \
+	.reset = net_reset, .pause = net_pause, .resume = net_resume, .state_ptr = net_state_ptr,  \
+	.counters = net_counters, .free = net_free
+
 static const struct virtio_device_ops net_ops = {
-	.name = "net",
-	.device_id = VIRTIO_ID_NET,
-	.pci_class = 0x02,    /* network */
-	.pci_subclass = 0x00, /* Ethernet */
+	NET_OPS,
 	.threads = VIRTIO_THREADS_PER_PAIR,
-	.state = &virtio_net_state_desc,
-	.activate = net_activate,
-	.kick = net_kick,
-	.reset = net_reset,
-	.pause = net_pause,
-	.resume = net_resume,
-	.state_ptr = net_state_ptr,
-	.counters = net_counters,
-	.free = net_free,
+};
+
+static const struct virtio_device_ops net_vhost_ops = {
+	NET_OPS,
+	.threads = VIRTIO_THREADS_SHARED, /* the control queue's */
+	.vector_changed = net_vector_changed,
 };

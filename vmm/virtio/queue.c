@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "vmm/base/err.h"
@@ -12,6 +13,7 @@
 #include "vmm/base/math.h"
 #include "vmm/memory/guest-memory.h"
 #include "vmm/virtio/device.h"
+#include "vmm/virtio/iova.h"
 
 #define F(kind, member) STATE_##kind(struct virtio_queue_state, member)
 static const struct state_field queue_fields[] = {
@@ -46,6 +48,13 @@ static void ring_store_release(uint16_t *p, uint16_t v)
 {
 	__atomic_store_n(p, htole16(v), __ATOMIC_RELEASE);
 }
+
+/*
+ * Behind an IOMMU a buffer of the driver's may be pieces of single pages.  Linux's are
+ * nearly always one piece; a request of more than this breaks the device.
+ */
+#define IOVA_PIECES     2U
+#define IOVA_PIECES_MIN 512U
 
 #define AVAIL_FLAGS(q)      (&(q)->avail[0])
 #define AVAIL_IDX(q)        (&(q)->avail[1])
@@ -83,9 +92,51 @@ void virtio_queue_reset(struct virtio_queue *q)
 	eventfd_take(q->kick_fd);
 }
 
+/*
+ * Where a part of the ring is: the device reads and writes all of it.  It stays where it was
+ * when the queue started, and what it lies in is always RAM.
+ */
+static int locate_ring(const struct virtio_queue *q, const char *what, uint64_t *gpa, size_t len,
+		       struct err *err)
+{
+	static const enum iova_access both[] = { IOVA_READ, IOVA_WRITE };
+	uint64_t at = *gpa, found = 0, here = 0, done = 0, n = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(both); i++) {
+		/* Only the used ring is written. */
+		if (both[i] == IOVA_WRITE && strcmp(what, "used ring") != 0)
+			continue;
+		for (done = 0; done < len; done += n) {
+			if (iova_translate(q->dev->iova, at + done, len - done, both[i], &here,
+					   &n) < 0)
+				return err_set(
+					err, EBADMSG,
+					"queue %u: the %s at 0x%lx (%zu bytes) is not mapped "
+					"by the IOMMU",
+					q->index, what, at, len);
+			if (done == 0)
+				found = here;
+			else if (here != found + done)
+				return err_set(
+					err, EBADMSG,
+					"queue %u: the %s at 0x%lx (%zu bytes) is in pieces, "
+					"must be in a row in memory",
+					q->index, what, at, len);
+		}
+	}
+	*gpa = found;
+	return 0;
+}
+
 static int map_ring(const struct virtio_queue *q, struct guest_mem *mem, const char *what,
 		    uint64_t gpa, size_t len, size_t align, void **ret, struct err *err)
 {
+	if (q->dev->iova) {
+		int r = locate_ring(q, what, &gpa, len, err);
+
+		if (r < 0)
+			return r;
+	}
 	*ret = guest_range(mem, gpa, len, align);
 	if (!*ret)
 		return err_set(
@@ -117,7 +168,10 @@ int virtio_queue_start(struct virtio_queue *q, struct guest_mem *mem, uint64_t f
 		     err);
 	if (r < 0)
 		return r;
-	q->bufs = calloc(q->st.size, sizeof(*q->bufs));
+	q->bufs_max = q->st.size;
+	if (q->dev->iova)
+		q->bufs_max = IOVA_PIECES * q->st.size + IOVA_PIECES_MIN;
+	q->bufs = calloc(q->bufs_max, sizeof(*q->bufs));
 	if (!q->bufs)
 		return err_set(err, ENOMEM, "queue %u: out of memory", q->index);
 	q->desc = desc;
@@ -138,6 +192,14 @@ void virtio_queue_stop(struct virtio_queue *q)
 	q->bufs = NULL;
 }
 
+void virtio_queue_take_back(struct virtio_queue *q, uint16_t next_avail)
+{
+	q->st.next_avail = next_avail;
+	q->st.next_used = ring_load_acquire(USED_IDX(q));
+	/* What it signalled last is not known: one interrupt too many is allowed (2.7.7.1). */
+	q->st.signalled_valid = false;
+}
+
 /*
  * A table of descriptors, the ring's own or an indirect one, being walked.
  * Indirect tables may lie anywhere in RAM, so they are read through guest_read.
@@ -149,6 +211,22 @@ struct table {
 	uint32_t n;
 };
 
+/* Behind an IOMMU an entry, too, may be in two pieces. */
+static int table_get_iova(const struct table *t, uint64_t iova, struct virtq_desc *ret)
+{
+	uint8_t *to = (uint8_t *)ret;
+	uint64_t gpa, n, left = sizeof(*ret);
+
+	if (iova > UINT64_MAX - sizeof(*ret))
+		return -EBADMSG;
+	for (; left > 0; left -= n, iova += n, to += n) {
+		if (iova_translate(t->q->dev->iova, iova, left, IOVA_READ, &gpa, &n) < 0 ||
+		    guest_read(t->q->dev->mem, gpa, to, n) < 0)
+			return -EBADMSG;
+	}
+	return 0;
+}
+
 static int table_get(const struct table *t, uint32_t i, struct virtq_desc *ret)
 {
 	uint64_t gpa;
@@ -158,6 +236,8 @@ static int table_get(const struct table *t, uint32_t i, struct virtq_desc *ret)
 	if (t->indirect) {
 		if (__builtin_add_overflow(t->gpa, 16ULL * i, &gpa))
 			return -EBADMSG;
+		if (t->q->dev->iova)
+			return table_get_iova(t, gpa, ret);
 		return guest_read(t->q->dev->mem, gpa, ret, sizeof(*ret)) < 0 ? -EBADMSG : 0;
 	}
 	/* One 16-byte copy; the compiler may not go back to guest memory for a field. */
@@ -166,28 +246,63 @@ static int table_get(const struct table *t, uint32_t i, struct virtq_desc *ret)
 	return 0;
 }
 
-static int chain_add(struct virtio_queue *q, struct virtq_chain *chain, const struct virtq_desc *d)
+static int chain_add_piece(struct virtio_queue *q, struct virtq_chain *chain, uint64_t gpa,
+			   uint32_t len, bool writable)
 {
 	uint32_t n = (uint32_t)chain->n_readable + chain->n_writable;
-	uint32_t len = le32_get(d->len);
-	bool writable = le16_get(d->flags) & VIRTQ_DESC_F_WRITE;
-	uint64_t *total = writable ? &chain->writable_len : &chain->readable_len;
 
-	if (n >= q->st.size) /* 2.7.5.3.1: no chain longer than the queue */
+	if (n >= q->bufs_max || !guest_covers(q->dev->mem, gpa, len))
 		return -EBADMSG;
-	if (!writable && chain->n_writable) /* 2.7.4.2: readable ones come first */
-		return -EBADMSG;
-	if (!guest_covers(q->dev->mem, le64_get(d->addr), len))
-		return -EBADMSG;
-	*total += len;           /* at most 1024 * 2^32: cannot wrap */
-	if (*total > UINT32_MAX) /* 2.7.5.2: no more than 2^32 bytes */
-		return -EBADMSG;
-	q->bufs[n] = (struct virtq_buf){ .gpa = le64_get(d->addr), .len = len };
+	q->bufs[n] = (struct virtq_buf){ .gpa = gpa, .len = len };
 	if (writable)
 		chain->n_writable++;
 	else
 		chain->n_readable++;
 	return 0;
+}
+
+/* Pieces that lie in a row become one. */
+static int chain_add_iova(struct virtio_queue *q, struct virtq_chain *chain, uint64_t iova,
+			  uint32_t len, bool writable)
+{
+	enum iova_access access = writable ? IOVA_WRITE : IOVA_READ;
+	uint64_t gpa = 0, n = 0, start = 0, have = 0;
+	int r;
+
+	if (iova > UINT64_MAX - len)
+		return -EBADMSG;
+	while (len > 0) {
+		if (iova_translate(q->dev->iova, iova, len, access, &gpa, &n) < 0)
+			return -EBADMSG;
+		if (have && gpa != start + have) {
+			r = chain_add_piece(q, chain, start, (uint32_t)have, writable);
+			if (r < 0)
+				return r;
+			have = 0;
+		}
+		if (!have)
+			start = gpa;
+		have += n;
+		iova += n;
+		len -= (uint32_t)n;
+	}
+	return chain_add_piece(q, chain, start, (uint32_t)have, writable);
+}
+
+static int chain_add(struct virtio_queue *q, struct virtq_chain *chain, const struct virtq_desc *d)
+{
+	uint32_t len = le32_get(d->len);
+	bool writable = le16_get(d->flags) & VIRTQ_DESC_F_WRITE;
+	uint64_t *total = writable ? &chain->writable_len : &chain->readable_len;
+
+	if (!writable && chain->n_writable) /* 2.7.4.2: readable ones come first */
+		return -EBADMSG;
+	*total += len;           /* at most 1024 * 2^32: cannot wrap */
+	if (*total > UINT32_MAX) /* 2.7.5.2: no more than 2^32 bytes */
+		return -EBADMSG;
+	if (q->dev->iova)
+		return chain_add_iova(q, chain, le64_get(d->addr), len, writable);
+	return chain_add_piece(q, chain, le64_get(d->addr), len, writable);
 }
 
 /* 2.7.5.3.1: negotiated, not nested, no NEXT, a whole number of entries. */
@@ -203,7 +318,7 @@ static bool indirect_is_legal(const struct virtio_queue *q, const struct table *
 static int chain_walk(struct virtio_queue *q, struct virtq_chain *chain)
 {
 	struct table t = { .q = q, .n = q->st.size };
-	uint32_t i = chain->head;
+	uint32_t i = chain->head, n = 0;
 	struct virtq_desc d;
 	int r;
 
@@ -223,6 +338,8 @@ static int chain_walk(struct virtio_queue *q, struct virtq_chain *chain)
 			i = 0;
 			continue;
 		}
+		if (n++ >= q->st.size) /* 2.7.5.3.1: no chain longer than the queue */
+			return -EBADMSG;
 		r = chain_add(q, chain, &d);
 		if (r < 0)
 			return r;

@@ -5,7 +5,9 @@
  * Set up by the control thread while the device is inactive, then owned by the
  * I/O thread that serves it until the device is reset or parked: a transfer,
  * not sharing.  Devices never see rings: virtio_queue_pop() copies every
- * descriptor once, checks it, and yields {gpa, len} lists.
+ * descriptor once, checks it, and yields {gpa, len} lists.  Of a device behind an
+ * IOMMU (dev->iova) all addresses that the driver gives are translated there, and
+ * what is one buffer to the driver may be several.
  *
  * A guest mistake is -EBADMSG; the device then calls virtio_device_broken().
  */
@@ -63,12 +65,18 @@ struct virtio_queue {
 	struct virtq_desc *desc;
 	uint16_t *avail;        /* flags, idx, ring..., used_event: little endian in memory */
 	uint16_t *used;         /* flags, idx, elements..., avail_event */
-	struct virtq_buf *bufs; /* size_max entries */
+	struct virtq_buf *bufs; /* bufs_max entries: st.size, and more behind an IOMMU */
+	uint32_t bufs_max;
 	bool event_idx, indirect;
 	bool used_dirty; /* pushed since the last notify */
 
 	int kick_fd;       /* eventfd, signalled by the guest's doorbell */
 	struct loop *loop; /* the I/O thread that serves it */
+	/*
+	 * Somebody else serves it (vhost), from ops->activate to ops->reset: its doorbell
+	 * is not watched here.
+	 */
+	bool external;
 	struct loop_source kick_source;
 };
 
@@ -81,6 +89,12 @@ void virtio_queue_reset(struct virtio_queue *q);
 int virtio_queue_start(struct virtio_queue *q, struct guest_mem *mem, uint64_t features,
 		       struct err *err);
 void virtio_queue_stop(struct virtio_queue *q);
+
+/*
+ * Control thread: whoever served an external queue has stopped, and next_avail is the
+ * next entry of the available ring that it would have taken.
+ */
+void virtio_queue_take_back(struct virtio_queue *q, uint16_t next_avail);
 
 /* The queue's I/O thread. */
 

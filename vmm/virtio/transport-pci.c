@@ -57,7 +57,20 @@ static void config_interrupt(void *transport)
 	msix_raise(&vp->msix, __atomic_load_n(&vp->st.config_vector, __ATOMIC_RELAXED));
 }
 
-static const struct virtio_transport_ops transport_ops = { queue_interrupt, config_interrupt };
+static int queue_call_fd(void *transport, struct virtio_queue *q)
+{
+	struct virtio_pci *vp = transport;
+	uint16_t vector = __atomic_load_n(&q->st.vector, __ATOMIC_RELAXED);
+
+	/* Masked or not: what comes while it is masked waits in the eventfd (bus/irq.h). */
+	return vector < vp->msix.n ? vp->msix.vectors[vector].fd : -EBADF;
+}
+
+static const struct virtio_transport_ops transport_ops = {
+	.queue_interrupt = queue_interrupt,
+	.config_interrupt = config_interrupt,
+	.queue_call_fd = queue_call_fd,
+};
 
 /* --- activation and reset: control thread --- */
 
@@ -98,6 +111,18 @@ static int reset_call(void *data)
 	atomic_store_explicit(&vp->isr, 0, memory_order_release);
 	if (was_active && vp->activated)
 		vp->activated(vp, false, vp->activated_data);
+	return 0;
+}
+
+static int vector_call(void *data)
+{
+	struct virtio_pci *vp = data;
+	struct virtio_device *dev = vp->dev;
+
+	/* Which queue it was is not kept: several vCPUs may have written several vectors. */
+	for (uint16_t i = 0; dev->active && i < dev->n_queues; i++)
+		if (dev->queues[i].external)
+			dev->ops->vector_changed(dev, &dev->queues[i]);
 	return 0;
 }
 
@@ -156,20 +181,27 @@ static void put_half(uint64_t *reg, bool high, uint64_t value)
 	*reg = (*reg & ~(0xffffffffULL << shift)) | (value & 0xffffffffULL) << shift;
 }
 
+enum register_change {
+	CHANGE_QUIET,
+	CHANGE_ACTIVATE,
+	CHANGE_RESET,
+	CHANGE_VECTOR,
+};
+
 /* Registers of the selected queue. Locked once it is enabled: 4.1.4.3.2. */
-static void queue_write(struct virtio_pci *vp, uint32_t off, uint64_t value)
+static enum register_change queue_write(struct virtio_pci *vp, uint32_t off, uint64_t value)
 {
 	struct virtio_queue *q = selected(vp);
 	bool running = vp->st.status & VIRTIO_STATUS_DRIVER_OK;
 
 	if (!q)
-		return;
+		return CHANGE_QUIET;
 	if (off == VIRTIO_PCI_COMMON_Q_MSIX) {
 		__atomic_store_n(&q->st.vector, valid_vector(vp, value), __ATOMIC_RELAXED);
-		return;
+		return running && vp->dev->ops->vector_changed ? CHANGE_VECTOR : CHANGE_QUIET;
 	}
 	if (running || q->st.enabled)
-		return;
+		return CHANGE_QUIET;
 	switch (off) {
 	case VIRTIO_PCI_COMMON_Q_SIZE:
 		if (value <= q->size_max && is_pow2(value))
@@ -194,28 +226,27 @@ static void queue_write(struct virtio_pci *vp, uint32_t off, uint64_t value)
 	default:
 		break;
 	}
+	return CHANGE_QUIET;
 }
 
-enum status_change {
-	STATUS_QUIET,
-	STATUS_ACTIVATE,
-	STATUS_RESET,
-};
-
-static enum status_change status_write(struct virtio_pci *vp, uint8_t value)
+static enum register_change status_write(struct virtio_pci *vp, uint8_t value)
 {
 	uint8_t old = vp->st.status;
 
 	if (value == 0)
-		return STATUS_RESET;
+		return CHANGE_RESET;
 	if ((value & old) != old) /* 2.1.1: a driver must not clear a bit */
-		return STATUS_QUIET;
+		return CHANGE_QUIET;
 	if ((value & VIRTIO_STATUS_FEATURES_OK) && !(old & VIRTIO_STATUS_FEATURES_OK)) {
 		uint64_t accepted = vp->st.driver_features;
 
-		/* 2.2.2: refused by leaving the bit clear */
+		/*
+		 * 2.2.2: refused by leaving the bit clear.  6: who does not know that there is
+		 * an IOMMU gets no way around it.
+		 */
 		if ((accepted & ~vp->dev->features_offered) ||
-		    !(accepted & VIRTIO_FEATURE(VIRTIO_F_VERSION_1)))
+		    !(accepted & VIRTIO_FEATURE(VIRTIO_F_VERSION_1)) ||
+		    (vp->dev->iova && !(accepted & VIRTIO_FEATURE(VIRTIO_F_ACCESS_PLATFORM))))
 			value &= (uint8_t)~VIRTIO_STATUS_FEATURES_OK;
 		else
 			vp->dev->features = accepted;
@@ -224,11 +255,11 @@ static enum status_change status_write(struct virtio_pci *vp, uint8_t value)
 		value &= (uint8_t)~VIRTIO_STATUS_DRIVER_OK;
 	vp->st.status = value & (uint8_t)~VIRTIO_STATUS_NEEDS_RESET;
 	if ((value & VIRTIO_STATUS_DRIVER_OK) && !(old & VIRTIO_STATUS_DRIVER_OK))
-		return STATUS_ACTIVATE;
-	return STATUS_QUIET;
+		return CHANGE_ACTIVATE;
+	return CHANGE_QUIET;
 }
 
-static enum status_change common_write(struct virtio_pci *vp, uint32_t off, uint64_t value)
+static enum register_change common_write(struct virtio_pci *vp, uint32_t off, uint64_t value)
 {
 	struct virtio_pci_state *st = &vp->st;
 
@@ -252,10 +283,9 @@ static enum status_change common_write(struct virtio_pci *vp, uint32_t off, uint
 		st->queue_select = (uint16_t)value;
 		break;
 	default:
-		queue_write(vp, off, value);
-		break;
+		return queue_write(vp, off, value);
 	}
-	return STATUS_QUIET;
+	return CHANGE_QUIET;
 }
 
 /* Width of the field that starts at off; 0: read-only or no field. */
@@ -290,7 +320,7 @@ static uint32_t common_field_size(uint32_t off)
 static void common_access_write(struct virtio_pci *vp, uint32_t off, const uint8_t *data,
 				uint32_t len)
 {
-	enum status_change change = STATUS_QUIET;
+	enum register_change change = CHANGE_QUIET;
 
 	pthread_mutex_lock(&vp->dev->lock);
 	/* 4.1.3.1: natural widths; 64-bit fields may be written as one or two halves. */
@@ -302,10 +332,12 @@ static void common_access_write(struct virtio_pci *vp, uint32_t off, const uint8
 	}
 	pthread_mutex_unlock(&vp->dev->lock);
 
-	if (change == STATUS_ACTIVATE)
+	if (change == CHANGE_ACTIVATE)
 		mailbox_call(vp->mailbox, activate_call, vp);
-	else if (change == STATUS_RESET)
+	else if (change == CHANGE_RESET)
 		mailbox_call(vp->mailbox, reset_call, vp);
+	else if (change == CHANGE_VECTOR)
+		mailbox_call(vp->mailbox, vector_call, vp);
 }
 
 static void registers_read(struct virtio_pci *vp, uint32_t off, void *data, uint32_t len)

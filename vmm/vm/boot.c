@@ -13,6 +13,8 @@
 #include "vmm/base/log.h"
 #include "vmm/hypervisor/x86-state.h"
 #include "vmm/loader/loader.h"
+#include "vmm/vm/fw-cfg.h"
+#include "vmm/vm/topology.h"
 #include "vmm/vm/vm.h"
 
 static const enum loader_mode modes[BOOT_PROTOCOL_N_] = {
@@ -35,6 +37,15 @@ static int bad_payload(const struct payload_config *pc, int r, struct err *err)
 				      : "a whole bzImage, or ELF image with a PVH note");
 }
 
+/* Memory that begins with what a file holds. */
+static bool has_files(const struct vm *vm)
+{
+	for (size_t i = 0; i < vm->config->memory.n_zones; i++)
+		if (vm->config->memory.zones[i].file)
+			return true;
+	return false;
+}
+
 static int load_payload(struct vm *vm, uint64_t rsdp_gpa, struct loader_result *ret,
 			struct err *err)
 {
@@ -48,11 +59,11 @@ static int load_payload(struct vm *vm, uint64_t rsdp_gpa, struct loader_result *
 		.memmap = &memmap,
 		.rsdp_gpa = rsdp_gpa,
 		.mode = modes[pc->boot_protocol],
-		.fresh_ram = true, /* new mappings, or emptied by guest_mem_clear() */
+		.fresh_ram = !has_files(vm), /* new mappings, or emptied by guest_mem_clear() */
 	};
 	int r;
 
-	x86_memmap_init(&memmap, vm->config->memory.size);
+	x86_memmap_init(&memmap, memory_config_size(&vm->config->memory));
 	r = resources_get(&vm->resources, image, err);
 	if (r < 0)
 		return r;
@@ -102,13 +113,16 @@ int vm_load(struct vm *vm, struct err *err)
 	r = x86_boot_tables(&vm->mem, err);
 	if (r < 0)
 		return r;
-	r = platform_build_acpi(&vm->platform, &vm->mem, &rsdp_gpa, err);
+	r = vm_build_acpi(vm, &rsdp_gpa, err);
 	if (r < 0)
 		return r;
 	r = smbios_build(&vm->mem, &vm->config->platform, err);
 	if (r < 0)
 		return r;
 	r = load_payload(vm, rsdp_gpa, &loaded, err);
+	if (r < 0)
+		return r;
+	r = vm_fill_fw_cfg(vm, rsdp_gpa, err);
 	if (r < 0)
 		return r;
 	return set_vcpus(vm, &loaded.entry, err);

@@ -10,14 +10,15 @@
 #include "vmm/base/err.h"
 #include "vmm/config/device-list.h"
 #include "vmm/sandbox/sandbox.h"
+#include "vmm/virtio/iova.h"
 #include "vmm/virtio/transport-pci.h"
+#include "vmm/vm/limits.h"
 #include "vmm/vm/vm.h"
 
 static const struct vm_device_kind *const kinds[] = {
-	&vm_console_kind,
-	&vm_disk_kind,
-	&vm_net_kind,
-	&vm_rng_kind,
+	&vm_iommu_kind, &vm_console_kind, &vm_disk_kind,    &vm_net_kind,
+	&vm_fs_kind,    &vm_pmem_kind,    &vm_rng_kind,     &vm_balloon_kind,
+	&vm_vsock_kind, &vm_rtc_kind,     &vm_pvpanic_kind,
 };
 
 static const struct vm_device_kind *kind_of(const struct config_device *device)
@@ -34,6 +35,29 @@ static void on_activated(struct virtio_pci *vp, bool active, void *data)
 	struct vm *vm = data;
 
 	vm->listener.device_changed(vp->dev->id, active, vm->listener.data);
+	/* Some values are of a device that is in use. */
+	virtio_device_values_changed(vp->dev);
+}
+
+static void tell_values(struct message *message)
+{
+	struct vm_device *dev = container_of(message, struct vm_device, values_changed);
+
+	if (dev->vm->listener.values_changed)
+		dev->vm->listener.values_changed(dev, dev->vm->listener.data);
+}
+
+/* Any thread. */
+static void on_values_changed(void *data)
+{
+	struct vm_device *dev = data;
+
+	mailbox_post(&dev->vm->mailbox, &dev->values_changed);
+}
+
+void vm_device_values_changed(struct vm_device *dev)
+{
+	on_values_changed(dev);
 }
 
 static int plug(struct vm *vm, const struct config_device *device, struct vm_device *made,
@@ -45,14 +69,34 @@ static int plug(struct vm *vm, const struct config_device *device, struct vm_dev
 
 	if (!dev)
 		return err_set(err, ENOMEM, "out of memory for device '%s'", device->id);
-	r = pci_segment_add(&vm->segment, made->pci, slot, err);
+	if (device->pci->pci_segment >= vm->n_segments)
+		r = err_fault(err, FAULT_BAD_CONFIG, EINVAL,
+			      "device '%s': there is no PCI segment %u", device->id,
+			      device->pci->pci_segment);
+	else
+		r = pci_segment_add(&vm->segments[device->pci->pci_segment], made->pci, slot, err);
 	if (r < 0) {
 		free(dev);
 		return r;
 	}
 	*dev = *made;
+	dev->vm = vm;
+	dev->values_changed.fn = tell_values;
 	dev->index = device->index;
+	dev->iommu = device->pci->iommu;
 	snprintf(dev->id, sizeof(dev->id), "%s", device->id);
+	if (dev->vp) {
+		dev->vp->dev->values_changed_data = dev;
+		dev->vp->dev->values_changed = on_values_changed;
+	}
+	if (dev->iommu) {
+		r = vm_iommu_add(vm, dev, err);
+		if (r < 0) {
+			pci_segment_remove(dev->pci->segment, dev->pci);
+			free(dev);
+			return r;
+		}
+	}
 	vm->devices[vm->n_devices++] = dev;
 	return 0;
 }
@@ -112,6 +156,9 @@ int vm_devices_create(struct vm *vm, struct err *err)
 	vm->devices = calloc(n, sizeof(struct vm_device *));
 	if (!vm->devices)
 		return err_set(err, ENOMEM, "out of memory for the devices");
+	r = vm_limits_init(vm, err);
+	if (r >= 0)
+		r = vm_iommu_init(vm, err);
 	/* Those with a slot of their own first, so that no other takes it. */
 	for (int with_slot = 1; with_slot >= 0; with_slot--) {
 		for (size_t i = 0; r >= 0 && i < n; i++)
@@ -126,10 +173,12 @@ void vm_devices_free(struct vm *vm)
 	while (vm->n_devices > 0) {
 		struct vm_device *dev = vm->devices[--vm->n_devices];
 
-		pci_segment_remove(&vm->segment, dev->pci);
+		pci_segment_remove(dev->pci->segment, dev->pci);
 		dev->free(dev);
 		free(dev);
 	}
 	free(vm->devices);
 	vm->devices = NULL;
+	iova_unit_free(vm->iommu);
+	vm->iommu = NULL;
 }

@@ -22,7 +22,7 @@ struct place {
 	bool present;
 };
 
-#define PLACES 9
+#define PLACES 11
 
 static void list_places(struct platform *p, struct place ret[static PLACES])
 {
@@ -41,6 +41,8 @@ static void list_places(struct platform *p, struct place ret[static PLACES])
 		{ &p->pm.reset, false, PORT_ACPI_RESET, 1, true },
 		{ &p->pm.timer, false, PORT_PM_TIMER, 4, true },
 		{ &p->debug_console.region, false, debug_port, 1, debug },
+		{ &p->watchdog.region, false, PORT_WATCHDOG, WATCHDOG_SIZE, c->watchdog },
+		{ &p->fw_cfg.region, false, PORT_FW_CFG, FW_CFG_PORTS, c->payload.has_fw_cfg },
 	};
 
 	memcpy(ret, places, sizeof(places));
@@ -68,11 +70,17 @@ static int open_chardev(struct chardev *c, const char *name, const struct consol
 {
 	int fd = -EBADF, r;
 
-	if (config->mode == CONSOLE_MODE_FILE) {
-		fd = resources_dup(params->resources, config->file, err);
+	if (config->mode == CONSOLE_MODE_FILE || config->mode == CONSOLE_MODE_SOCKET) {
+		const char *resource =
+			config->mode == CONSOLE_MODE_FILE ? config->file : config->socket;
+
+		fd = resources_dup(params->resources, resource, err);
 		if (fd < 0)
 			return err_prefix(err, fd, "console '%s'", name);
-		/* A terminal whose other side does not read must not hold a vCPU up. */
+		/*
+		 * A terminal whose other side does not read must not hold a vCPU up, nor a
+		 * client that went away again the thread.
+		 */
 		r = fd_set_nonblock(fd, true);
 		if (r < 0) {
 			close(fd);
@@ -115,7 +123,7 @@ static uint64_t process_start_usec(void)
 
 int platform_init(struct platform *p, const struct platform_params *params, struct err *err)
 {
-	uint64_t ram = params->config->memory.size;
+	uint64_t ram = memory_config_size(&params->config->memory);
 	int r;
 
 	*p = (struct platform){
@@ -135,7 +143,12 @@ int platform_init(struct platform *p, const struct platform_params *params, stru
 	i8042_init(&p->i8042, params->request, params->data);
 	ged_init(&p->ged, ioapic_line(&p->ioapic, LAYOUT_GED_GSI));
 	pm_init(&p->pm, params->request, params->data);
-	return place_all(p, err);
+	if (p->config->payload.has_fw_cfg)
+		fw_cfg_init(&p->fw_cfg, params->mem);
+	r = vmgenid_init(&p->vmgenid, err);
+	if (r >= 0 && p->config->watchdog)
+		r = watchdog_init(&p->watchdog, params->loop, params->watchdog, params->data, err);
+	return r < 0 ? r : place_all(p, err);
 }
 
 void platform_deinit(struct platform *p)
@@ -143,6 +156,8 @@ void platform_deinit(struct platform *p)
 	if (!p->config)
 		return;
 	/* The buses go with the machine: nothing to take out of them. */
+	watchdog_deinit(&p->watchdog);
+	fw_cfg_deinit(&p->fw_cfg);
 	if (p->pm.request) {
 		pm_deinit(&p->pm);
 		ged_deinit(&p->ged);
@@ -163,29 +178,39 @@ void platform_reset(struct platform *p)
 	rtc_reset(&p->rtc);
 	ged_reset(&p->ged);
 	pm_reset(&p->pm);
+	if (p->config->watchdog)
+		watchdog_reset(&p->watchdog);
 }
 
 void platform_pause(struct platform *p)
 {
 	pm_pause(&p->pm);
+	if (p->config->watchdog)
+		watchdog_pause(&p->watchdog);
 }
 
 void platform_resume(struct platform *p)
 {
 	pm_resume(&p->pm);
+	if (p->config->watchdog)
+		watchdog_resume(&p->watchdog);
 }
 
-int platform_build_acpi(struct platform *p, struct guest_mem *mem, uint64_t *ret_rsdp_gpa,
+int platform_build_acpi(struct platform *p, struct guest_mem *mem,
+			const struct acpi_topology *topology, uint64_t *ret_rsdp_gpa,
 			struct err *err)
 {
 	const struct acpi_params params = {
 		.cpus = &p->config->cpus,
 		.windows = p->windows,
-		.n_segments = 1,
+		.topology = topology,
 		.serial = p->config->serial.mode != CONSOLE_MODE_OFF,
+		.watchdog = p->config->watchdog,
+		.fw_cfg = p->config->payload.has_fw_cfg,
 	};
+	int r = vmgenid_place(&p->vmgenid, mem, err);
 
-	return acpi_build(mem, &params, ret_rsdp_gpa, err);
+	return r < 0 ? r : acpi_build(mem, &params, ret_rsdp_gpa, err);
 }
 
 void platform_power_button(struct platform *p)

@@ -11,24 +11,29 @@
 
 #include "vmm/acpi/ged.h"
 #include "vmm/acpi/pm.h"
+#include "vmm/acpi/vmgenid.h"
 #include "vmm/devices/chardev.h"
 #include "vmm/devices/debug-port.h"
+#include "vmm/devices/fw-cfg.h"
 #include "vmm/devices/i8042.h"
 #include "vmm/devices/ioapic.h"
 #include "vmm/devices/rtc.h"
 #include "vmm/devices/serial.h"
+#include "vmm/devices/watchdog.h"
 
 struct err;
 struct guest_mem;
 struct irq_table;
 struct resources;
 struct vm_config;
+struct acpi_topology;
 struct x86_windows;
 
 #define PLATFORM_CONSOLES_MAX 3
 
 struct platform_params {
 	struct bus *pio, *mmio;
+	struct guest_mem *mem;
 	struct irq_table *irqs;
 	struct loop *loop; /* for console clients */
 	const struct vm_config *config;
@@ -36,6 +41,7 @@ struct platform_params {
 	const struct x86_windows *windows;
 	machine_request_fn request;     /* vCPU threads */
 	void (*debug_code)(void *data); /* vCPU threads: debug_port_take() has something */
+	void (*watchdog)(void *data);   /* shared or control thread: so has watchdog_take() */
 	void *data;
 };
 
@@ -52,6 +58,9 @@ struct platform {
 	struct i8042 i8042;
 	struct ged ged;
 	struct pm pm;
+	struct vmgenid vmgenid;
+	struct watchdog watchdog; /* if configured */
+	struct fw_cfg fw_cfg;     /* if configured */
 };
 
 int platform_init(struct platform *p, const struct platform_params *params, struct err *err);
@@ -61,7 +70,8 @@ void platform_reset(struct platform *p);
 /* The machine's own clocks stop with it; vCPUs parked. */
 void platform_pause(struct platform *p);
 void platform_resume(struct platform *p);
-int platform_build_acpi(struct platform *p, struct guest_mem *mem, uint64_t *ret_rsdp_gpa,
+int platform_build_acpi(struct platform *p, struct guest_mem *mem,
+			const struct acpi_topology *topology, uint64_t *ret_rsdp_gpa,
 			struct err *err);
 void platform_power_button(struct platform *p);
 

@@ -18,6 +18,8 @@
 #include "vmm/virtio/transport-pci.h"
 #include "vmm/vm/boot.h"
 #include "vmm/vm/devices.h"
+#include "vmm/vm/limits.h"
+#include "vmm/vm/topology.h"
 
 static const char *const state_names[VM_STATE_N_] = {
 	[VM_STATE_CREATED] = WORKER_STATE_IDLE,  [VM_STATE_RUNNING] = WORKER_STATE_RUNNING,
@@ -111,6 +113,14 @@ static void serve_debug_codes(struct message *message)
 		vm->listener.debug_code(code, usec, vm->listener.data);
 }
 
+/* Shared or control thread */
+static void on_watchdog(void *data)
+{
+	struct vm *vm = data;
+
+	mailbox_post(&vm->mailbox, &vm->watchdog_message);
+}
+
 static void on_vcpu_exit(struct vcpu *vcpu _unused_, const struct hv_exit *exit, void *data)
 {
 	struct vm *vm = data;
@@ -191,7 +201,9 @@ static int restart(struct vm *vm, const char *reason, struct err *err)
 	/*
 	 * Device threads may stand (paused) or run: a reset takes their queues away in either case.
 	 */
-	pci_segment_reset(&vm->segment);
+	for (size_t i = vm->n_segments; i-- > 0;)
+		pci_segment_reset(&vm->segments[i]);
+	vm_iommu_reset(vm);
 	platform_reset(&vm->platform);
 	r = guest_mem_clear(&vm->mem, vm->listener.getting_on, vm->listener.data, err);
 	if (r >= 0)
@@ -232,6 +244,36 @@ static bool serve_kept_requests(struct vm *vm)
 	else if (asked)
 		restart_or_log(vm, WORKER_REASON_GUEST_REBOOT);
 	return asked;
+}
+
+static void pause_as(struct vm *vm, const char *reason)
+{
+	quiesce(vm);
+	vm_set_state(vm, VM_STATE_PAUSED, reason);
+}
+
+static void serve_watchdog(struct message *message)
+{
+	struct vm *vm = container_of(message, struct vm, watchdog_message);
+
+	/* Of a machine that stands: it is asked again when the machine goes on. */
+	if (vm->parking || vm->state != VM_STATE_RUNNING || !watchdog_take(&vm->platform.watchdog))
+		return;
+	vm->listener.event("watchdog", "expired", NULL, vm->listener.data);
+	switch (vm->config->watchdog_action) {
+	case WATCHDOG_ACTION_RESET:
+		restart_or_log(vm, WORKER_REASON_GUEST_WATCHDOG);
+		break;
+	case WATCHDOG_ACTION_POWEROFF:
+		vm_stop(vm, WORKER_REASON_GUEST_WATCHDOG);
+		break;
+	case WATCHDOG_ACTION_PAUSE:
+		pause_as(vm, WORKER_REASON_GUEST_WATCHDOG);
+		break;
+	case WATCHDOG_ACTION_REPORT:
+	case WATCHDOG_ACTION_N_:
+		break;
+	}
 }
 
 static void serve_requests(struct message *message)
@@ -281,39 +323,6 @@ static int create_vcpus(struct vm *vm, struct err *err)
 	return 0;
 }
 
-static int create_memory(struct vm *vm, struct err *err)
-{
-	const struct memory_config *mc = &vm->config->memory;
-	const struct guest_mem_params params = {
-		.size = mc->size,
-		.hole_start = LAYOUT_HOLE_START,
-		.hole_end = LAYOUT_HOLE_END,
-		.shared = mc->shared,
-		.hugepages = mc->hugepages,
-		.prefault = mc->prefault,
-		.reserve = mc->reserve,
-		.thp = mc->thp,
-		.mergeable = mc->mergeable,
-		.hugepage_size = mc->hugepage_size,
-	};
-	uint8_t bits = x86_phys_bits(&vm->hv->caps, &vm->config->cpus);
-	int r;
-
-	r = x86_windows_init(&vm->windows, mc->size, bits, err);
-	if (r < 0)
-		return r;
-	return guest_mem_init(&vm->mem, vm->hv, &params, err);
-}
-
-static int create_pci(struct vm *vm, struct err *err)
-{
-	struct pci_window mmio32 = { vm->windows.mmio32_start, vm->windows.mmio32_size };
-	struct pci_window mmio64 = { vm->windows.mmio64_start, vm->windows.mmio64_size };
-
-	return pci_segment_init(&vm->segment, 0, &vm->mmio, &vm->pio, &vm->mailbox,
-				LAYOUT_ECAM_START, mmio32, mmio64, err);
-}
-
 static int build(struct vm *vm, struct err *err)
 {
 	struct platform_params platform = {
@@ -326,6 +335,8 @@ static int build(struct vm *vm, struct err *err)
 		.windows = &vm->windows,
 		.request = on_machine_request,
 		.debug_code = on_debug_code,
+		.watchdog = on_watchdog,
+		.mem = &vm->mem,
 		.data = vm,
 	};
 	struct hv_vm_params params = {
@@ -340,7 +351,7 @@ static int build(struct vm *vm, struct err *err)
 	r = hypervisor_kvm.vm_create(r, &params, &vm->hv, err);
 	if (r < 0)
 		return r;
-	r = create_memory(vm, err);
+	r = vm_create_memory(vm, err);
 	if (r < 0)
 		return r;
 	r = loop_init(&vm->shared_loop, "io-shared", sandbox_enter, err);
@@ -352,7 +363,7 @@ static int build(struct vm *vm, struct err *err)
 	r = platform_init(&vm->platform, &platform, err);
 	if (r < 0)
 		return r;
-	r = create_pci(vm, err);
+	r = vm_create_segments(vm, err);
 	if (r < 0)
 		return r;
 	r = vm_devices_create(vm, err);
@@ -392,8 +403,10 @@ int vm_new(struct vm_config *config, struct resources *resources,
 	vm->resources = *resources;
 	*resources = (struct resources){ 0 };
 	vm->listener = *listener;
+	list_init(&vm->limits);
 	vm->request_message.fn = serve_requests;
 	vm->debug_message.fn = serve_debug_codes;
+	vm->watchdog_message.fn = serve_watchdog;
 	vm->failing = (atomic_flag)ATOMIC_FLAG_INIT;
 	bus_init(&vm->pio, 0x10000);
 	bus_init(&vm->mmio, 0);
@@ -418,7 +431,8 @@ void vm_free(struct vm *vm)
 	vcpu_set_deinit(&vm->vcpus);
 	loop_unpark(&vm->shared_loop);
 	vm_devices_free(vm);
-	pci_segment_deinit(&vm->segment);
+	vm_limits_deinit(vm);
+	vm_free_segments(vm);
 	platform_deinit(&vm->platform);
 	loop_stop(&vm->shared_loop);
 	irq_table_deinit(&vm->irqs);
@@ -465,8 +479,7 @@ int vm_pause(struct vm *vm, struct err *err)
 		return 0;
 	if (vm->state != VM_STATE_RUNNING)
 		return wrong_state(vm, "pause", err);
-	quiesce(vm);
-	vm_set_state(vm, VM_STATE_PAUSED, WORKER_REASON_REQUEST);
+	pause_as(vm, WORKER_REASON_REQUEST);
 	return 0;
 }
 

@@ -27,6 +27,7 @@
 #include "vmm/vm/vcpu.h"
 
 struct err;
+struct iova_unit;
 struct vm_device;
 
 enum vm_state {
@@ -50,6 +51,13 @@ struct vm_listener {
 	void (*device_changed)(const char *id, bool active, void *data);
 	/* Something happened at a device; id NULL: at none of the configuration's. */
 	void (*event)(const char *source, const char *name, const char *id, void *data);
+	/* Values of a device (devices.h) are not what they were. Optional. */
+	void (*values_changed)(struct vm_device *dev, void *data);
+	/*
+	 * The guest's vsock connects to a port of the host: vm_answer_vsock() with the same
+	 * cookie, or false: it is refused. Optional.
+	 */
+	bool (*vsock_wanted)(uint32_t cookie, uint32_t port, bool seqpacket, void *data);
 	/* In work that can take longer than a watchdog waits: it is getting on. Optional. */
 	void (*getting_on)(void *data);
 	void *data;
@@ -69,15 +77,20 @@ struct vm {
 	struct mailbox mailbox;
 	struct irq_table irqs;
 	struct x86_windows windows;
-	struct loop shared_loop; /* the I/O thread of all low-rate devices */
+	uint64_t pmem_gpa, pmem_end; /* what of vm_pmem_reserve() no device has yet */
+	struct loop shared_loop;     /* the I/O thread of all low-rate devices */
 	struct platform platform;
-	struct pci_segment segment;
+	struct pci_segment *segments; /* platform.num_pci_segments of them */
+	size_t n_segments;
 	struct vm_device **devices;
 	size_t n_devices;
+	struct iova_unit *iommu; /* what devices behind it translate by; NULL: none */
+	struct list limits;      /* limits.c */
 	struct vcpu_set vcpus;
 
 	/* What vCPUs ask of the control thread; bits of 1 << enum vm_request. */
-	struct message request_message, debug_message;
+	struct message request_message, debug_message, watchdog_message;
+	struct message vsock_wishes; /* devices/vsock.c */
 	_Atomic uint32_t requests;
 	bool parking;      /* control is waiting for vCPUs: requests are kept */
 	char failure[160]; /* written once by the vCPU that fails first */

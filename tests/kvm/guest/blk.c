@@ -56,7 +56,7 @@ static int submit(struct blk *blk, unsigned int queue, unsigned int index, uint3
 	struct blk_slot *slot = &blk->slot[index];
 	const struct segment chain[] = {
 		{ &slot->header, sizeof(slot->header), false },
-		{ data, len, type != BLK_T_OUT },
+		{ data, len, !(type & BLK_T_OUT) },
 		{ (const void *)&slot->status, 1, true },
 	};
 	const struct segment no_data[] = { chain[0], chain[2] };
@@ -320,6 +320,103 @@ static void run_blk_indirect(void)
 	check_eq(used.len, 1025, "used length");
 }
 
+/* 5.2.6: a segment of discard and write zeroes */
+struct range {
+	uint64_t sector;
+	uint32_t n, flags;
+};
+
+static unsigned int count_zeroes(const uint8_t *page, uint64_t sectors)
+{
+	unsigned int n = 0;
+
+	for (uint64_t i = 0; i < sectors * BLK_SECTOR; i++)
+		n += page[i] == 0;
+	return n;
+}
+
+/* 8 sectors of pattern at 16, then zeroes or nothing over the middle of them */
+static void zero_middle(struct blk *blk, uint32_t type, const char *name)
+{
+	struct range ranges[] = { { 18, 2, 0 }, { 0, 0, 0 }, { 20, 2, 0 } };
+	uint8_t *page = alloc_pages(1);
+
+	for (uint64_t i = 0; i < 8; i++) {
+		fill_pattern((uint64_t *)page, 5, 16 + i);
+		blk_request(blk, 0, BLK_T_OUT, 16 + i, page, BLK_SECTOR);
+	}
+	check_eq((uint64_t)blk_request(blk, 0, type, 0, ranges, sizeof(ranges)), BLK_S_OK,
+		 "%s of three ranges", name);
+	memset(page, 0xff, 4 * BLK_SECTOR);
+	check_eq((uint64_t)blk_request(blk, 0, BLK_T_IN, 18, page, 4 * BLK_SECTOR), BLK_S_OK,
+		 "read after %s", name);
+	/* what was discarded may be anything (5.2.6.2) */
+	if (type == BLK_T_WRITE_ZEROES)
+		check_eq(count_zeroes(page, 4), 4 * BLK_SECTOR, "zeroes after %s", name);
+	check_eq(verify_pattern(blk, page, 5, 16, 2), 0, "what lies before %s", name);
+	check_eq(verify_pattern(blk, page, 5, 22, 2), 0, "what lies behind %s", name);
+}
+
+static void run_blk_ranges(void)
+{
+	if (!blk_open(&disk, BLK_F_FLUSH | BLK_F_DISCARD | BLK_F_WRITE_ZEROES, false))
+		return;
+	const uint64_t last = disk.capacity - 1;
+	const struct {
+		const char *name;
+		uint32_t type, len;
+		struct range range;
+		uint8_t status;
+	} cases[] = {
+		{ "discard with unmap", BLK_T_DISCARD, 16, { 0, 8, 1 }, BLK_S_UNSUPP },
+		{ "discard with an unknown flag", BLK_T_DISCARD, 16, { 0, 8, 2 }, BLK_S_UNSUPP },
+		{ "zeroes with an unknown flag",
+		  BLK_T_WRITE_ZEROES,
+		  16,
+		  { 0, 8, 1U << 31 },
+		  BLK_S_UNSUPP },
+		{ "discard past the end", BLK_T_DISCARD, 16, { last + 1, 1, 0 }, BLK_S_IOERR },
+		{ "discard across the end", BLK_T_DISCARD, 16, { last, 2, 0 }, BLK_S_IOERR },
+		{ "zeroes of a wrapping sector",
+		  BLK_T_WRITE_ZEROES,
+		  16,
+		  { ~0ULL, 1, 0 },
+		  BLK_S_IOERR },
+		{ "zeroes of a sector that wraps as bytes",
+		  BLK_T_WRITE_ZEROES,
+		  16,
+		  { 1ULL << 55, 1, 0 },
+		  BLK_S_IOERR },
+		{ "more zeroes than a request may ask for",
+		  BLK_T_WRITE_ZEROES,
+		  16,
+		  { 0, ~0U, 0 },
+		  BLK_S_IOERR },
+		{ "half a range", BLK_T_DISCARD, 8, { 0, 8, 0 }, BLK_S_IOERR },
+		{ "a range and a half", BLK_T_DISCARD, 24, { 0, 8, 0 }, BLK_S_IOERR },
+		{ "no range", BLK_T_DISCARD, 0, { 0, 8, 0 }, BLK_S_IOERR },
+		{ "a page of ranges", BLK_T_DISCARD, 4096, { 0, 8, 0 }, BLK_S_IOERR },
+	};
+	uint8_t *page = alloc_pages(1);
+
+	if (!check(disk.dev.features & BLK_F_WRITE_ZEROES, "write zeroes is offered"))
+		return;
+	zero_middle(&disk, BLK_T_WRITE_ZEROES, "write zeroes");
+	if (!(disk.dev.features & BLK_F_DISCARD)) {
+		info("the host's file cannot be discarded");
+		return;
+	}
+	zero_middle(&disk, BLK_T_DISCARD, "discard");
+	for (unsigned int i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		memset(page, 0, 4096);
+		*(struct range *)page = cases[i].range;
+		check_eq((uint64_t)blk_request(&disk, 0, cases[i].type, 0,
+					       cases[i].len ? page : NULL, cases[i].len),
+			 cases[i].status, "%s", cases[i].name);
+	}
+	check_eq(verify_pattern(&disk, page, 5, 16, 2), 0, "nothing was done");
+}
+
 static void full_barrier(void)
 {
 	__asm__ volatile("lock; addl $0, (%%rsp)" : : : "memory", "cc");
@@ -392,13 +489,9 @@ static void run_blk_load(void)
 }
 
 const struct scenario blk_scenarios[] = {
-	{ "blk-rw", run_blk_rw },
-	{ "blk-read", run_blk_read },
-	{ "blk-ro", run_blk_ro },
-	{ "blk-oob", run_blk_oob },
-	{ "blk-mq", run_blk_mq },
-	{ "blk-indirect", run_blk_indirect },
-	{ "blk-eventidx", run_blk_eventidx },
-	{ "blk-load", run_blk_load },
-	{ 0 },
+	{ "blk-rw", run_blk_rw },         { "blk-read", run_blk_read },
+	{ "blk-ro", run_blk_ro },         { "blk-oob", run_blk_oob },
+	{ "blk-mq", run_blk_mq },         { "blk-indirect", run_blk_indirect },
+	{ "blk-ranges", run_blk_ranges }, { "blk-eventidx", run_blk_eventidx },
+	{ "blk-load", run_blk_load },     { 0 },
 };

@@ -12,10 +12,14 @@
 #define BLK_F_RO           (1ULL << 5)
 #define BLK_F_FLUSH        (1ULL << 9)
 #define BLK_F_MQ           (1ULL << 12)
+#define BLK_F_DISCARD      (1ULL << 13)
+#define BLK_F_WRITE_ZEROES (1ULL << 14)
 #define BLK_T_IN           0
-#define BLK_T_OUT          1
+#define BLK_T_OUT          1 /* also a bit of every type whose data the device reads */
 #define BLK_T_FLUSH        4
 #define BLK_T_GET_ID       8
+#define BLK_T_DISCARD      11
+#define BLK_T_WRITE_ZEROES 13
 #define BLK_S_OK           0
 #define BLK_S_IOERR        1
 #define BLK_S_UNSUPP       2

@@ -64,19 +64,33 @@
  *  - blk-ro: VIRTIO_BLK_F_RO offered, writes fail, reads work
  *  - blk-oob: past the end, across the end, wrapping sector: IOERR
  *  - blk-mq: all queues at once, one vector each. queues=N (expected num_queues, optional)
+ *  - pmem: the host's bytes in the memory, ours in the file; flush, and malformed requests
+ *  - blk-ranges: discard and write zeroes, and every way to ask for them wrongly
  *  - blk-indirect: indirect descriptors
  *  - blk-eventidx: used_event and avail_event
  *  - blk-load: count=N (64) reads with depth=N (16, at most 32) of them in flight, interrupt-driven
  *  - net-loop: sends frames (EtherType 0x88b5) and expects each back. count=N (16)
+ *  - net-arp: asks who has ip=ADDRESS until there are count=N (1; 0 = for ever) answers, prints
+ *    `# link up` or `down` when that changes, and `# answered` once. tries=N (100)
  *  - net-ctrl: control queue: MQ pairs, unknown class
  *  - rng: fills buffers. len=N (64), count=N (4)
  *  - console: text=TEXT (hello-console) to virtio-console; with echo=1 it then prints `# waiting`,
  *    wants a line of input and prints it as `# input TEXT`
+ *  - balloon: inflates, deflates and reports pages, which are empty afterwards
+ *  - balloon-bad: page numbers that are not RAM
+ *  - virtio-rtc: prints `# rtc SECONDS`
+ *  - pvpanic: event=N (1: the byte written), then 3 flood=N (0) times
+ *  - watchdog: prints `# watchdog is new`, arms it with count=N (10) and feeds it for 1.5 s, then
+ *    prints `# starving` and waits; after a reset `# watchdog has expired`. port=N (0x620)
+ *  - fw-cfg: prints `# NAME SIZE TEXT` of file=NAME (opt/test); DMA, good and bad
+ *  - vsock: connects to port=N (80) of the host, which echoes; with refused=1 nobody may be there
+ *  - vsock-echo: prints `# listening` and echoes for count=N (1) connections of the host
+ *  - vmgenid: prints `# generation HEX`
  *
- * Malformed drivers (dev=blk|net|rng|console|all, default all). Each case wants a completion that
- * reports no success, or DEVICE_NEEDS_RESET (`# CASE on DEV: ...` says which), and then that the
- * device works after a reset. lenient=1 wants only the last (peers that let devices reach outside
- * RAM; bar-move then takes any value from where nothing answers).
+ * Malformed drivers (dev=blk|net|rng|console|rtc|all, default all). Each case wants a completion
+ * that reports no success, or DEVICE_NEEDS_RESET (`# CASE on DEV: ...` says which), and then that
+ * the device works after a reset. lenient=1 wants only the last (peers that let devices reach
+ * outside RAM; bar-move then takes any value from where nothing answers).
  *  - bad-loop, bad-next, bad-index: descriptor loops, next and head outside the table
  *  - bad-addr, bad-len: wild addresses, lengths that wrap, cross the end of RAM, add up to more
  *    than 4 GiB
@@ -113,7 +127,8 @@
 static const struct scenario *const groups[] = {
 	machine_scenarios, time_scenarios,  pci_scenarios,    msix_scenarios,  smp_scenarios,
 	blk_scenarios,     net_scenarios,   stream_scenarios, ring_scenarios,  register_scenarios,
-	header_scenarios,  storm_scenarios, race_scenarios,   bench_scenarios,
+	header_scenarios,  storm_scenarios, race_scenarios,   bench_scenarios, small_scenarios,
+	pmem_scenarios,    vsock_scenarios,
 };
 
 _Noreturn void guest_main(const struct hvm_start_info *hvm);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * scenarios of virtio-net (virtio 1.3, 5.1): frames that come back, control queue
+ * scenarios of virtio-net (virtio 1.3, 5.1): frames that come back, questions that are answered,
+ * control queue
  */
 #include <stddef.h>
 
@@ -14,6 +15,8 @@
 #define NET_F_MAC      (1ULL << 5)
 #define NET_F_CTRL_VQ  (1ULL << 17)
 #define NET_F_MQ       (1ULL << 22)
+#define NET_F_STATUS   (1ULL << 16)
+#define NET_CFG_STATUS 6
 #define NET_CFG_PAIRS  8
 #define CTRL_MQ        4
 #define CTRL_MQ_SET    0
@@ -158,6 +161,78 @@ static void run_net_loop(void)
 	check_eq(back, count, "frames that came back the same");
 }
 
+#define ARP_LEN   42
+#define ARP_ASK   1
+#define ARP_REPLY 2
+#define ARP_MS    100
+
+/* who has ip?  RFC 826; we are 0.0.0.0, as a probe is (RFC 5227) */
+static void build_arp(uint8_t *frame, uint32_t ip)
+{
+	static const uint8_t head[] = { 0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, ARP_ASK };
+
+	memset(frame, 0, ARP_LEN);
+	memset(frame, 0xff, 6);
+	for (unsigned int i = 0; i < sizeof(head); i++)
+		frame[12 + i] = head[i];
+	for (unsigned int i = 0; i < 6; i++)
+		frame[6 + i] = frame[22 + i] = net.mac[i];
+	frame[28] = 10; /* our own address: any but the one that is asked for */
+	frame[31] = 77;
+	for (unsigned int i = 0; i < 4; i++)
+		frame[38 + i] = (uint8_t)(ip >> (24 - 8 * i));
+}
+
+/* What came in within some time: true when an answer was among it. */
+static bool take_answer(void)
+{
+	struct virtq_used_elem used;
+	bool answer = false;
+
+	while (virtio_wait(&net.dev, &net.rx, ARP_MS) == OUTCOME_USED &&
+	       virtqueue_take(&net.rx, &used)) {
+		const uint8_t *frame;
+		unsigned int i;
+
+		if (used.id >= net.rx.size)
+			return false;
+		i = buffer_of(used.id);
+		frame = net.rx_buffer[i] + VNET_HEADER;
+		answer |= used.len >= VNET_HEADER + ARP_LEN && frame[12] == 0x08 &&
+			  frame[13] == 0x06 && frame[21] == ARP_REPLY;
+		post_rx(i);
+		virtqueue_kick(&net.rx);
+	}
+	return answer;
+}
+
+static void run_net_arp(void)
+{
+	uint32_t count = (uint32_t)arg_u64("count", 1), ip = (uint32_t)arg_u64("ip", 0);
+	uint32_t tries = (uint32_t)arg_u64("tries", 100), answers = 0;
+	uint16_t status = 0xffff, now;
+
+	if (!net_open(NET_F_STATUS))
+		return;
+	for (unsigned int i = 0; i < RX_BUFFERS; i++)
+		post_rx(i);
+	virtio_driver_ok(&net.dev);
+	virtqueue_kick(&net.rx);
+	for (uint32_t i = 0; count == 0 || (answers < count && i < tries); i++) {
+		now = mmio_read16(net.dev.region[REGION_CONFIG] + NET_CFG_STATUS);
+		if (now != status)
+			info("link %s", now & 1 ? "up" : "down");
+		status = now;
+		memset(net.tx_buffer, 0, VNET_HEADER);
+		build_arp(net.tx_buffer + VNET_HEADER, ip);
+		if (!send_frame(ARP_LEN))
+			break;
+		if (take_answer() && answers++ == 0)
+			info("answered");
+	}
+	check_eq(answers, count, "questions answered");
+}
+
 /* one command on the control queue; the ack byte or -1 */
 static int command(uint8_t class, uint8_t code, uint16_t value)
 {
@@ -217,6 +292,7 @@ static void run_net_ctrl(void)
 
 const struct scenario net_scenarios[] = {
 	{ "net-loop", run_net_loop },
+	{ "net-arp", run_net_arp },
 	{ "net-ctrl", run_net_ctrl },
 	{ 0 },
 };

@@ -73,6 +73,22 @@ static void build_console(struct victim *v)
 	v->data = 0;
 }
 
+static void build_rtc(struct victim *v)
+{
+	memset(v->page, 0, 16);
+	v->page[1] = 0x10; /* CFG */
+	v->page[VICTIM_DATA] = 0xff;
+	set(v, 0, 0, 16, VIRTQ_NEXT);
+	set(v, 1, VICTIM_DATA, 16, VIRTQ_WRITE);
+	v->n = 2;
+	v->data = 1;
+}
+
+static bool rtc_succeeded(const struct victim *v, uint32_t used_len)
+{
+	return used_len == 16 && v->page[VICTIM_DATA] == 0;
+}
+
 static bool has_length(const struct victim *v, uint32_t used_len)
 {
 	(void)v;
@@ -92,6 +108,7 @@ static const struct victim_type types[] = {
 	{ "net", VIRTIO_NET, 1, 0, build_net, unknown },
 	{ "rng", VIRTIO_RNG, 0, NO_QUEUE, build_rng, has_length },
 	{ "console", VIRTIO_CONSOLE, 1, 0, build_console, unknown },
+	{ "rtc", VIRTIO_RTC, 0, NO_QUEUE, build_rtc, rtc_succeeded },
 };
 
 #define TYPES_N (sizeof(types) / sizeof(types[0]))

@@ -80,12 +80,12 @@ static void test_reset_restore(void)
 static void test_state(void)
 {
 	struct err err = { 0 };
-	struct ged_state st = { .pending = 0x10 };
+	struct ged_state st = { .pending = 0x20 };
 
 	g_assert_true(state_desc_tiles(&ged_state_desc, &err));
 	g_assert_cmpint(ged_state_desc.validate(&st, &err), ==, -EBADMSG);
-	g_assert_cmpstr(err.msg, ==, "ged: pending events 0x10, unknown bits");
-	st.pending = 0xf;
+	g_assert_cmpstr(err.msg, ==, "ged: pending events 0x20, unknown bits");
+	st.pending = 0x1f;
 	g_assert_cmpint(ged_state_desc.validate(&st, NULL), ==, 0);
 }
 

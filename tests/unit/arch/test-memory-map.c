@@ -108,11 +108,64 @@ static void test_windows_bad(void)
 	}
 }
 
+/* Shares follow the weights, in whole units, one right after the other. */
+static void test_split(void)
+{
+	static const struct {
+		const char *name;
+		uint64_t size;
+		uint32_t weights[4];
+		size_t n;
+		uint64_t sizes[4];
+	} cases[] = {
+		{ "one gets all, odd or not", 0x12345, { 1 }, 1, { 0x12345 } },
+		{ "equal", 0x4000, { 1, 1, 1, 1 }, 4, { 0x1000, 0x1000, 0x1000, 0x1000 } },
+		{ "weights", 0x8000, { 5, 2, 1 }, 3, { 0x5000, 0x2000, 0x1000 } },
+		{ "large weights", 0x4000, { 65535, 65535 }, 2, { 0x2000, 0x2000 } },
+		{ "the rest is the last one's", 0x3800, { 1, 1 }, 2, { 0x1000, 0x2800 } },
+		{ "fewer units than shares", 0x2000, { 1, 1, 1 }, 3, { 0, 0x1000, 0x1000 } },
+	};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+		uint64_t starts[4], sizes[4], at = 0x100000;
+
+		g_test_message("%s", cases[i].name);
+		x86_window_split(at, cases[i].size, 0x1000, cases[i].weights, cases[i].n, starts,
+				 sizes);
+		for (size_t k = 0; k < cases[i].n; k++) {
+			g_assert_cmphex(starts[k], ==, at);
+			g_assert_cmphex(sizes[k], ==, cases[i].sizes[k]);
+			at += sizes[k];
+		}
+		g_assert_cmphex(at, ==, 0x100000 + cases[i].size);
+	}
+}
+
+/* What devices show as memory comes right after RAM, before the window. */
+static void test_take(void)
+{
+	struct x86_windows w;
+	struct err err = { 0 };
+	uint64_t gpa = 0, start, size;
+
+	g_assert_cmpint(x86_windows_init(&w, 6 * GIB, 40, &err), ==, 0);
+	start = w.mmio64_start;
+	size = w.mmio64_size;
+	g_assert_cmpint(x86_windows_take(&w, 3 * GIB, &gpa, &err), ==, 0);
+	g_assert_cmphex(gpa, ==, start);
+	g_assert_cmphex(w.mmio64_start, ==, start + 3 * GIB);
+	g_assert_cmphex(w.mmio64_size, ==, size - 3 * GIB);
+	g_assert_cmpint(x86_windows_take(&w, 1ULL << 40, &gpa, &err), ==, -E2BIG);
+	g_assert_cmphex(w.mmio64_size, ==, size - 3 * GIB);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/arch/memory-map/memmap", test_memmap);
 	g_test_add_func("/arch/memory-map/windows", test_windows);
 	g_test_add_func("/arch/memory-map/windows-bad", test_windows_bad);
+	g_test_add_func("/arch/memory-map/split", test_split);
+	g_test_add_func("/arch/memory-map/take", test_take);
 	return g_test_run();
 }

@@ -195,6 +195,21 @@ static void test_post_from_threads(void)
 	mailbox_deinit(&box);
 }
 
+/* Owners of messages go one by one when a machine ends, and the last may still post. */
+static void test_post_after_close(void)
+{
+	struct message *gone = g_new0(struct message, 1), last = { 0 };
+	struct mailbox box;
+
+	g_assert_cmpint(mailbox_init(&box, NULL), ==, 0);
+	mailbox_post(&box, gone);
+	mailbox_close(&box);
+	g_free(gone);
+	mailbox_post(&box, &last);
+	g_assert_false(last.queued);
+	mailbox_deinit(&box);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -203,5 +218,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/base/mailbox/on-control", test_on_control);
 	g_test_add_func("/base/mailbox/post", test_post);
 	g_test_add_func("/base/mailbox/post-from-threads", test_post_from_threads);
+	g_test_add_func("/base/mailbox/post-after-close", test_post_after_close);
 	return g_test_run();
 }

@@ -24,7 +24,7 @@
 
 #define DEPTH 8
 
-static const char *const engine_names[] = { "sync", "io_uring" };
+static const char *const engine_names[] = { "sync", "aio", "io_uring" };
 
 static int temp_file(uint64_t size)
 {
@@ -129,6 +129,104 @@ static void test_round_trip(const void *engine)
 	g_assert_cmpmem(on_file, sizeof(on_file), out, sizeof(out));
 	/* a request of no bytes is legal */
 	g_assert_cmpint(run_rw(bq, BLOCK_OP_READ, 0, in, 0), ==, 0);
+}
+
+/* Discard and zeroes go to the file, and only to where they belong. */
+static void test_zeroes(const void *engine)
+{
+	static const struct {
+		const char *name;
+		enum block_op op;
+		bool unmap, frees;
+	} cases[] = {
+		{ "discard", BLOCK_OP_DISCARD, false, true },
+		{ "zeroes", BLOCK_OP_WRITE_ZEROES, false, false },
+		{ "zeroes, unmap", BLOCK_OP_WRITE_ZEROES, true, true },
+	};
+	static uint8_t out[1 << 20], in[1 << 20];
+	int fd = temp_file(sizeof(out));
+	_cleanup_(block_image_close_cleanup) struct block_image *img = open_image(fd);
+	_cleanup_(block_queue_free_cleanup) struct block_queue *bq = open_queue(img, engine);
+
+	if (!bq)
+		return;
+	g_assert_true(img->can_write_zeroes);
+	if (!img->can_discard) {
+		g_test_skip("the file system of /tmp cannot punch holes");
+		return;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct block_request req = { .op = cases[i].op,
+					     .unmap = cases[i].unmap,
+					     .off = 256 << 10,
+					     .len = 512 << 10 };
+		struct stat before, after;
+
+		g_test_message("%s", cases[i].name);
+		fill(out, sizeof(out), 9);
+		g_assert_cmpint(pwrite(fd, out, sizeof(out), 0), ==, sizeof(out));
+		fsync(fd);
+		fstat(fd, &before);
+		g_assert_cmpint(run_one(bq, &req), ==, 0);
+		g_assert_cmpint(run_flush(bq), ==, 0);
+		fstat(fd, &after);
+		memset(out + (256 << 10), 0, 512 << 10);
+		g_assert_cmpint(pread(fd, in, sizeof(in), 0), ==, sizeof(in));
+		g_assert_cmpmem(in, sizeof(in), out, sizeof(out));
+		g_assert_cmpint(after.st_size, ==, sizeof(out));
+		if (cases[i].frees)
+			g_assert_cmpint(after.st_blocks, <, before.st_blocks);
+		else
+			g_assert_cmpint(after.st_blocks, ==, before.st_blocks);
+	}
+}
+
+/* A file that knows no such call: zeroes are written, a discard says so. */
+static void test_fallocate_refused(void)
+{
+	static uint8_t out[1 << 20], in[1 << 20];
+	int fd = temp_file(sizeof(out));
+	struct block_io io = { .op = BLOCK_OP_WRITE_ZEROES, .off = 512, .len = (1 << 20) - 1024 };
+
+	fill(out, sizeof(out), 4);
+	g_assert_cmpint(pwrite(fd, out, sizeof(out), 0), ==, sizeof(out));
+	g_assert_cmpint(block_io_after_fallocate(fd, &io, -ENOSPC), ==, -ENOSPC);
+	g_assert_cmpint(block_io_after_fallocate(fd, &io, -EOPNOTSUPP), ==, 0);
+	memset(out + 512, 0, (1 << 20) - 1024);
+	g_assert_cmpint(pread(fd, in, sizeof(in), 0), ==, sizeof(in));
+	g_assert_cmpmem(in, sizeof(in), out, sizeof(out));
+	io.unmap = true;
+	g_assert_cmpint(block_io_after_fallocate(fd, &io, -EOPNOTSUPP), ==, 0);
+	io.op = BLOCK_OP_DISCARD;
+	g_assert_cmpint(block_io_after_fallocate(fd, &io, -EOPNOTSUPP), ==, -ENOTTY);
+	close(fd);
+}
+
+static void test_best_engine(void)
+{
+	static const struct {
+		unsigned int without;
+		const char *name;
+	} cases[] = {
+		{ BLOCK_WITHOUT_URING, "aio" },
+		{ BLOCK_WITHOUT_URING | BLOCK_WITHOUT_AIO, "sync" },
+		{ BLOCK_WITHOUT_AIO, "io_uring" },
+		{ 0, "io_uring" },
+	};
+	int fd = temp_file(4096);
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct block_engine *engine = NULL;
+		struct err err = { 0 };
+
+		if (block_engine_open_best(cases[i].without, &fd, 1, DEPTH, &engine, &err) < 0)
+			g_error("%s", err.msg);
+		/* A host may forbid io_uring. */
+		if (strcmp(cases[i].name, "io_uring") != 0)
+			g_assert_cmpstr(engine->ops->name, ==, cases[i].name);
+		block_engine_free(engine);
+	}
+	close(fd);
 }
 
 static void test_dsync(const void *engine)
@@ -265,15 +363,15 @@ struct pieces {
 };
 
 /* Even pieces are in the file, in reverse order; odd ones are zero and appear when written. */
-static int pieces_map(struct block_image *img, enum block_op op, uint64_t off, uint64_t len,
+static int pieces_map(struct block_image *img, const struct block_access *access,
 		      struct block_extent *ret)
 {
-	uint64_t piece = off / PIECE, last = img->size / PIECE - 1;
+	uint64_t off = access->off, piece = off / PIECE, last = img->size / PIECE - 1;
 
 	if (container_of(img, struct pieces, base)->fail_map)
 		return -EUCLEAN;
-	*ret = (struct block_extent){ .len = MIN(len, PIECE - off % PIECE) };
-	if (piece % 2 && op == BLOCK_OP_READ) {
+	*ret = (struct block_extent){ .len = MIN(access->len, PIECE - off % PIECE) };
+	if (piece % 2 && access->op == BLOCK_OP_READ) {
 		ret->kind = BLOCK_EXTENT_ZERO;
 	} else {
 		ret->kind = BLOCK_EXTENT_HOST;
@@ -498,7 +596,8 @@ static void test_no_such_engine(void)
 	struct err err = { 0 };
 
 	g_assert_cmpint(block_queue_new(&img.base, "aio2", DEPTH, &bq, &err), ==, -EINVAL);
-	g_assert_cmpstr(err.msg, ==, "there is no I/O engine 'aio2': use 'io_uring' or 'sync'");
+	g_assert_cmpstr(err.msg, ==,
+			"there is no I/O engine 'aio2': use 'io_uring', 'aio' or 'sync'");
 	g_assert_cmpint(block_queue_new(&img.base, NULL, DEPTH, &bq, &err), ==, 0);
 	block_queue_free(bq);
 }
@@ -523,7 +622,7 @@ static void test_fallback(void)
 		g_test_trap_subprocess(NULL, 0, 0);
 		g_test_trap_assert_passed();
 		g_test_trap_assert_stderr("*cannot set up an io_uring: Operation not permitted; "
-					  "disks use the sync engine*");
+					  "disks do without the io_uring engine*");
 		return;
 	}
 	fd = temp_file(4096);
@@ -533,7 +632,7 @@ static void test_fallback(void)
 	g_assert_cmpint(block_queue_new(&img.base, "io_uring", DEPTH, &bq, &err), ==, -EPERM);
 	g_assert_cmpstr(err.msg, ==, "cannot set up an io_uring: Operation not permitted");
 	g_assert_cmpint(block_queue_new(&img.base, NULL, DEPTH, &bq, NULL), ==, 0);
-	g_assert_cmpstr(block_queue_engine_name(bq), ==, "sync");
+	g_assert_cmpstr(block_queue_engine_name(bq), ==, "aio");
 	g_assert_cmpint(run_rw(bq, BLOCK_OP_READ, 0, buf, 512), ==, 0);
 	close(fd);
 }
@@ -551,8 +650,11 @@ static void add_for_engines(const char *name, void (*fn)(const void *engine))
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
+	g_test_add_func("/block/queue/fallocate-refused", test_fallocate_refused);
+	g_test_add_func("/block/queue/best-engine", test_best_engine);
 	add_for_engines("round-trip", test_round_trip);
 	add_for_engines("dsync", test_dsync);
+	add_for_engines("zeroes", test_zeroes);
 	add_for_engines("batch", test_batch);
 	add_for_engines("short-file", test_short_file);
 	add_for_engines("file-limit", test_file_limit);

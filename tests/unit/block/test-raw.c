@@ -82,6 +82,7 @@ static void test_geometry(void)
 {
 	const struct block_image_params params = { .id = "root" };
 	_cleanup_(block_image_close_cleanup) struct block_image *img = NULL;
+	const struct block_access access = { .op = BLOCK_OP_WRITE, .off = 12345, .len = 678 };
 	struct block_extent ext = { 0 };
 
 	g_assert_cmpint(block_image_open(&block_format_raw, temp_file((1 << 20) + 700, O_RDWR),
@@ -92,7 +93,7 @@ static void test_geometry(void)
 	g_assert_cmpuint(img->physical_block, >=, 512);
 	g_assert_cmpuint(img->mem_align, ==, 1);
 	g_assert_false(img->readonly);
-	g_assert_cmpint(img->ops->map(img, BLOCK_OP_WRITE, 12345, 678, &ext), ==, 0);
+	g_assert_cmpint(img->ops->map(img, &access, &ext), ==, 0);
 	g_assert_cmpint(ext.kind, ==, BLOCK_EXTENT_HOST);
 	g_assert_cmpuint(ext.file, ==, 0);
 	g_assert_cmpuint(ext.off, ==, 12345);

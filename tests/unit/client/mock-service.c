@@ -358,6 +358,94 @@ static int method_counters(sd_bus_message *m, void *userdata, sd_bus_error *e)
 					  (uint64_t)4096);
 }
 
+static int method_list_devices(sd_bus_message *m, void *userdata, sd_bus_error *e)
+{
+	_cleanup_free_ char *vm = vm_of(m);
+
+	(void)userdata, (void)e;
+	if (strcmp(vm, "web1") != 0)
+		return sd_bus_reply_method_return(m, "a(ssso)", 0);
+	return sd_bus_reply_method_return(m, "a(ssso)", 3, "_disk0", "disk", "0000:00:02.0",
+					  "/org/brume/vm1/vm/web1/device/_5fdisk0", "n0", "net",
+					  "0000:00:03.0", "/org/brume/vm1/vm/web1/device/n0",
+					  "__rng", "rng", "",
+					  "/org/brume/vm1/vm/web1/device/_5f_5frng");
+}
+
+static int method_set_balloon(sd_bus_message *m, void *userdata, sd_bus_error *e)
+{
+	g_autofree char *text = NULL;
+	uint64_t bytes;
+
+	(void)e;
+	g_assert_cmpint(sd_bus_message_read(m, "t", &bytes), >, 0);
+	text = g_strdup_printf("%" G_GUINT64_FORMAT, bytes);
+	note(userdata, m, text, NULL);
+	return sd_bus_reply_method_return(m, "");
+}
+
+/* An echo: what is sent comes back, until the end. */
+static int method_connect_vsock(sd_bus_message *m, void *userdata, sd_bus_error *e)
+{
+	char buf[64];
+	uint32_t port;
+	int fds[2], r;
+
+	(void)userdata;
+	g_assert_cmpint(sd_bus_message_read(m, "u", &port), >, 0);
+	if (port != 7)
+		return sd_bus_error_setf(e, "org.freedesktop.DBus.Error.Failed",
+					 "nobody listens on vsock port %u of the guest", port);
+	g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
+	r = sd_bus_reply_method_return(m, "h", fds[1]);
+	close(fds[1]);
+	sd_bus_flush(sd_bus_message_get_bus(m));
+	for (ssize_t n; (n = read(fds[0], buf, sizeof(buf))) > 0;)
+		g_assert_cmpint(write(fds[0], buf, (size_t)n), ==, n);
+	close(fds[0]);
+	return r;
+}
+
+static int method_set_link(sd_bus_message *m, void *userdata, sd_bus_error *e)
+{
+	int up;
+
+	(void)e;
+	g_assert_cmpint(sd_bus_message_read(m, "b", &up), >, 0);
+	note(userdata, m, up ? "up" : "down", NULL);
+	return sd_bus_reply_method_return(m, "");
+}
+
+static int method_set_rate_limit(sd_bus_message *m, void *userdata, sd_bus_error *e)
+{
+	g_autoptr(GVariant) limits = NULL, options = NULL, shown = NULL;
+	const char *path = sd_bus_message_get_path(m), *group = NULL;
+
+	(void)e;
+	if (strcmp(sd_bus_message_get_member(m), "SetRateLimitGroup") == 0)
+		g_assert_cmpint(sd_bus_message_read(m, "s", &group), >, 0);
+	g_assert_cmpint(variant_from_message(m, "a{sv}", &limits, NULL), ==, 0);
+	g_assert_cmpint(variant_from_message(m, "a{sv}", &options, NULL), ==, 0);
+	shown = g_variant_ref_sink(
+		g_variant_new_parsed("{'limits': <%@a{sv}>, 'options': <%@a{sv}>}", limits,
+				     options));
+	note(userdata, m, group ? group : strrchr(path, '/') + 1, shown);
+	return sd_bus_reply_method_return(m, "");
+}
+
+static const sd_bus_vtable disk_vtable[] = {
+	SD_BUS_VTABLE_START(SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("SetRateLimit", "a{sv}a{sv}", "", method_set_rate_limit, 0),
+	SD_BUS_VTABLE_END,
+};
+
+static const sd_bus_vtable net_vtable[] = {
+	SD_BUS_VTABLE_START(SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("SetLink", "ba{sv}", "", method_set_link, 0),
+	SD_BUS_METHOD("SetRateLimit", "a{sv}a{sv}", "", method_set_rate_limit, 0),
+	SD_BUS_VTABLE_END,
+};
+
 static int get_vm(sd_bus *bus, const char *path, const char *interface, const char *property,
 		  sd_bus_message *reply, void *userdata, sd_bus_error *e)
 {
@@ -399,6 +487,10 @@ static const sd_bus_vtable vm_vtable[] = {
 	SD_BUS_METHOD("SetDescription", "sa{sv}", "", method_description, 0),
 	SD_BUS_METHOD("SetResourceProperties", "ba(sv)a{sv}", "", method_properties, 0),
 	SD_BUS_METHOD("GetCounters", "a{sv}", "a{sa{st}}", method_counters, 0),
+	SD_BUS_METHOD("ListDevices", "", "a(ssso)", method_list_devices, 0),
+	SD_BUS_METHOD("SetBalloon", "ta{sv}", "", method_set_balloon, 0),
+	SD_BUS_METHOD("ConnectVSock", "ua{sv}", "h", method_connect_vsock, 0),
+	SD_BUS_METHOD("SetRateLimitGroup", "sa{sv}a{sv}", "", method_set_rate_limit, 0),
 	SD_BUS_PROPERTY("Name", "s", get_vm, 0, 0),
 	SD_BUS_PROPERTY("Description", "s", get_vm, 0, 0),
 	SD_BUS_PROPERTY("State", "s", get_vm, 0, 0),
@@ -408,6 +500,16 @@ static const sd_bus_vtable vm_vtable[] = {
 	SD_BUS_SIGNAL("StateChanged", "sss", 0),
 	SD_BUS_VTABLE_END,
 };
+
+static int find_device(sd_bus *bus, const char *path, const char *interface, void *userdata,
+		       void **ret, sd_bus_error *e)
+{
+	_cleanup_free_ char *vm = NULL, *id = NULL;
+
+	(void)bus, (void)interface, (void)e;
+	*ret = userdata;
+	return bus_path_parse_device(path, &vm, &id) == 0;
+}
 
 static int find_vm(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
 		   sd_bus_error *e)
@@ -539,6 +641,14 @@ struct mock *mock_start(const struct private_bus *bus)
 			>=, 0);
 	g_assert_cmpint(sd_bus_add_fallback_vtable(mock->bus, NULL, BRUME_VM_PATH_PREFIX,
 						   BRUME_VM_INTERFACE, vm_vtable, find_vm, mock),
+			>=, 0);
+	g_assert_cmpint(sd_bus_add_fallback_vtable(mock->bus, NULL, BRUME_VM_PATH_PREFIX,
+						   BRUME_DEVICE_INTERFACE ".Disk", disk_vtable,
+						   find_device, mock),
+			>=, 0);
+	g_assert_cmpint(sd_bus_add_fallback_vtable(mock->bus, NULL, BRUME_VM_PATH_PREFIX,
+						   BRUME_DEVICE_INTERFACE ".Net", net_vtable,
+						   find_device, mock),
 			>=, 0);
 	g_assert_cmpint(sd_bus_add_fallback_vtable(mock->bus, NULL, BRUME_JOB_PATH_PREFIX,
 						   BRUME_JOB_INTERFACE, job_vtable, find_job, mock),

@@ -28,6 +28,8 @@ struct fake {
 	sd_bus *bus;
 	const char *state;
 	char *words; /* the command line */
+	GVariant *config;
+	bool link_down;
 	uint32_t boots, n_resources, n_buttons;
 	bool rebooting;
 };
@@ -88,6 +90,143 @@ static int method_add_resources(sd_bus_message *m, void *userdata, sd_bus_error 
 	return r < 0 ? r : sd_bus_reply_method_return(m, NULL);
 }
 
+/* Disks and nets of its configuration, at addresses of their own. */
+static int append_devices(struct fake *fake, sd_bus_message *reply)
+{
+	static const char *const keys[] = { "disks", "net" };
+	unsigned int slot = 2;
+	int r;
+
+	r = sd_bus_message_open_container(reply, 'a', "(ssss)");
+	if (r >= 0)
+		r = sd_bus_message_append(reply, "(ssss)", "_fake0", "fake", "0000:00:01.0", "ok");
+	for (size_t i = 0; r >= 0 && fake->config && i < G_N_ELEMENTS(keys); i++) {
+		g_autoptr(GVariant) list = g_variant_lookup_value(fake->config, keys[i], NULL);
+
+		for (size_t j = 0; r >= 0 && list && j < g_variant_n_children(list); j++) {
+			g_autoptr(GVariant) item = g_variant_get_child_value(list, j);
+			g_autofree char *bdf = g_strdup_printf("0000:00:%02x.0", slot++);
+			const char *id = "";
+
+			g_variant_lookup(item, "id", "&s", &id);
+			if (has_word(fake, "fake-bad-bdf"))
+				strcpy(bdf, "<script>");
+			r = sd_bus_message_append(reply, "(ssss)", id, keys[i], bdf, "ok");
+		}
+	}
+	return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+static int append_net_values(struct fake *fake, sd_bus_message *m)
+{
+	if (has_word(fake, "fake-bad-values"))
+		return sd_bus_message_append(m, "a{sv}", 3, "link_up", "s", "maybe", "secret", "s",
+					     "x", "statistics.BAD", "t", (uint64_t)1);
+	return sd_bus_message_append(m, "a{sv}", 1, "link_up", "b", (int)!fake->link_down);
+}
+
+static int reply_query(struct fake *fake, sd_bus_message *m)
+{
+	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+	int r;
+
+	r = sd_bus_message_new_method_return(m, &reply);
+	if (r >= 0)
+		r = sd_bus_message_open_container(reply, 'a', "{sv}");
+	if (r >= 0)
+		r = sd_bus_message_append(reply, "{sv}{sv}", "state", "s", fake->state, "boots",
+					  "u", fake->boots);
+	if (r >= 0)
+		r = sd_bus_message_open_container(reply, 'e', "sv");
+	if (r >= 0)
+		r = sd_bus_message_append(reply, "s", "devices");
+	if (r >= 0)
+		r = sd_bus_message_open_container(reply, 'v', "a(ssss)");
+	if (r >= 0)
+		r = append_devices(fake, reply);
+	for (int depth = 0; r >= 0 && depth < 2; depth++)
+		r = sd_bus_message_close_container(reply);
+	if (r >= 0)
+		r = sd_bus_message_open_container(reply, 'e', "sv");
+	if (r >= 0)
+		r = sd_bus_message_append(reply, "s", "values");
+	if (r >= 0)
+		r = sd_bus_message_open_container(reply, 'v', "a{sa{sv}}");
+	if (r >= 0)
+		r = sd_bus_message_open_container(reply, 'a', "{sa{sv}}");
+	if (r >= 0)
+		r = sd_bus_message_open_container(reply, 'e', "sa{sv}");
+	if (r >= 0)
+		r = sd_bus_message_append(reply, "s", "n0");
+	if (r >= 0)
+		r = append_net_values(fake, reply);
+	for (int depth = 0; r >= 0 && depth < 5; depth++)
+		r = sd_bus_message_close_container(reply);
+	return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
+}
+
+static int tell_values(struct fake *fake)
+{
+	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+	int r;
+
+	r = sd_bus_message_new_signal(fake->bus, &m, PROTOCOL_OBJECT, PROTOCOL_INTERFACE,
+				      "DeviceChanged");
+	if (r >= 0)
+		r = sd_bus_message_append(m, "s", "n0");
+	if (r >= 0)
+		r = append_net_values(fake, m);
+	return r < 0 ? r : sd_bus_send(fake->bus, m, NULL);
+}
+
+static int method_set_link(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	struct fake *fake = userdata;
+	const char *id;
+	int up, r;
+
+	(void)error;
+	r = sd_bus_message_read(m, "sb", &id, &up);
+	if (r < 0)
+		return r;
+	fake->link_down = !up;
+	tell_values(fake);
+	return sd_bus_reply_method_return(m, NULL);
+}
+
+static int method_set_rate_limit(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	struct err err = { 0 };
+
+	if (has_word(userdata, "fake-no-limits")) {
+		err_fault(&err, FAULT_UNSUPPORTED, EOPNOTSUPP, "the fake limits nothing");
+		return worker_error_from_err(error, &err);
+	}
+	return sd_bus_reply_method_return(m, NULL);
+}
+
+static int method_connect_vsock(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	struct err err = { 0 };
+	uint32_t port;
+	int fds[2], r;
+
+	(void)userdata;
+	r = sd_bus_message_read(m, "u", &port);
+	if (r < 0)
+		return r;
+	if (port != 22) {
+		err_set(&err, ECONNREFUSED, "nobody listens on vsock port %u of the guest", port);
+		return worker_error_from_err(error, &err);
+	}
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+		return -errno;
+	r = write(fds[0], "SSH-2.0\n", 8) == 8 ? sd_bus_reply_method_return(m, "h", fds[1]) : -EIO;
+	close(fds[1]);
+	close(fds[0]);
+	return r;
+}
+
 static int method_start(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
 	g_autoptr(GVariant) config = NULL, payload = NULL, options = NULL;
@@ -98,6 +237,7 @@ static int method_start(sd_bus_message *m, void *userdata, sd_bus_error *error)
 	if (variant_from_message(m, "a{sv}", &config, &err) < 0 ||
 	    variant_from_message(m, "a{sv}", &options, &err) < 0)
 		return worker_error_from_err(error, &err);
+	fake->config = g_variant_ref(config);
 	payload = g_variant_lookup_value(config, "payload", G_VARIANT_TYPE_VARDICT);
 	if (payload)
 		g_variant_lookup(payload, "cmdline", "s", &fake->words);
@@ -129,7 +269,9 @@ static int method_start(sd_bus_message *m, void *userdata, sd_bus_error *error)
 	}
 	fake->boots = 1;
 	set_state(fake, paused ? WORKER_STATE_PAUSED : WORKER_STATE_RUNNING, WORKER_REASON_REQUEST);
-	return sd_bus_reply_method_return(m, NULL);
+	if (has_word(fake, "fake-start-says-nothing"))
+		return sd_bus_reply_method_return(m, "a{sv}", 0);
+	return reply_query(fake, m);
 }
 
 /* "fake-pause-late": as a worker whose disk is on storage that hangs for a while. */
@@ -271,9 +413,10 @@ static int method_get_counters(sd_bus_message *m, void *userdata, sd_bus_error *
 		name = g_strnfill(1 << 20, 'x');
 		return sd_bus_reply_method_return(m, "a{sa{st}}", 1, name, 0);
 	}
-	return sd_bus_reply_method_return(m, "a{sa{st}}", 1, "fake", 2, "resources",
+	return sd_bus_reply_method_return(m, "a{sa{st}}", 2, "fake", 2, "resources",
 					  (uint64_t)fake->n_resources, "buttons",
-					  (uint64_t)fake->n_buttons);
+					  (uint64_t)fake->n_buttons, "n0", 1, "rx_packets",
+					  (uint64_t)7);
 }
 
 static int method_query(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -285,9 +428,7 @@ static int method_query(sd_bus_message *m, void *userdata, sd_bus_error *error)
 		sd_bus_close(fake->bus);
 		return 1;
 	}
-	return sd_bus_reply_method_return(m, "a{sv}", 3, "state", "s", fake->state, "boots", "u",
-					  fake->boots, "devices", "a(ssss)", 1, "_disk0", "disk",
-					  "0000:00:01.0", "ok");
+	return reply_query(fake, m);
 }
 
 static const sd_bus_vtable worker_vtable[] = {
@@ -295,7 +436,13 @@ static const sd_bus_vtable worker_vtable[] = {
 	SD_BUS_METHOD("Hello", "", "uus", method_hello, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD("AddResources", "a{sh}", "", method_add_resources,
 		      SD_BUS_VTABLE_UNPRIVILEGED),
-	SD_BUS_METHOD("Start", "a{sv}a{sv}", "", method_start, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("Start", "a{sv}a{sv}", "a{sv}", method_start, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("SetLink", "sb", "", method_set_link, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("SetRateLimit", "sstttttt", "", method_set_rate_limit,
+		      SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("SetRateLimitGroup", "stttttt", "", method_set_rate_limit,
+		      SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("ConnectVSock", "u", "h", method_connect_vsock, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD("Pause", "", "", method_pause, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD("Resume", "", "", method_resume, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD("Reset", "", "", method_reset, SD_BUS_VTABLE_UNPRIVILEGED),
@@ -309,6 +456,7 @@ static const sd_bus_vtable worker_vtable[] = {
 	SD_BUS_METHOD("Query", "", "a{sv}", method_query, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_SIGNAL("StateChanged", "sss", 0),
 	SD_BUS_SIGNAL("Event", "ssa{sv}", 0),
+	SD_BUS_SIGNAL("DeviceChanged", "sa{sv}", 0),
 	SD_BUS_VTABLE_END,
 };
 

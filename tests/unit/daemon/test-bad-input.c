@@ -49,8 +49,8 @@ static const struct {
 	{ "json-trailing", "n", GOOD "x", "InvalidConfig", "line 1, column" },
 	{ "key-unknown", "n", "{\"payload\":{\"kernel\":\"/k\"},\"bogus\":1}", "InvalidConfig",
 	  "/bogus: " },
-	{ "key-later", "n", "{\"payload\":{\"kernel\":\"/k\"},\"fs\":[{\"tag\":\"x\"}]}",
-	  "org.freedesktop.DBus.Error.NotSupported", "/fs: not supported yet" },
+	{ "key-later", "n", "{\"payload\":{\"kernel\":\"/k\"},\"tpm\":{\"socket\":\"/s\"}}",
+	  "org.freedesktop.DBus.Error.NotSupported", "/tpm: not supported yet" },
 	{ "payload-missing", "n", "{}", "InvalidConfig", "/payload" },
 	{ "path-newline", "n", "{\"payload\":{\"kernel\":\"/k\\n/etc/shadow\"}}", "InvalidConfig",
 	  "is not usable as a path, must not hold control characters" },
@@ -251,7 +251,7 @@ static void test_vm(void)
 
 static void test_validate(void)
 {
-	static const char *const pointers[] = { "/memory/size", "/fs", "/disks/0/paht",
+	static const char *const pointers[] = { "/memory/size", "/tpm", "/disks/0/paht",
 						"/disks/0/path" };
 	struct fixture *f = fixture_new();
 	const char *severity, *pointer, *text;
@@ -269,7 +269,7 @@ static void test_validate(void)
 	/* All that is wrong, in the order of the document. */
 	reply = fixture_call(f, BRUME_ROOT_PATH, BRUME_MANAGER_INTERFACE, "ValidateConfig",
 			     "sa{sv}",
-			     "{\"memory\":{\"size\":1},\"fs\":[{}],\"disks\":[{\"paht\":\"/x\"}],"
+			     "{\"memory\":{\"size\":1},\"tpm\":{},\"disks\":[{\"paht\":\"/x\"}],"
 			     "\"payload\":{\"kernel\":\"/k\"}}",
 			     0);
 	g_assert_cmpint(sd_bus_message_enter_container(reply, 'a', "(sss)"), >, 0);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a definition names, opened: links, and files that a failed start made */
+#include "daemon/image-users.h"
 #include "daemon/machine.h"
 #include "daemon/resources.h"
 #include "dbus/host-resources.h"
@@ -34,7 +35,7 @@ static int open_disk(const char *path, uid_t owner, struct err *err)
 
 	*err = (struct err){ 0 };
 	g_assert_cmpint(machine_parse_config(text, &config, NULL, err), ==, 0);
-	return resources_open(config, NULL, "/dev/null", owner, &set, err);
+	return resources_open(config, NULL, NULL, "/dev/null", owner, &set, err);
 }
 
 /* A link is the owner's to change after the file was authorised. */
@@ -80,6 +81,381 @@ static void test_real_path(void)
 	g_assert_cmpint(open_disk(link, geteuid(), &err), ==, 0);
 	g_remove(link);
 	g_remove(file);
+	g_remove(dir);
+}
+
+static int open_config(const char *disks, const struct image_users *users, struct resource_set *ret,
+		       struct err *err)
+{
+	_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
+	g_autofree char *text =
+		g_strdup_printf("{\"payload\":{\"kernel\":\"/proc/version\"},\"disks\":[%s]}",
+				disks);
+
+	*err = (struct err){ 0 };
+	if (machine_parse_config(text, &config, NULL, err) < 0)
+		g_error("%s", err->msg);
+	return resources_open(config, NULL, users, "/dev/null", geteuid(), ret, err);
+}
+
+/* What somebody else may still lock while the image is ours. */
+static void test_lock_granularity(void)
+{
+	static const struct {
+		const char *more;
+		short type;
+		off_t start;
+		bool free;
+	} cases[] = {
+		{ "", F_RDLCK, 0, false },
+		{ "", F_WRLCK, 4095, false },
+		{ "", F_WRLCK, 4096, true },
+		{ ",\"lock_granularity\":\"Full\"", F_WRLCK, 4096, false },
+		{ ",\"lock_granularity\":\"Full\"", F_RDLCK, 1 << 30, false },
+		{ ",\"readonly\":true", F_RDLCK, 0, true },
+		{ ",\"readonly\":true", F_WRLCK, 0, false },
+		{ ",\"readonly\":true", F_WRLCK, 4096, true },
+		{ ",\"readonly\":true,\"lock_granularity\":\"Full\"", F_WRLCK, 4096, false },
+		{ ",\"readonly\":true,\"lock_granularity\":\"Full\"", F_RDLCK, 4096, true },
+	};
+	g_autofree char *dir = g_dir_make_tmp("brumed-XXXXXX", NULL);
+	g_autofree char *file = in_dir(dir, "disk");
+	g_autofree char *zeros = g_strnfill(4096, '0');
+
+	g_assert_true(g_file_set_contents(file, zeros, 4096, NULL));
+	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+		_cleanup_(resource_set_deinit) struct resource_set set = { 0 };
+		g_autofree char *disk = g_strdup_printf("{\"path\":\"%s\"%s}", file, cases[i].more);
+		struct flock lock = { .l_type = cases[i].type,
+				      .l_whence = SEEK_SET,
+				      .l_start = cases[i].start,
+				      .l_len = 1 };
+		struct err err = { 0 };
+		int fd = open(file, O_RDWR | O_CLOEXEC);
+
+		g_test_message("case %zu", i);
+		if (open_config(disk, NULL, &set, &err) < 0)
+			g_error("%s", err.msg);
+		g_assert_cmpint(fcntl(fd, F_OFD_SETLK, &lock), ==, cases[i].free ? 0 : -1);
+		close(fd);
+	}
+	g_remove(file);
+	g_remove(dir);
+}
+
+/* The sentence names who has the image, when it is a machine of ours. */
+static void test_in_use(void)
+{
+	g_autofree char *dir = g_dir_make_tmp("brumed-XXXXXX", NULL);
+	g_autofree char *file = in_dir(dir, "disk"), *link = in_dir(dir, "link");
+	g_autofree char *zeros = g_strnfill(4096, '0');
+	g_autofree char *disk = g_strdup_printf("{\"path\":\"%s\"}", file);
+	g_autofree char *reads = g_strdup_printf("{\"path\":\"%s\",\"readonly\":true}", file);
+	g_autofree char *both = g_strdup_printf("%s,%s", reads, reads);
+	g_autofree char *text =
+		g_strdup_printf("disk '_disk0' (/disks/0/path): image '%s' is in use by VM 'web1'",
+				file);
+	g_autofree char *read_text = g_strdup_printf("%s, which writes to it", text);
+	g_autofree char *nobody = g_strdup_printf(
+		"disk '_disk0' (/disks/0/path): image '%s' is in use by another process", file);
+	struct image_user items[] = { { (char *)"web0", (char *)"/nonexistent", -EBADF },
+				      { (char *)"web1", link, -EBADF } };
+	const struct image_users users = { items, 2 };
+	_cleanup_(resource_set_deinit) struct resource_set first = { 0 };
+	struct resource_set second = { 0 };
+	struct err err = { 0 };
+
+	g_assert_true(g_file_set_contents(file, zeros, 4096, NULL));
+	g_assert_cmpint(symlink(file, link), ==, 0);
+	if (open_config(disk, NULL, &first, &err) < 0)
+		g_error("%s", err.msg);
+	g_assert_cmpint(open_config(disk, &users, &second, &err), ==, -EBUSY);
+	g_assert_cmpstr(err.msg, ==, text);
+	g_assert_cmpint(err.fault, ==, FAULT_HOST_RESOURCE);
+	g_assert_cmpint(open_config(reads, &users, &second, &err), ==, -EBUSY);
+	g_assert_cmpstr(err.msg, ==, read_text);
+	items[1].path = NULL;
+	items[1].fd = open(file, O_RDONLY | O_CLOEXEC);
+	g_assert_cmpint(open_config(disk, &users, &second, &err), ==, -EBUSY);
+	g_assert_cmpstr(err.msg, ==, text);
+	close(items[1].fd);
+	items[1].fd = -EBADF;
+	g_assert_cmpint(open_config(disk, &users, &second, &err), ==, -EBUSY);
+	g_assert_cmpstr(err.msg, ==, nobody);
+	resource_set_deinit(&first);
+	/* Readers do not mind each other, also in one machine. */
+	if (open_config(reads, &users, &first, &err) < 0 ||
+	    open_config(both, &users, &second, &err) < 0)
+		g_error("%s", err.msg);
+	resource_set_deinit(&second);
+	g_remove(link);
+	g_remove(file);
+	g_remove(dir);
+}
+
+/* `sparse` off sets the image's storage aside; what is in it stays. */
+static void test_not_sparse(void)
+{
+	g_autofree char *dir = g_dir_make_tmp("brumed-XXXXXX", NULL);
+	g_autofree char *file = in_dir(dir, "disk"), *contents = NULL;
+	g_autofree char *sparse = g_strdup_printf("{\"path\":\"%s\"}", file);
+	g_autofree char *full = g_strdup_printf("{\"path\":\"%s\",\"sparse\":false}", file);
+	g_autofree char *reads =
+		g_strdup_printf("{\"path\":\"%s\",\"sparse\":false,\"readonly\":true}", file);
+	const char *const all[] = { sparse, reads, full };
+	const blkcnt_t wanted = (1 << 20) / 512;
+
+	g_assert_true(g_file_set_contents(file, "abc", 3, NULL));
+	g_assert_cmpint(truncate(file, 1 << 20), ==, 0);
+	for (size_t i = 0; i < G_N_ELEMENTS(all); i++) {
+		_cleanup_(resource_set_deinit) struct resource_set set = { 0 };
+		struct err err = { 0 };
+		struct stat st = { 0 };
+
+		if (open_config(all[i], NULL, &set, &err) < 0)
+			g_error("%s", err.msg);
+		g_assert_cmpint(stat(file, &st), ==, 0);
+		g_assert_cmpint(st.st_size, ==, 1 << 20);
+		if (all[i] == full)
+			g_assert_cmpint(st.st_blocks, >=, wanted);
+		else
+			g_assert_cmpint(st.st_blocks, <, wanted);
+	}
+	g_assert_true(g_file_get_contents(file, &contents, NULL, NULL));
+	g_assert_cmpstr(contents, ==, "abc");
+	g_remove(file);
+	g_remove(dir);
+}
+
+static bool has_fd(const struct resource_set *set, const char *pointer, const char *path)
+{
+	struct stat st, file;
+
+	g_assert_cmpint(stat(path, &file), ==, 0);
+	for (size_t i = 0; i < set->n_fds; i++)
+		if (strcmp(set->fds[i].pointer, pointer) == 0)
+			return fstat(set->fds[i].fd, &st) == 0 && st.st_ino == file.st_ino;
+	return false;
+}
+
+static int open_pmem(const char *pmem, struct resource_set *ret, struct err *err)
+{
+	_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
+	g_autofree char *text =
+		g_strdup_printf("{\"payload\":{\"kernel\":\"/proc/version\"},\"pmem\":[%s]}", pmem);
+
+	*err = (struct err){ 0 };
+	if (machine_parse_config(text, &config, NULL, err) < 0)
+		g_error("%s", err->msg);
+	return resources_open(config, NULL, NULL, "/dev/null", geteuid(), ret, err);
+}
+
+/* A file, which nobody else may have meanwhile, or one without a name in a directory. */
+static void test_pmem(void)
+{
+	g_autofree char *dir = g_dir_make_tmp("brumed-XXXXXX", NULL);
+	g_autofree char *file = in_dir(dir, "pmem");
+	g_autofree char *plain = g_strdup_printf("{\"file\":\"%s\"}", file);
+	g_autofree char *reads = g_strdup_printf("{\"file\":\"%s\",\"discard_writes\":true}", file);
+	g_autofree char *nameless = g_strdup_printf("{\"file\":\"%s\",\"size\":4194304}", dir);
+	g_autofree char *no_size = g_strdup_printf("{\"file\":\"%s\"}", dir);
+	g_autofree char *in_use =
+		g_strdup_printf("/pmem/0/file: file '%s' is in use by another process", file);
+	g_autofree char *needs_size = g_strdup_printf(
+		"/pmem/0/file: '%s' is a directory, which needs a size, must be a file or have one",
+		dir);
+	struct resource_set set = { 0 }, second = { 0 };
+	struct err err = { 0 };
+	struct stat st;
+
+	g_assert_true(g_file_set_contents(file, "", 0, NULL));
+	g_assert_cmpint(truncate(file, 4 << 20), ==, 0);
+	if (open_pmem(plain, &set, &err) < 0)
+		g_error("%s", err.msg);
+	g_assert_true(has_fd(&set, "/pmem/0/file", file));
+	g_assert_cmpint(open_pmem(reads, &second, &err), ==, -EBUSY);
+	g_assert_cmpstr(err.msg, ==, in_use);
+	resource_set_deinit(&set);
+
+	if (open_pmem(reads, &set, &err) < 0)
+		g_error("%s", err.msg);
+	g_assert_cmpint(fcntl(set.fds[set.n_fds - 1].fd, F_GETFL) & O_ACCMODE, ==, O_RDONLY);
+	resource_set_deinit(&set);
+
+	if (open_pmem(nameless, &set, &err) < 0)
+		g_error("%s", err.msg);
+	g_assert_cmpint(fstat(set.fds[set.n_fds - 1].fd, &st), ==, 0);
+	g_assert_cmpint(st.st_size, ==, 4 << 20);
+	g_assert_cmpuint(st.st_nlink, ==, 0);
+	resource_set_deinit(&set);
+	g_assert_cmpint(open_pmem(no_size, &set, &err), ==, -EISDIR);
+	g_assert_cmpstr(err.msg, ==, needs_size);
+	g_remove(file);
+	g_assert_cmpint(g_remove(dir), ==, 0);
+}
+
+static void put_be(uint8_t *at, unsigned int n, uint64_t value)
+{
+	for (unsigned int i = 0; i < n; i++)
+		at[i] = (uint8_t)(value >> (8 * (n - 1 - i)));
+}
+
+/* The head of a qcow2 image (version 3); format and backing NULL: none. */
+static void make_qcow2(const char *path, const char *backing, const char *format)
+{
+	g_autofree char *image = g_malloc0(0x40000);
+	uint8_t *head = (uint8_t *)image;
+	size_t at = 104;
+
+	memcpy(head, "QFI\xfb", 4);
+	put_be(head + 4, 4, 3);
+	put_be(head + 20, 4, 16);      /* cluster_bits */
+	put_be(head + 24, 8, 1 << 20); /* size */
+	put_be(head + 36, 4, 1);       /* L1 entries */
+	put_be(head + 40, 8, 0x30000); /* L1 table */
+	put_be(head + 48, 8, 0x10000); /* refcount table */
+	put_be(head + 56, 4, 1);       /* its clusters */
+	put_be(head + 96, 4, 4);       /* refcount_order */
+	put_be(head + 100, 4, 104);    /* header_length */
+	if (format) {
+		put_be(head + at, 4, 0xe2792aca);
+		put_be(head + at + 4, 4, strlen(format));
+		memcpy(head + at + 8, format, strlen(format));
+		at += 8 + ((strlen(format) + 7) & ~7UL);
+	}
+	at += 8; /* end of extensions */
+	if (backing) {
+		put_be(head + 8, 8, at);
+		put_be(head + 16, 4, strlen(backing));
+		memcpy(head + at, backing, strlen(backing));
+	}
+	g_assert_true(g_file_set_contents(path, image, 0x40000, NULL));
+}
+
+static void test_backing_chain(void)
+{
+	g_autofree char *dir = g_dir_make_tmp("brumed-XXXXXX", NULL);
+	g_autofree char *top = in_dir(dir, "top"), *middle = in_dir(dir, "middle");
+	g_autofree char *base = in_dir(dir, "base");
+	g_autofree char *disk =
+		g_strdup_printf("{\"path\":\"%s\",\"image_type\":\"Qcow2\",\"backing_files\":true}",
+				top);
+	g_autofree char *two =
+		g_strdup_printf("{\"path\":\"%s\",\"readonly\":true},%s", base, disk);
+	g_autofree char *writes = g_strdup_printf("{\"path\":\"%s\"},%s", base, disk);
+	g_autofree char *sentence =
+		g_strdup_printf("'%s' is the image of disk '_disk0' of this VM already", base);
+	g_autofree char *zeros = g_strnfill(4096, '0');
+	struct resource_set set = { 0 };
+	struct err err = { 0 };
+
+	make_qcow2(top, "middle", "qcow2");
+	make_qcow2(middle, base, "raw");
+	g_assert_true(g_file_set_contents(base, zeros, 4096, NULL));
+	if (open_config(disk, NULL, &set, &err) < 0)
+		g_error("%s", err.msg);
+	g_assert_true(has_fd(&set, "/disks/0/path", top));
+	g_assert_true(has_fd(&set, "/disks/0/path/backing/1/qcow2", middle));
+	g_assert_true(has_fd(&set, "/disks/0/path/backing/2/raw", base));
+	g_assert_cmpint(fcntl(set.fds[set.n_fds - 1].fd, F_GETFL) & O_ACCMODE, ==, O_RDONLY);
+	resource_set_deinit(&set);
+	/* What is only read may be a disk of its own, what is written to not. */
+	if (open_config(two, NULL, &set, &err) < 0)
+		g_error("%s", err.msg);
+	resource_set_deinit(&set);
+	g_assert_cmpint(open_config(writes, NULL, &set, &err), ==, -EBUSY);
+	if (!strstr(err.msg, sentence))
+		g_error("%s", err.msg);
+	g_remove(top);
+	g_remove(middle);
+	g_remove(base);
+	g_remove(dir);
+}
+
+static const struct {
+	const char *title, *backing, *format, *more;
+	const char *text; /* %s: the image, or its folder */
+	int r;
+} backing_cases[] = {
+	{ "not-allowed", "base", "raw", "",
+	  "image '%s/top' has the backing file 'base', which backing_files does not allow",
+	  -EPERM },
+	{ "no-format", "base", NULL, ",\"backing_files\":true",
+	  "'%s/top' does not say which format its backing file 'base' has", -EINVAL },
+	{ "other-format", "base", "vmdk", ",\"backing_files\":true",
+	  "the backing file 'base' of '%s/top' is a vmdk image, must be raw or qcow2",
+	  -EOPNOTSUPP },
+	{ "protocol", "nbd:localhost:1", "raw", ",\"backing_files\":true",
+	  "the backing file 'nbd:localhost:1' of '%s/top' is no file but a protocol", -EOPNOTSUPP },
+	{ "json", "json:{\"file.filename\":\"/etc/passwd\"}", "raw", ",\"backing_files\":true",
+	  "of '%s/top' is no file but a protocol", -EOPNOTSUPP },
+	{ "missing", "nonesuch", "raw", ",\"backing_files\":true",
+	  "backing file of '%s/top': cannot open '", -ENOENT },
+	{ "itself", "top", "qcow2", ",\"backing_files\":true",
+	  "'%s/top' is a backing file of itself", -ELOOP },
+	{ "directory", ".", "raw", ",\"backing_files\":true",
+	  "backing file of '%s/top': ", -EISDIR },
+};
+
+static void test_backing_refused(gconstpointer data)
+{
+	size_t i = GPOINTER_TO_SIZE(data);
+	g_autofree char *dir = g_dir_make_tmp("brumed-XXXXXX", NULL);
+	g_autofree char *top = in_dir(dir, "top");
+	g_autofree char *disk = g_strdup_printf("{\"path\":\"%s\",\"image_type\":\"Qcow2\"%s}", top,
+						backing_cases[i].more);
+	g_auto(GStrv) halves = g_strsplit(backing_cases[i].text, "%s", 2);
+	g_autofree char *text = g_strjoinv(dir, halves);
+	struct resource_set set = { 0 };
+	struct err err = { 0 };
+
+	make_qcow2(top, backing_cases[i].backing, backing_cases[i].format);
+	g_assert_cmpint(open_config(disk, NULL, &set, &err), ==, backing_cases[i].r);
+	if (!strstr(err.msg, text))
+		g_error("%s", err.msg);
+	g_remove(top);
+	g_remove(dir);
+}
+
+static void test_backing_too_deep(void)
+{
+	g_autofree char *dir = g_dir_make_tmp("brumed-XXXXXX", NULL);
+	struct resource_set set = { 0 };
+	struct err err = { 0 };
+	g_autofree char *first = in_dir(dir, "0");
+	g_autofree char *disk =
+		g_strdup_printf("{\"path\":\"%s\",\"image_type\":\"Qcow2\",\"backing_files\":true}",
+				first);
+
+	for (int i = 0; i <= VM_DISK_FILES_MAX; i++) {
+		g_autofree char *name = g_strdup_printf("%d", i);
+		g_autofree char *next = g_strdup_printf("%d", i + 1);
+		g_autofree char *path = in_dir(dir, name);
+
+		make_qcow2(path, i < VM_DISK_FILES_MAX ? next : NULL, "qcow2");
+	}
+	g_assert_cmpint(open_config(disk, NULL, &set, &err), ==, -E2BIG);
+	g_assert_nonnull(strstr(err.msg, "a chain must have at most 8 files"));
+	for (int i = 0; i <= VM_DISK_FILES_MAX; i++) {
+		g_autofree char *name = g_strdup_printf("%d", i);
+		g_autofree char *path = in_dir(dir, name);
+
+		/* Without the last one it is as long as it may be. */
+		if (i == VM_DISK_FILES_MAX - 1) {
+			make_qcow2(path, NULL, NULL);
+			if (open_config(disk, NULL, &set, &err) < 0)
+				g_error("%s", err.msg);
+			g_assert_cmpuint(set.n_fds, >=, VM_DISK_FILES_MAX);
+			resource_set_deinit(&set);
+			break;
+		}
+	}
+	for (int i = 0; i <= VM_DISK_FILES_MAX; i++) {
+		g_autofree char *name = g_strdup_printf("%d", i);
+		g_autofree char *path = in_dir(dir, name);
+
+		g_remove(path);
+	}
 	g_remove(dir);
 }
 
@@ -135,8 +511,8 @@ static void test_output_half(gconstpointer owner)
 	struct err err = { 0 };
 
 	g_assert_cmpint(machine_parse_config(text, &config, NULL, &err), ==, 0);
-	g_assert_cmpint(resources_open(config, NULL, "/dev/null", GPOINTER_TO_UINT(owner), &set,
-				       &err),
+	g_assert_cmpint(resources_open(config, NULL, NULL, "/dev/null", GPOINTER_TO_UINT(owner),
+				       &set, &err),
 			==, -ENOENT);
 	g_assert_cmpint(access(file, F_OK), ==, -1);
 	g_assert_cmpint(g_remove(dir), ==, 0);
@@ -180,13 +556,14 @@ static void test_details(void)
 
 	g_assert_cmpint(
 		machine_parse_config(
-			"{\"payload\":{\"kernel\":\"/a:b\"},\"disks\":[{\"path\":\"/c\"}],"
+			"{\"payload\":{\"kernel\":\"/a:b\"},\"disks\":[{\"path\":\"/c\"},{\"path\":\"/d\","
+			"\"image_type\":\"Qcow2\",\"backing_files\":true}],"
 			"\"net\":[{\"tap\":\"t0\",\"ip\":\"192.0.2.1\",\"mask\":\"255.255.255.0\"},"
 			"{\"tap\":\"t1\"}]}",
 			&config, NULL, NULL),
 		==, 0);
 	g_assert_true(host_resource_details(config, "x.slice", properties, &details));
-	g_assert_cmpstr(detail(&details, "path"), ==, "/a:b\n/c");
+	g_assert_cmpstr(detail(&details, "path"), ==, "/a:b\n/c\n/d\n(backing files)");
 	g_assert_cmpstr(detail(&details, "interface"), ==, "t0\nt1");
 	g_assert_cmpstr(detail(&details, "address"), ==, "192.0.2.1/255.255.255.0");
 	g_assert_cmpstr(detail(&details, "slice"), ==, "x.slice");
@@ -250,6 +627,18 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/daemon/resources/symlink", test_symlink);
 	g_test_add_func("/daemon/resources/real-path", test_real_path);
+	g_test_add_func("/daemon/resources/lock-granularity", test_lock_granularity);
+	g_test_add_func("/daemon/resources/in-use", test_in_use);
+	g_test_add_func("/daemon/resources/not-sparse", test_not_sparse);
+	g_test_add_func("/daemon/resources/pmem", test_pmem);
+	g_test_add_func("/daemon/resources/backing/chain", test_backing_chain);
+	g_test_add_func("/daemon/resources/backing/too-deep", test_backing_too_deep);
+	for (size_t i = 0; i < ARRAY_SIZE(backing_cases); i++) {
+		g_autofree char *path =
+			g_strdup_printf("/daemon/resources/backing/%s", backing_cases[i].title);
+
+		g_test_add_data_func(path, GSIZE_TO_POINTER(i), test_backing_refused);
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(outputs); i++) {
 		g_autofree char *path =
 			g_strdup_printf("/daemon/resources/output/%s", outputs[i].title);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
@@ -329,6 +330,57 @@ static void test_file(void)
 	tear_down(&f, NULL);
 }
 
+/* A listening socket and its address. */
+static int listener_new(struct sockaddr_un *ret)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	socklen_t len = sizeof(*ret);
+
+	*ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	/* autobind: an abstract name */
+	g_assert_cmpint(bind(fd, (struct sockaddr *)ret, sizeof(sa_family_t)), ==, 0);
+	g_assert_cmpint(getsockname(fd, (struct sockaddr *)ret, &len), ==, 0);
+	g_assert_cmpint(listen(fd, 8), ==, 0);
+	return fd;
+}
+
+static int connect_client(const struct sockaddr_un *addr)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	g_assert_cmpint(connect(fd, (const struct sockaddr *)addr, sizeof(sa_family_t) + 6), ==, 0);
+	return fd;
+}
+
+/* Early output is kept; one client after the other, each hears what the ring holds. */
+static void test_socket(void)
+{
+	struct fixture f = { 0 };
+	struct err err = { 0 };
+	struct sockaddr_un addr;
+	int client = -EBADF, next;
+
+	set_up_mode(&f, CONSOLE_MODE_SOCKET, listener_new(&addr));
+	chardev_write(&f.c, "early ", 6);
+	g_assert_cmpint(chardev_open(&f.c, false, false, &client, &err), ==, -ENXIO);
+	g_assert_cmpstr(err.msg, ==, "console 'serial' cannot be opened: its mode is not Tty");
+	client = connect_client(&addr);
+	assert_read(client, "early ");
+	chardev_write(&f.c, "output", 6);
+	assert_read(client, "output");
+	g_assert_cmpint(write(client, "typed", 5), ==, 5);
+	assert_received(&f, "typed");
+	next = connect_client(&addr); /* waits */
+	g_assert_cmpint(write(next, "!", 1), ==, 1);
+	chardev_write(&f.c, " for one", 8);
+	assert_read(client, " for one");
+	close(client);
+	assert_read(next, "early output for one");
+	assert_received(&f, "typed!");
+	close(next);
+	tear_down(&f, NULL);
+}
+
 static void test_null(void)
 {
 	static const enum console_mode modes[] = { CONSOLE_MODE_OFF, CONSOLE_MODE_NULL };
@@ -361,6 +413,7 @@ int main(int argc, char **argv)
 	ADD("/devices/chardev/while-parked", test_while_parked);
 	ADD("/devices/chardev/writers", test_writers);
 	g_test_add_func("/devices/chardev/file", test_file);
+	g_test_add_func("/devices/chardev/socket", test_socket);
 	g_test_add_func("/devices/chardev/null", test_null);
 	return g_test_run();
 }

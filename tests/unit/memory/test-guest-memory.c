@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/memory/guest-memory.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <glib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "tests/lib/fake-hypervisor.h"
 #include "vmm/base/err.h"
@@ -392,6 +395,208 @@ static void test_second_slot_refused(void)
 	g_assert_cmpuint(size_of(&mem), ==, 0);
 }
 
+static size_t resident_pages(const struct guest_mem *mem, uint64_t gpa, size_t len)
+{
+	unsigned char pages[1024];
+	size_t n = 0;
+
+	g_assert_cmpuint(len / 4096, <=, sizeof(pages));
+	g_assert_cmpint(mincore(guest_range(mem, gpa, len, 1), len, pages), ==, 0);
+	for (size_t i = 0; i < len / 4096; i++)
+		n += pages[i] & 1;
+	return n;
+}
+
+/* Whole pages go, of both kinds of memory and across regions; parts of pages stay. */
+static void test_discard(void)
+{
+	for (int shared = 0; shared < 2; shared++) {
+		const struct guest_mem_params params = { .size = 4 * MIB,
+							 .hole_start = 2 * MIB,
+							 .hole_end = 2 * MIB + 4096 * 16,
+							 .shared = shared };
+		uint64_t freed = 0, last = 2 * MIB + 4096 * 16;
+		struct err err = { 0 };
+		struct guest_mem mem;
+		uint8_t byte = 1;
+
+		g_assert_cmpint(guest_mem_init(&mem, NULL, &params, &err), ==, 0);
+		g_assert_cmpint(guest_fill(&mem, 0, 0xaa, 2 * MIB), ==, 0);
+		g_assert_cmpint(guest_fill(&mem, last, 0xaa, 2 * MIB), ==, 0);
+		g_assert_cmpint(guest_mem_discard(&mem, 4096, 8192, &freed), ==, 0);
+		g_assert_cmpuint(freed, ==, 8192);
+		g_assert_cmpuint(resident_pages(&mem, 0, 4096 * 4), ==, 2);
+		g_assert_cmpint(guest_read(&mem, 4096, &byte, 1), ==, 0);
+		g_assert_cmpuint(byte, ==, 0);
+		/* 100 bytes of one page, all of the next, 100 of a third */
+		g_assert_cmpint(guest_mem_discard(&mem, 65536 - 100, 4096 + 200, &freed), ==, 0);
+		g_assert_cmpuint(freed, ==, 8192 + 4096);
+		g_assert_cmpint(guest_read(&mem, 65536 - 100, &byte, 1), ==, 0);
+		g_assert_cmpuint(byte, ==, 0xaa);
+		g_assert_cmpint(guest_mem_discard(&mem, 100, 200, &freed), ==, 0);
+		g_assert_cmpint(guest_mem_discard(&mem, 100, 0, &freed), ==, 0);
+		g_assert_cmpuint(freed, ==, 8192 + 4096);
+		/* not all of it is RAM: nothing is done */
+		g_assert_cmpint(guest_mem_discard(&mem, 2 * MIB - 8192, 4096 * 18, &freed), ==,
+				-EFAULT);
+		g_assert_cmpint(guest_mem_discard(&mem, UINT64_MAX - 4096, 8192, &freed), ==,
+				-EFAULT);
+		g_assert_cmpint(guest_mem_discard(&mem, 0, UINT64_MAX, &freed), ==, -EFAULT);
+		g_assert_cmpuint(resident_pages(&mem, 2 * MIB - 8192, 8192), ==, 2);
+		g_assert_cmpuint(freed, ==, 8192 + 4096);
+		guest_mem_deinit(&mem);
+	}
+}
+
+/* --- zones ------------------------------------------------------------------ */
+
+static struct guest_zone_params zone(const char *pointer, uint64_t size)
+{
+	return (struct guest_zone_params){
+		.pointer = pointer, .size = size, .file_fd = -EBADF, .host_node = -1
+	};
+}
+
+/* Three zones: one below the hole, one on both sides of it, one behind. */
+static void test_zones_layout(void)
+{
+	const struct guest_zone_params zones[] = { zone("/memory/zones/0", HALF / 2),
+						   zone("/memory/zones/1", HALF),
+						   zone("/memory/zones/2", HALF) };
+	const struct guest_layout layout = { zones, 3, HALF, HOLE_END };
+	_cleanup_(fake_hv_free_cleanup) struct fake_hv *fake = fake_hv_new();
+	struct guest_mem mem;
+	struct err err = { 0 };
+
+	g_assert_cmpint(guest_mem_init_zones(&mem, fake_hv_vm(fake), &layout, &err), ==, 0);
+	g_assert_cmpstr(fake_hv_log(fake), ==,
+			"memory slot=0 gpa=0x0 size=0x8000\n"
+			"memory slot=1 gpa=0x8000 size=0x8000\n"
+			"memory slot=2 gpa=0x100000 size=0x8000\n"
+			"memory slot=3 gpa=0x108000 size=0x10000\n");
+	g_assert_cmpuint(mem.n_regions, ==, 4);
+	g_assert_cmpuint(mem.regions[1].zone, ==, 1);
+	g_assert_cmpuint(mem.regions[2].zone, ==, 1);
+	g_assert_cmpuint(mem.regions[3].zone, ==, 2);
+	/* to the guest it is one piece, but for the hole */
+	g_assert_true(guest_covers(&mem, 0, HALF));
+	g_assert_true(guest_covers(&mem, HOLE_END, 3 * HALF / 2));
+	g_assert_false(guest_covers(&mem, HALF, 1));
+	guest_mem_deinit(&mem);
+}
+
+/* A file over the hole: shared it is written to and kept, private only read. */
+static void test_zone_file(void)
+{
+	for (int shared = 0; shared < 2; shared++) {
+		_cleanup_close_ int fd = memfd_create("zone", MFD_CLOEXEC);
+		struct guest_zone_params z = zone("/memory/zones/0", 2 * HALF);
+		const struct guest_layout layout = { &z, 1, HALF, HOLE_END };
+		struct guest_mem mem;
+		struct err err = { 0 };
+		uint64_t freed = 0;
+		char byte = 0;
+
+		g_assert_cmpint(ftruncate(fd, shared ? 100 : 2 * HALF), ==, 0);
+		g_assert_cmpint(pwrite(fd, "a", 1, 0), ==, 1);
+		z.file_fd = fd;
+		z.shared = shared;
+		g_assert_cmpint(guest_mem_init_zones(&mem, NULL, &layout, &err), ==, 0);
+		g_assert_cmpint(guest_read(&mem, 0, &byte, 1), ==, 0);
+		g_assert_cmpint(byte, ==, 'a');
+		g_assert_cmpint(guest_write(&mem, HOLE_END + 5, "b", 1), ==, 0);
+		g_assert_cmpint(guest_mem_clear(&mem, NULL, NULL, &err), ==, 0);
+		g_assert_cmpint(guest_mem_discard(&mem, HOLE_END, HALF, &freed), ==, 0);
+		g_assert_cmpuint(freed, ==, 0);
+		g_assert_cmpint(guest_read(&mem, HOLE_END + 5, &byte, 1), ==, 0);
+		g_assert_cmpint(byte, ==, 'b');
+		g_assert_cmpint(pread(fd, &byte, 1, HALF + 5), ==, 1);
+		g_assert_cmpint(byte, ==, shared ? 'b' : 0);
+		guest_mem_deinit(&mem);
+		g_assert_cmpint(fcntl(fd, F_GETFD), >=, 0); /* the caller's */
+	}
+}
+
+static void test_zone_bad(void)
+{
+	_cleanup_close_ int fd = memfd_create("zone", MFD_CLOEXEC);
+	struct guest_zone_params z = zone("/memory/zones/7", HALF);
+	const struct guest_layout layout = { &z, 1, HALF, HOLE_END };
+	struct guest_mem mem;
+	struct err err = { 0 };
+
+	z.file_fd = fd;
+	g_assert_cmpint(guest_mem_init_zones(&mem, NULL, &layout, &err), ==, -EINVAL);
+	g_assert_cmpstr(err.msg, ==,
+			"/memory/zones/7/file: has 0 bytes, must have at least 65536, or be shared "
+			"to be made larger");
+	z.hugepages = true;
+	err_clear(&err);
+	g_assert_cmpint(guest_mem_init_zones(&mem, NULL, &layout, &err), ==, -EINVAL);
+	z = zone("/memory/zones/7", HALF);
+	z.host_node = 900;
+	err_clear(&err);
+	g_assert_cmpint(guest_mem_init_zones(&mem, NULL, &layout, &err), <, 0);
+	g_assert_nonnull(strstr(err.msg, "/memory/zones/7/host_numa_node: "));
+	g_assert_cmpuint(mem.n_regions, ==, 0);
+}
+
+static void test_zone_node(void)
+{
+	struct guest_zone_params z = zone("/memory/zones/0", HALF);
+	const struct guest_layout layout = { &z, 1, HALF, HOLE_END };
+	struct guest_mem mem;
+	struct err err = { 0 };
+
+	z.host_node = 0;
+	if (guest_mem_init_zones(&mem, NULL, &layout, &err) < 0) {
+		g_test_skip(err.msg); /* a kernel without NUMA, or a container that forbids it */
+		return;
+	}
+	g_assert_cmpint(guest_write(&mem, 0, "x", 1), ==, 0);
+	guest_mem_deinit(&mem);
+}
+
+/* Memory that a device shows: below and above RAM, found like RAM, and no RAM. */
+static void test_device_memory(void)
+{
+	_cleanup_(fake_hv_free_cleanup) struct fake_hv *fake = fake_hv_new();
+	_cleanup_close_ int fd = memfd_create("pmem", MFD_CLOEXEC);
+	struct guest_mem_params p = { .size = HALF };
+	struct guest_mem mem;
+	struct err err = { 0 };
+	uint64_t freed = 0;
+	uint8_t *hva = NULL;
+	char byte = 0;
+
+	g_assert_cmpint(ftruncate(fd, HALF), ==, 0);
+	g_assert_cmpint(pwrite(fd, "a", 1, 0), ==, 1);
+	g_assert_cmpint(guest_mem_init(&mem, fake_hv_vm(fake), &p, &err), ==, 0);
+	g_assert_cmpint(guest_mem_map_file(fd, HALF, MAP_SHARED, &hva, &err), ==, 0);
+	g_assert_cmpint(guest_mem_add_device(&mem, HALF / 2, HALF, hva, &err), ==, -EBUSY);
+	g_assert_cmpstr(err.msg, ==, "0x10000 bytes at 0x8000: guest memory is there");
+	err_clear(&err);
+	g_assert_cmpint(guest_mem_add_device(&mem, 100, HALF, hva, &err), ==, -EINVAL);
+	err_clear(&err);
+	g_assert_cmpint(guest_mem_add_device(&mem, 4 * HOLE_END, HALF, hva, &err), ==, 0);
+	g_assert_nonnull(strstr(fake_hv_log(fake), "memory slot=1 gpa=0x400000 size=0x10000\n"));
+	g_assert_cmpint(guest_read(&mem, 4 * HOLE_END, &byte, 1), ==, 0);
+	g_assert_cmpint(byte, ==, 'a');
+	g_assert_cmpint(guest_write(&mem, 4 * HOLE_END, "b", 1), ==, 0);
+	g_assert_cmpint(guest_mem_clear(&mem, NULL, NULL, &err), ==, 0);
+	g_assert_cmpint(pread(fd, &byte, 1, 0), ==, 1);
+	g_assert_cmpint(byte, ==, 'b');
+	g_assert_null(guest_range(&mem, 4 * HOLE_END, 16, 16));
+	g_assert_cmpint(guest_mem_discard(&mem, 4 * HOLE_END, 4096, &freed), ==, -EFAULT);
+	/* another one, below: the table stays in order */
+	g_assert_cmpint(guest_mem_map_file(fd, HALF, MAP_PRIVATE, &hva, &err), ==, 0);
+	g_assert_cmpint(guest_mem_add_device(&mem, 2 * HOLE_END, HALF, hva, &err), ==, 0);
+	g_assert_cmphex(mem.regions[1].gpa, ==, 2 * HOLE_END);
+	g_assert_cmphex(mem.regions[2].gpa, ==, 4 * HOLE_END);
+	g_assert_true(guest_covers(&mem, 2 * HOLE_END, HALF));
+	guest_mem_deinit(&mem);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -412,5 +617,11 @@ int main(int argc, char **argv)
 	g_test_add_func("/memory/guest-memory/more-than-address-space",
 			test_more_than_address_space);
 	g_test_add_func("/memory/guest-memory/second-slot-refused", test_second_slot_refused);
+	g_test_add_func("/memory/guest-memory/discard", test_discard);
+	g_test_add_func("/memory/zones/layout", test_zones_layout);
+	g_test_add_func("/memory/zones/file", test_zone_file);
+	g_test_add_func("/memory/zones/bad", test_zone_bad);
+	g_test_add_func("/memory/zones/node", test_zone_node);
+	g_test_add_func("/memory/device", test_device_memory);
 	return g_test_run();
 }

@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "vmm/base/cleanup.h"
 #include "vmm/base/err.h"
 
 static bool have_namespace;
@@ -55,45 +56,44 @@ static void set_up(const char *name)
 static void test_init(void)
 {
 	int fd = open_tap("t0", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR), size = 0;
-	struct tap tap = { .fd = -EBADF };
+	struct net_backend *tap = NULL;
 	struct err err = { 0 };
 
 	if (fd < 0)
 		return;
-	g_assert_cmpint(tap_init(&tap, fd, false, &err), ==, 0);
-	g_assert_true(tap.is_tap);
-	g_assert_true(tap.attached);
+	g_assert_cmpint(tap_new(fd, false, &tap, &err), ==, 0);
+	g_assert_true(container_of(tap, struct tap, base)->is_tap);
+	g_assert_true(container_of(tap, struct tap, base)->attached);
 	g_assert_cmpint(ioctl(fd, TUNGETVNETHDRSZ, &size), ==, 0);
 	g_assert_cmpint(size, ==, TAP_HEADER_SIZE);
 	g_assert_cmpint(fcntl(fd, F_GETFL) & O_NONBLOCK, ==, O_NONBLOCK);
-	g_assert_cmpint(tap_set_offloads(&tap, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 |
-						       TUN_F_TSO_ECN | TUN_F_UFO),
+	g_assert_cmpint(net_backend_set_offloads(tap, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 |
+							      TUN_F_TSO_ECN | TUN_F_UFO),
 			==, 0);
-	g_assert_cmpint(tap_set_offloads(&tap, 0), ==, 0);
-	g_assert_cmpint(tap_set_offloads(&tap, TUN_F_TSO4), ==, -EINVAL);
-	tap_deinit(&tap);
-	tap_deinit(&tap);
+	g_assert_cmpint(net_backend_set_offloads(tap, 0), ==, 0);
+	g_assert_cmpint(net_backend_set_offloads(tap, TUN_F_TSO4), ==, -EINVAL);
+	net_backend_free(tap);
 }
 
 static void test_refused(void)
 {
-	struct tap tap = { .fd = -EBADF };
+	struct net_backend *tap = NULL;
 	struct err err = { 0 };
 	int fd = open_tap("t1", IFF_TAP | IFF_NO_PI);
 
 	if (fd < 0)
 		return;
-	g_assert_cmpint(tap_init(&tap, fd, true, &err), ==, -EINVAL);
+	g_assert_cmpint(tap_new(fd, true, &tap, &err), ==, -EINVAL);
 	g_assert_cmpstr(err.msg, ==, "tap 't1' was opened without IFF_NO_PI and IFF_VNET_HDR");
 	close(fd);
 	fd = open_tap("t2", IFF_TUN | IFF_NO_PI | IFF_VNET_HDR);
 	err_clear(&err);
-	g_assert_cmpint(tap_init(&tap, fd, true, &err), ==, -EINVAL);
+	g_assert_cmpint(tap_new(fd, true, &tap, &err), ==, -EINVAL);
 	g_assert_cmpstr(err.msg, ==, "'t2' is a tun interface: a tap is needed");
 	close(fd);
 	fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	err_clear(&err);
-	g_assert_cmpint(tap_init(&tap, fd, true, &err), ==, -ENOTSOCK);
+	g_assert_cmpint(tap_new(fd, true, &tap, &err), ==, -ENOTSOCK);
 	g_assert_cmpstr(err.msg, ==,
 			"the network descriptor is neither a tap nor a socket: "
 			"Socket operation on non-socket");
@@ -104,29 +104,29 @@ static void test_refused(void)
 static void test_frames(void)
 {
 	int fd = open_tap("t3", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
-	struct tap tap = { .fd = -EBADF };
+	struct net_backend *tap = NULL;
 	uint8_t frame[2048] = { 0 };
 	struct pollfd p;
 
 	if (fd < 0)
 		return;
-	g_assert_cmpint(tap_init(&tap, fd, false, NULL), ==, 0);
+	g_assert_cmpint(tap_new(fd, false, &tap, NULL), ==, 0);
 	memset(frame + TAP_HEADER_SIZE, 0xff, 6);
 	memcpy(frame + TAP_HEADER_SIZE + 6, "\x52\x54\x00\x00\x00\x01\x08\x06", 8);
 	/* an interface that is down refuses frames: the device counts a drop */
-	g_assert_cmpint(write(tap.fd, frame, TAP_HEADER_SIZE + 60), ==, -1);
+	g_assert_cmpint(write(tap->fd, frame, TAP_HEADER_SIZE + 60), ==, -1);
 	g_assert_cmpint(errno, ==, EIO);
 	set_up("t3");
-	g_assert_cmpint(write(tap.fd, frame, TAP_HEADER_SIZE + 60), ==, TAP_HEADER_SIZE + 60);
-	p = (struct pollfd){ .fd = tap.fd, .events = POLLIN };
+	g_assert_cmpint(write(tap->fd, frame, TAP_HEADER_SIZE + 60), ==, TAP_HEADER_SIZE + 60);
+	p = (struct pollfd){ .fd = tap->fd, .events = POLLIN };
 	if (poll(&p, 1, 5000) == 1)
-		g_assert_cmpint(read(tap.fd, frame, sizeof(frame)), >, TAP_HEADER_SIZE + 14);
-	tap_deinit(&tap);
+		g_assert_cmpint(read(tap->fd, frame, sizeof(frame)), >, TAP_HEADER_SIZE + 14);
+	net_backend_free(tap);
 }
 
 static void test_queues(void)
 {
-	struct tap taps[2];
+	struct net_backend *taps[2];
 	struct pollfd p;
 
 	for (unsigned int i = 0; i < 2; i++) {
@@ -134,46 +134,46 @@ static void test_queues(void)
 
 		if (fd < 0)
 			return;
-		g_assert_cmpint(tap_init(&taps[i], fd, false, NULL), ==, 0);
+		g_assert_cmpint(tap_new(fd, false, &taps[i], NULL), ==, 0);
 	}
-	g_assert_cmpint(tap_set_attached(&taps[1], false), ==, 0);
-	g_assert_cmpint(tap_set_attached(&taps[1], false), ==, 0);
+	g_assert_cmpint(net_backend_set_attached(taps[1], false), ==, 0);
+	g_assert_cmpint(net_backend_set_attached(taps[1], false), ==, 0);
 	/* a detached queue is silent, and still belongs to its interface */
-	p = (struct pollfd){ .fd = taps[1].fd, .events = POLLIN };
+	p = (struct pollfd){ .fd = taps[1]->fd, .events = POLLIN };
 	g_assert_cmpint(poll(&p, 1, 0), ==, 0);
-	g_assert_cmpint(tap_set_offloads(&taps[1], TUN_F_CSUM), ==, 0);
-	g_assert_cmpint(tap_set_attached(&taps[1], true), ==, 0);
-	g_assert_cmpint(tap_set_offloads(&taps[1], TUN_F_CSUM), ==, 0);
-	tap_deinit(&taps[0]);
-	tap_deinit(&taps[1]);
+	g_assert_cmpint(net_backend_set_offloads(taps[1], TUN_F_CSUM), ==, 0);
+	g_assert_cmpint(net_backend_set_attached(taps[1], true), ==, 0);
+	g_assert_cmpint(net_backend_set_offloads(taps[1], TUN_F_CSUM), ==, 0);
+	net_backend_free(taps[0]);
+	net_backend_free(taps[1]);
 }
 
 static void test_single_queue(void)
 {
 	int fd = open_tap("t5", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
-	struct tap tap = { .fd = -EBADF };
+	struct net_backend *tap = NULL;
 
 	if (fd < 0)
 		return;
-	g_assert_cmpint(tap_init(&tap, fd, false, NULL), ==, 0);
-	g_assert_cmpint(tap_set_attached(&tap, false), ==, -EINVAL);
-	g_assert_true(tap.attached);
-	tap_deinit(&tap);
+	g_assert_cmpint(tap_new(fd, false, &tap, NULL), ==, 0);
+	g_assert_cmpint(net_backend_set_attached(tap, false), ==, -EINVAL);
+	g_assert_true(container_of(tap, struct tap, base)->attached);
+	net_backend_free(tap);
 }
 
 static void test_socket(void)
 {
-	struct tap tap = { .fd = -EBADF };
+	struct net_backend *tap = NULL;
 	int pair[2];
 
 	g_assert_cmpint(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), ==, 0);
-	g_assert_cmpint(tap_init(&tap, pair[0], false, NULL), ==, -ENOTTY);
-	g_assert_cmpint(tap_init(&tap, pair[0], true, NULL), ==, 0);
-	g_assert_false(tap.is_tap);
-	g_assert_cmpint(tap_set_offloads(&tap, TUN_F_CSUM), ==, 0);
-	g_assert_cmpint(tap_set_attached(&tap, false), ==, 0);
-	g_assert_cmpint(tap_set_attached(&tap, true), ==, 0);
-	tap_deinit(&tap);
+	g_assert_cmpint(tap_new(pair[0], false, &tap, NULL), ==, -ENOTTY);
+	g_assert_cmpint(tap_new(pair[0], true, &tap, NULL), ==, 0);
+	g_assert_false(container_of(tap, struct tap, base)->is_tap);
+	g_assert_cmpint(net_backend_set_offloads(tap, TUN_F_CSUM), ==, 0);
+	g_assert_cmpint(net_backend_set_attached(tap, false), ==, 0);
+	g_assert_cmpint(net_backend_set_attached(tap, true), ==, 0);
+	net_backend_free(tap);
 	close(pair[1]);
 }
 

@@ -409,6 +409,35 @@ static void test_no_room(void)
 	teardown(&f);
 }
 
+/* A segment beside the first: no bridge, no ports, slot 0 for anybody. */
+static void test_other_segment(void)
+{
+	struct pci_segment other;
+	struct err err = { 0 };
+	struct fixture f;
+	uint8_t raw[4];
+	char bdf[16];
+
+	setup(&f);
+	g_assert_cmpint(pci_segment_init(&other, 1, &f.mmio, &f.pio, &f.box, ECAM + PCI_ECAM_BYTES,
+					 (struct pci_window){ LOW + WINDOW, WINDOW },
+					 (struct pci_window){ 0, 0 }, &err),
+			==, 0);
+	pci_add_bar(&f.a.pci, 0, 0x1000, 0, true, &f.a.regions[0]);
+	g_assert_cmpint(pci_segment_add(&other, &f.a.pci, -1, &err), ==, 0);
+	g_assert_cmpuint(f.a.pci.slot, ==, 0);
+	g_assert_cmphex(f.a.regions[0].base, ==, LOW + WINDOW);
+	pci_format_bdf(&f.a.pci, bdf);
+	g_assert_cmpstr(bdf, ==, "0001:00:00.0");
+	bus_read(&f.mmio, ECAM + PCI_ECAM_BYTES, raw, 4);
+	g_assert_cmphex(bytes_get_le(raw, 4), ==, 0x10551af4);
+	/* the first one has its bridge there, and knows nothing of the other */
+	g_assert_cmphex(ecam(&f, 0, 0, 4), ==, 0x0d578086);
+	pci_segment_remove(&other, &f.a.pci);
+	pci_segment_deinit(&other);
+	teardown(&f);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -421,5 +450,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/pci/bar/swap-own-bars", test_swap_own_bars);
 	g_test_add_func("/pci/segment/slots", test_slots);
 	g_test_add_func("/pci/segment/no-room", test_no_room);
+	g_test_add_func("/pci/segment/other", test_other_segment);
 	return g_test_run();
 }

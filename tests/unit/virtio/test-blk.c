@@ -9,8 +9,10 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <linux/virtio_blk.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/lib/mock-queue.h"
@@ -30,6 +32,7 @@ struct fixture {
 	struct mock_driver driver;
 	struct mock_queue *mq;
 	int disk; /* a second descriptor of the image */
+	bool keep_allocated;
 };
 
 static int temp_file(void)
@@ -53,6 +56,7 @@ static void setup(struct fixture *f, const char *engine, bool readonly, uint16_t
 		.n_queues = n_queues,
 		.queue_size = QUEUE_SIZE,
 		.engine = engine,
+		.keep_allocated = f->keep_allocated,
 	};
 	struct virtio_device *dev = NULL;
 	struct err err = { 0 };
@@ -160,6 +164,18 @@ static void test_parse(void)
 		  0, 20 },
 		{ "discard was not offered", VIRTIO_BLK_T_DISCARD, 0, 32, 1, false, 0,
 		  VIRTIO_BLK_KIND_REFUSED, VIRTIO_BLK_S_UNSUPP, 0, 0 },
+		{ "zeroes", VIRTIO_BLK_T_WRITE_ZEROES, 99, 48, 1, false, 0,
+		  VIRTIO_BLK_KIND_WRITE_ZEROES, 0, 0, 32 },
+		{ "zeroes without a range", VIRTIO_BLK_T_WRITE_ZEROES, 0, 16, 1, false, 0,
+		  VIRTIO_BLK_KIND_REFUSED, VIRTIO_BLK_S_IOERR, 0, 0 },
+		{ "zeroes with half a range", VIRTIO_BLK_T_WRITE_ZEROES, 0, 40, 1, false, 0,
+		  VIRTIO_BLK_KIND_REFUSED, VIRTIO_BLK_S_IOERR, 0, 0 },
+		{ "zeroes with 8 ranges", VIRTIO_BLK_T_WRITE_ZEROES, 0, 16 + 8 * 16, 1, false, 0,
+		  VIRTIO_BLK_KIND_WRITE_ZEROES, 0, 0, 128 },
+		{ "zeroes with 9 ranges", VIRTIO_BLK_T_WRITE_ZEROES, 0, 16 + 9 * 16, 1, false, 0,
+		  VIRTIO_BLK_KIND_REFUSED, VIRTIO_BLK_S_IOERR, 0, 0 },
+		{ "zeroes to read-only", VIRTIO_BLK_T_WRITE_ZEROES, 0, 32, 1, true, 0,
+		  VIRTIO_BLK_KIND_REFUSED, VIRTIO_BLK_S_IOERR, 0, 0 },
 		{ "unknown", 0xdeadbeef, 0, 16, 1, false, 0, VIRTIO_BLK_KIND_REFUSED,
 		  VIRTIO_BLK_S_UNSUPP, 0, 0 },
 		{ "half a header", VIRTIO_BLK_T_IN, 0, 15, 513, false, -EBADMSG, 0, 0, 0, 0 },
@@ -167,7 +183,8 @@ static void test_parse(void)
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		const struct virtio_blk_limits limits = { DISK_SIZE, 512, cases[i].readonly };
+		const struct virtio_blk_limits limits = { DISK_SIZE, 512, cases[i].readonly,
+							  .write_zeroes_max = 65536 };
 		struct virtio_blk_request req = { 0 };
 		uint8_t h[VIRTIO_BLK_HEADER_SIZE] = { 0 };
 
@@ -191,7 +208,7 @@ static void test_parse(void)
 
 static void test_parse_aligned(void)
 {
-	const struct virtio_blk_limits limits = { DISK_SIZE, 4096, false };
+	const struct virtio_blk_limits limits = { DISK_SIZE, 4096 };
 	struct virtio_blk_request req = { 0 };
 	uint8_t h[VIRTIO_BLK_HEADER_SIZE] = { 0 };
 
@@ -205,11 +222,74 @@ static void test_parse_aligned(void)
 	g_assert_cmpint(req.kind, ==, VIRTIO_BLK_KIND_REFUSED);
 }
 
+static void test_parse_range(void)
+{
+	static const struct {
+		const char *name;
+		uint64_t sector;
+		uint32_t n, flags;
+		bool zeroes;
+		uint8_t status;
+		bool unmap;
+	} cases[] = {
+		{ "discard", 8, 16, 0, false, VIRTIO_BLK_S_OK, false },
+		{ "discard nothing", 0, 0, 0, false, VIRTIO_BLK_S_OK, false },
+		{ "discard with unmap", 8, 16, 1, false, VIRTIO_BLK_S_UNSUPP, false },
+		{ "discard with an unknown flag", 8, 16, 2, false, VIRTIO_BLK_S_UNSUPP, false },
+		{ "discard past the end", 2048, 1, 0, false, VIRTIO_BLK_S_IOERR, false },
+		{ "discard across the end", 2040, 16, 0, false, VIRTIO_BLK_S_IOERR, false },
+		{ "discard too much", 0, 129, 0, false, VIRTIO_BLK_S_IOERR, false },
+		{ "discard, sector wraps", UINT64_MAX, 8, 0, false, VIRTIO_BLK_S_IOERR, false },
+		{ "discard, bytes wrap", 1ULL << 55, 8, 0, false, VIRTIO_BLK_S_IOERR, false },
+		{ "discard 2 TiB", 0, UINT32_MAX, 0, false, VIRTIO_BLK_S_IOERR, false },
+		{ "zeroes", 8, 16, 0, true, VIRTIO_BLK_S_OK, false },
+		{ "zeroes with unmap", 8, 16, 1, true, VIRTIO_BLK_S_OK, true },
+		{ "zeroes with an unknown flag", 8, 16, 1U << 31, true, VIRTIO_BLK_S_UNSUPP,
+		  false },
+		{ "too many zeroes", 0, 65, 0, true, VIRTIO_BLK_S_IOERR, false },
+	};
+	struct virtio_blk_limits limits = { DISK_SIZE, 512, .discard_max = 65536,
+					    .write_zeroes_max = 32768, .may_unmap = true };
+	struct virtio_blk_range range = { 0 };
+	uint8_t bytes[VIRTIO_BLK_RANGE_SIZE];
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		enum virtio_blk_kind kind =
+			cases[i].zeroes ? VIRTIO_BLK_KIND_WRITE_ZEROES : VIRTIO_BLK_KIND_DISCARD;
+
+		g_test_message("%s", cases[i].name);
+		bytes_put_le(bytes, 8, cases[i].sector);
+		bytes_put_le(bytes + 8, 4, cases[i].n);
+		bytes_put_le(bytes + 12, 4, cases[i].flags);
+		g_assert_cmpuint(virtio_blk_parse_range(&limits, kind, bytes, &range), ==,
+				 cases[i].status);
+		if (cases[i].status != VIRTIO_BLK_S_OK)
+			continue;
+		g_assert_cmpuint(range.off, ==, cases[i].sector * 512);
+		g_assert_cmpuint(range.len, ==, cases[i].n * 512);
+		g_assert_cmpint(range.unmap, ==, cases[i].unmap);
+	}
+	/* Where nothing is given back, the flag asks for what need not be done. */
+	limits.may_unmap = false;
+	bytes_put_le(bytes, 8, 8);
+	bytes_put_le(bytes + 8, 4, 8);
+	bytes_put_le(bytes + 12, 4, 1);
+	g_assert_cmpuint(virtio_blk_parse_range(&limits, VIRTIO_BLK_KIND_WRITE_ZEROES, bytes,
+						&range),
+			 ==, VIRTIO_BLK_S_OK);
+	g_assert_false(range.unmap);
+	limits.align = 4096;
+	bytes_put_le(bytes + 8, 4, 1);
+	g_assert_cmpuint(virtio_blk_parse_range(&limits, VIRTIO_BLK_KIND_WRITE_ZEROES, bytes,
+						&range),
+			 ==, VIRTIO_BLK_S_IOERR);
+}
+
 /* --- requests --- */
 
 static void test_read_write(const void *engine)
 {
-	struct fixture f;
+	struct fixture f = { 0 };
 	static uint8_t out[8192], back[8192];
 	uint64_t data;
 	uint32_t used;
@@ -238,13 +318,21 @@ static void test_read_write(const void *engine)
 	g_assert_cmpuint(mock_driver_counter(&f.driver, "write_ops"), ==, 1);
 	g_assert_cmpuint(mock_driver_counter(&f.driver, "flush_ops"), ==, 1);
 	g_assert_cmpuint(mock_driver_counter(&f.driver, "errors"), ==, 0);
+	/* one of each: the longest is the sum */
+	g_assert_cmpuint(mock_driver_counter(&f.driver, "read_latency_ns"), >, 0);
+	g_assert_cmpuint(mock_driver_counter(&f.driver, "read_latency_ns"), ==,
+			 mock_driver_counter(&f.driver, "read_latency_max_ns"));
+	g_assert_cmpuint(mock_driver_counter(&f.driver, "write_latency_ns"), ==,
+			 mock_driver_counter(&f.driver, "write_latency_max_ns"));
+	g_assert_cmpuint(mock_driver_counter(&f.driver, "flush_latency_max_ns"), >, 0);
+	g_assert_cmpuint(mock_driver_counter(&f.driver, "discard_latency_ns"), ==, 0);
 	teardown(&f);
 }
 
 /* Header and status in pieces, as 2.7.4 allows any framing. */
 static void test_framing(const void *engine)
 {
-	struct fixture f;
+	struct fixture f = { 0 };
 	struct mock_buf h, s, bufs[5];
 	uint8_t out[1024], back[1024];
 	uint64_t data;
@@ -275,7 +363,7 @@ static void test_framing(const void *engine)
 
 static void test_get_id(const void *engine)
 {
-	struct fixture f;
+	struct fixture f = { 0 };
 	uint8_t id[20];
 	uint32_t used;
 	uint64_t gpa;
@@ -305,10 +393,11 @@ static void test_refused(const void *engine)
 		{ "straddles the end", VIRTIO_BLK_T_OUT, 2047, 1024, false, VIRTIO_BLK_S_IOERR },
 		{ "part of a sector", VIRTIO_BLK_T_OUT, 0, 100, false, VIRTIO_BLK_S_IOERR },
 		{ "unknown type", 99, 0, 512, true, VIRTIO_BLK_S_UNSUPP },
-		{ "discard", VIRTIO_BLK_T_DISCARD, 0, 16, false, VIRTIO_BLK_S_UNSUPP },
+		{ "half a range", VIRTIO_BLK_T_WRITE_ZEROES, 0, 8, false, VIRTIO_BLK_S_IOERR },
+		{ "secure erase", VIRTIO_BLK_T_SECURE_ERASE, 0, 16, false, VIRTIO_BLK_S_UNSUPP },
 		{ "fine", VIRTIO_BLK_T_IN, 0, 512, true, VIRTIO_BLK_S_OK },
 	};
-	struct fixture f;
+	struct fixture f = { 0 };
 	uint64_t gpa;
 
 	start(&f, engine, FEATURES_ALL);
@@ -319,14 +408,133 @@ static void test_refused(const void *engine)
 					 cases[i].read, NULL),
 				 ==, cases[i].want);
 	}
-	g_assert_cmpuint(mock_driver_counter(&f.driver, "errors"), ==, 5);
+	g_assert_cmpuint(mock_driver_counter(&f.driver, "errors"), ==, 6);
 	g_assert_false(virtio_device_is_broken(f.driver.dev));
 	teardown(&f);
 }
 
+struct range {
+	uint64_t sector;
+	uint32_t n, flags;
+};
+
+/* One DISCARD or WRITE_ZEROES; returns the status. */
+static uint8_t ranged(struct fixture *f, uint32_t type, const struct range *ranges, size_t n)
+{
+	uint8_t bytes[16 * 16];
+	uint64_t gpa;
+
+	for (size_t i = 0; i < n; i++) {
+		bytes_put_le(bytes + i * 16, 8, ranges[i].sector);
+		bytes_put_le(bytes + i * 16 + 8, 4, ranges[i].n);
+		bytes_put_le(bytes + i * 16 + 12, 4, ranges[i].flags);
+	}
+	gpa = mock_put(&f->driver, bytes, n * 16);
+	return request(f, type, 0, gpa, (uint32_t)(n * 16), false, NULL);
+}
+
+static bool can_punch(const struct fixture *f)
+{
+	if (f->driver.dev->features_offered & VIRTIO_FEATURE(VIRTIO_BLK_F_DISCARD))
+		return true;
+	g_test_skip("the file system of /tmp cannot punch holes");
+	return false;
+}
+
+/* Several ranges in one request, empty ones among them; what lies between them stays. */
+static void test_ranges(const void *engine)
+{
+	static const struct range ranges[] = { { 8, 8, 0 },    { 0, 0, 0 },      { 64, 1, 0 },
+					       { 2047, 1, 0 }, { 1024, 128, 0 }, { 5, 0, 0 } };
+	static const struct range bad[] = { { 0, 8, 0 }, { 2048, 1, 0 } };
+	static const struct range unknown[] = { { 0, 8, 0 }, { 16, 8, 4 } };
+	static uint8_t out[DISK_SIZE], back[DISK_SIZE];
+	const uint64_t features[] = { FEATURES_ALL, FEATURES_MIN }; /* write-back, write-through */
+
+	for (size_t k = 0; k < ARRAY_SIZE(features) * 2; k++) {
+		uint32_t type = k & 1 ? VIRTIO_BLK_T_WRITE_ZEROES : VIRTIO_BLK_T_DISCARD;
+		const char *counter = k & 1 ? "write_zeroes_bytes" : "discard_bytes";
+		struct fixture f = { 0 };
+
+		start(&f, engine, features[k / 2]);
+		if (!can_punch(&f)) {
+			teardown(&f);
+			return;
+		}
+		fill(out, sizeof(out), 3);
+		g_assert_cmpint(pwrite(f.disk, out, sizeof(out), 0), ==, sizeof(out));
+		g_assert_cmpuint(ranged(&f, type, ranges, ARRAY_SIZE(ranges)), ==, VIRTIO_BLK_S_OK);
+		for (size_t i = 0; i < ARRAY_SIZE(ranges); i++)
+			memset(out + ranges[i].sector * 512, 0, ranges[i].n * 512UL);
+		/* Discarding part of a file system's block may leave it as it is. */
+		g_assert_cmpint(pread(f.disk, back, sizeof(back), 0), ==, sizeof(back));
+		g_assert_cmpmem(back, sizeof(back), out, sizeof(out));
+		g_assert_cmpuint(mock_driver_counter(&f.driver, counter), ==, 138 * 512);
+		/* One range that is wrong refuses all of them, before anything is done. */
+		g_assert_cmpuint(ranged(&f, type, bad, ARRAY_SIZE(bad)), ==, VIRTIO_BLK_S_IOERR);
+		g_assert_cmpuint(ranged(&f, type, unknown, ARRAY_SIZE(unknown)), ==,
+				 VIRTIO_BLK_S_UNSUPP);
+		g_assert_cmpuint(ranged(&f, type, ranges + 1, 1), ==, VIRTIO_BLK_S_OK);
+		g_assert_cmpint(pread(f.disk, back, sizeof(back), 0), ==, sizeof(back));
+		g_assert_cmpmem(back, sizeof(back), out, sizeof(out));
+		g_assert_false(virtio_device_is_broken(f.driver.dev));
+		teardown(&f);
+	}
+}
+
+static blkcnt_t allocated(const struct fixture *f)
+{
+	struct stat st = { 0 };
+
+	fsync(f->disk);
+	fstat(f->disk, &st);
+	return st.st_blocks;
+}
+
+/* Discard and zeroes with unmap give storage back; neither does for a disk that keeps it. */
+static void test_unmap(const void *engine)
+{
+	static const struct range all = { 0, 2048, 0 }, all_unmap = { 0, 2048, 1 };
+	static const uint8_t out[DISK_SIZE] = { 1, 2, 3 };
+
+	for (int keep = 0; keep < 2; keep++) {
+		struct fixture f = { .keep_allocated = keep };
+		blkcnt_t full;
+		uint64_t offered;
+
+		start(&f, engine, FEATURES_ALL);
+		if (!keep && !can_punch(&f)) {
+			teardown(&f);
+			return;
+		}
+		g_assert_cmpint(pwrite(f.disk, out, sizeof(out), 0), ==, sizeof(out));
+		full = allocated(&f);
+		g_assert_cmpuint(ranged(&f, VIRTIO_BLK_T_WRITE_ZEROES, &all, 1), ==,
+				 VIRTIO_BLK_S_OK);
+		g_assert_cmpint(allocated(&f), ==, full);
+		g_assert_cmpuint(ranged(&f, VIRTIO_BLK_T_WRITE_ZEROES, &all_unmap, 1), ==,
+				 VIRTIO_BLK_S_OK);
+		offered = f.driver.dev->features_offered;
+		if (keep) {
+			g_assert_cmpint(allocated(&f), ==, full);
+			g_assert_false(offered & VIRTIO_FEATURE(VIRTIO_BLK_F_DISCARD));
+			g_assert_cmpuint(ranged(&f, VIRTIO_BLK_T_DISCARD, &all, 1), ==,
+					 VIRTIO_BLK_S_UNSUPP);
+		} else {
+			g_assert_cmpint(allocated(&f), <, full);
+			g_assert_cmpint(pwrite(f.disk, out, sizeof(out), 0), ==, sizeof(out));
+			g_assert_cmpuint(ranged(&f, VIRTIO_BLK_T_DISCARD, &all, 1), ==,
+					 VIRTIO_BLK_S_OK);
+			g_assert_cmpint(allocated(&f), <, full);
+		}
+		g_assert_true(offered & VIRTIO_FEATURE(VIRTIO_BLK_F_WRITE_ZEROES));
+		teardown(&f);
+	}
+}
+
 static void test_readonly(const void *engine)
 {
-	struct fixture f;
+	struct fixture f = { 0 };
 	uint64_t gpa;
 	uint8_t back[512];
 
@@ -338,6 +546,9 @@ static void test_readonly(const void *engine)
 			 VIRTIO_BLK_S_IOERR);
 	g_assert_cmpint(pread(f.disk, back, 512, 0), ==, 512);
 	g_assert_cmpuint(back[0], ==, 0);
+	g_assert_false(
+		f.driver.dev->features_offered &
+		(VIRTIO_FEATURE(VIRTIO_BLK_F_DISCARD) | VIRTIO_FEATURE(VIRTIO_BLK_F_WRITE_ZEROES)));
 	g_assert_cmpuint(request(&f, VIRTIO_BLK_T_FLUSH, 0, gpa, 0, true, NULL), ==,
 			 VIRTIO_BLK_S_OK);
 	teardown(&f);
@@ -346,7 +557,7 @@ static void test_readonly(const void *engine)
 /* The host's file has shrunk: an error for the guest, a counter, and the disk goes on. */
 static void test_io_error(const void *engine)
 {
-	struct fixture f;
+	struct fixture f = { 0 };
 	uint64_t gpa;
 
 	start(&f, engine, FEATURES_ALL);
@@ -367,7 +578,7 @@ static void test_many_segments(const void *engine)
 		N_SEGS = 32,
 		N_REQS = 40
 	};
-	struct fixture f;
+	struct fixture f = { 0 };
 	struct mock_buf bufs[N_SEGS + 2], stats[N_REQS];
 	static uint8_t out[N_SEGS * 512], back[N_SEGS * 512];
 	uint64_t data;
@@ -404,7 +615,7 @@ static void test_batches(const void *engine)
 	static const uint64_t features[] = { FEATURES_MIN, FEATURES_ALL };
 
 	for (size_t k = 0; k < ARRAY_SIZE(features); k++) {
-		struct fixture f;
+		struct fixture f = { 0 };
 		uint64_t gpa, base;
 		uint32_t used;
 
@@ -437,7 +648,7 @@ static void test_batches(const void *engine)
 
 static void test_multi_queue(const void *engine)
 {
-	struct fixture f;
+	struct fixture f = { 0 };
 	uint64_t gpa;
 	uint16_t n;
 
@@ -573,7 +784,7 @@ static void test_malformed(const void *engine)
 		{ "index too far ahead", bad_avail_idx },
 		{ "duplicate head", bad_duplicate_head },
 	};
-	struct fixture f;
+	struct fixture f = { 0 };
 	uint64_t gpa;
 
 	setup(&f, engine, false, 1);
@@ -611,7 +822,7 @@ static void add_reads(struct fixture *f, uint64_t gpa, unsigned int n)
 
 static void test_reset_in_flight(const void *engine)
 {
-	struct fixture f;
+	struct fixture f = { 0 };
 	uint64_t gpa, base;
 
 	setup(&f, engine, false, 1);
@@ -632,7 +843,7 @@ static void test_reset_in_flight(const void *engine)
 
 static void test_pause_in_flight(const void *engine)
 {
-	struct fixture f;
+	struct fixture f = { 0 };
 	uint64_t gpa;
 
 	start(&f, engine, FEATURES_ALL);
@@ -655,7 +866,7 @@ static void test_pause_in_flight(const void *engine)
 
 static void test_conformance(const void *engine)
 {
-	struct fixture f;
+	struct fixture f = { 0 };
 
 	setup(&f, engine, false, 2);
 	mock_driver_conformance(&f.driver, FEATURES_ALL);
@@ -671,7 +882,7 @@ static uint64_t config_get(struct fixture *f, size_t off, unsigned int len)
 
 static void test_config(void)
 {
-	struct fixture f;
+	struct fixture f = { 0 };
 
 	setup(&f, "sync", false, 1);
 	g_assert_cmpuint(config_get(&f, 0, 8), ==, DISK_SIZE / 512);
@@ -679,6 +890,14 @@ static void test_config(void)
 			 QUEUE_SIZE - 2);
 	g_assert_cmpuint(config_get(&f, offsetof(struct virtio_blk_config, blk_size), 4), ==, 512);
 	g_assert_cmpuint(config_get(&f, offsetof(struct virtio_blk_config, wce), 1), ==, 1);
+	g_assert_cmpuint(config_get(&f,
+				    offsetof(struct virtio_blk_config, max_write_zeroes_sectors),
+				    4),
+			 ==, 32768);
+	g_assert_cmpuint(config_get(&f, offsetof(struct virtio_blk_config, max_write_zeroes_seg),
+				    4),
+			 ==, VIRTIO_BLK_RANGES_MAX);
+	g_assert_cmpuint(f.driver.dev->config_size, ==, 60); /* 5.2.4, without secure erase */
 	g_assert_false(f.driver.dev->features_offered & VIRTIO_FEATURE(VIRTIO_BLK_F_MQ));
 	g_assert_false(f.driver.dev->features_offered & VIRTIO_FEATURE(VIRTIO_BLK_F_RO));
 	teardown(&f);
@@ -695,7 +914,7 @@ static void test_writeback(void)
 {
 	const uint32_t wce = offsetof(struct virtio_blk_config, wce);
 	struct virtio_blk_state *st;
-	struct fixture f;
+	struct fixture f = { 0 };
 	uint64_t gpa;
 
 	setup(&f, "sync", false, 1);
@@ -766,10 +985,56 @@ static void test_bad_params(void)
 	}
 }
 
+/* Threads of queues run where they were put, and a place that does not exist is refused. */
+static void test_affinity(void)
+{
+	static const uint32_t first[] = { 0 }, nowhere[] = { 8191 };
+	struct virtio_blk_affinity affinity = { 1, first, 1 };
+	struct virtio_blk_params params = {
+		.id = "d", .n_queues = 2, .queue_size = 64, .affinity = &affinity, .n_affinity = 1
+	};
+	struct mock_driver driver;
+	struct virtio_device *dev = NULL;
+	struct err err = { 0 };
+	cpu_set_t cpus, ours, after;
+
+	g_assert_cmpint(sched_getaffinity(0, sizeof(ours), &ours), ==, 0);
+	if (!CPU_ISSET(0, &ours)) {
+		g_test_skip("this process may not use CPU 0");
+		return;
+	}
+	params.fd = temp_file();
+	if (virtio_blk_new(&params, &dev, &err) < 0)
+		g_error("%s", err.msg);
+	g_assert_cmpint(sched_getaffinity(0, sizeof(after), &after), ==, 0);
+	g_assert_true(CPU_EQUAL(&ours, &after));
+	mock_driver_init(&driver, dev, 16 << 20);
+	mock_driver_start(&driver, FEATURES_ALL | VIRTIO_FEATURE(VIRTIO_BLK_F_MQ));
+	pthread_getaffinity_np(dev->queues[1].loop->thread.handle, sizeof(cpus), &cpus);
+	g_assert_cmpint(CPU_COUNT(&cpus), ==, 1);
+	g_assert_true(CPU_ISSET(0, &cpus));
+	pthread_getaffinity_np(dev->queues[0].loop->thread.handle, sizeof(cpus), &cpus);
+	g_assert_true(CPU_EQUAL(&ours, &cpus));
+	mock_driver_deinit(&driver);
+
+	affinity.host_cpus = nowhere;
+	params.fd = temp_file();
+	dev = NULL;
+	g_assert_cmpint(virtio_blk_new(&params, &dev, &err), ==, -EINVAL);
+	g_assert_cmpstr(err.msg, ==,
+			"disk 'd': queue 1 cannot be bound to the host's CPUs of queue_affinity: "
+			"Invalid argument");
+	err_clear(&err);
+	affinity.queue = 2;
+	g_assert_cmpint(virtio_blk_new(&params, &dev, &err), ==, -EINVAL);
+	g_assert_cmpstr(err.msg, ==, "disk 'd': queue_affinity is for queue 2, there are 2");
+	close(params.fd);
+}
+
 /* An engine that cannot be had fails the activation and leaves nothing behind. */
 static void test_activate_fails(void)
 {
-	struct fixture f;
+	struct fixture f = { 0 };
 	struct err err = { 0 };
 
 	setup(&f, "nonesuch", false, 2);
@@ -782,7 +1047,7 @@ static void test_activate_fails(void)
 
 static void add_for_engines(const char *name, void (*fn)(const void *engine))
 {
-	static const char *const engines[] = { "sync", "io_uring" };
+	static const char *const engines[] = { "sync", "aio", "io_uring" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(engines); i++) {
 		g_autofree char *path = g_strdup_printf("/virtio/blk/%s/%s", engines[i], name);
@@ -796,7 +1061,9 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/virtio/blk/parse", test_parse);
 	g_test_add_func("/virtio/blk/parse/aligned", test_parse_aligned);
+	g_test_add_func("/virtio/blk/parse/range", test_parse_range);
 	g_test_add_func("/virtio/blk/config", test_config);
+	g_test_add_func("/virtio/blk/affinity", test_affinity);
 	g_test_add_func("/virtio/blk/writeback", test_writeback);
 	g_test_add_func("/virtio/blk/bad-params", test_bad_params);
 	g_test_add_func("/virtio/blk/activate-fails", test_activate_fails);
@@ -804,6 +1071,8 @@ int main(int argc, char **argv)
 	add_for_engines("framing", test_framing);
 	add_for_engines("get-id", test_get_id);
 	add_for_engines("refused", test_refused);
+	add_for_engines("ranges", test_ranges);
+	add_for_engines("unmap", test_unmap);
 	add_for_engines("readonly", test_readonly);
 	add_for_engines("io-error", test_io_error);
 	add_for_engines("many-segments", test_many_segments);

@@ -12,15 +12,23 @@
 #include "tests/lib/mock-queue.h"
 #include "vmm/base/err.h"
 #include "vmm/devices/chardev.h"
+#include "vmm/virtio/balloon.h"
 #include "vmm/virtio/blk.h"
 #include "vmm/virtio/console.h"
+#include "vmm/virtio/iommu.h"
+#include "vmm/virtio/iova.h"
 #include "vmm/virtio/net.h"
+#include "vmm/virtio/pmem.h"
 #include "vmm/virtio/rng.h"
+#include "vmm/virtio/rtc.h"
+#include "vmm/virtio/vsock.h"
 
 struct fixture {
 	struct mock_driver driver;
 	struct loop loop;
 	struct chardev chardev;
+	struct guest_mem mem; /* where pmem shows its file */
+	struct iova_unit *unit;
 	int wire;
 	bool has_chardev;
 };
@@ -53,6 +61,19 @@ static struct virtio_device *new_net(struct fixture *f, struct err *err)
 	return virtio_net_new(&params, &dev, err) < 0 ? NULL : dev;
 }
 
+static struct virtio_device *new_pmem(struct fixture *f, struct err *err)
+{
+	const struct guest_mem_params ram = { .size = 1 << 20 };
+	struct virtio_pmem_params params = { .id = "pmem", .mem = &f->mem, .gpa = 1ULL << 32 };
+	struct virtio_device *dev = NULL;
+
+	params.fd = memfd_create("pmem", MFD_CLOEXEC);
+	g_assert_cmpint(ftruncate(params.fd, 2 << 20), ==, 0);
+	if (guest_mem_init(&f->mem, NULL, &ram, err) < 0)
+		return NULL;
+	return virtio_pmem_new(&params, &dev, err) < 0 ? NULL : dev;
+}
+
 static struct virtio_device *new_rng(struct fixture *f G_GNUC_UNUSED, struct err *err)
 {
 	const struct virtio_rng_params params = { .id = "rng", .fd = -EBADF };
@@ -72,6 +93,45 @@ static struct virtio_device *new_console(struct fixture *f, struct err *err)
 	return virtio_console_new(&params, &dev, err) < 0 ? NULL : dev;
 }
 
+static struct virtio_device *new_balloon(struct fixture *f G_GNUC_UNUSED, struct err *err)
+{
+	const struct virtio_balloon_params params = { .id = "balloon",
+						      .size = 1 << 20,
+						      .deflate_on_oom = true,
+						      .free_page_reporting = true,
+						      .statistics_interval = 1 };
+	struct virtio_device *dev = NULL;
+
+	return virtio_balloon_new(&params, &dev, err) < 0 ? NULL : dev;
+}
+
+static struct virtio_device *new_iommu(struct fixture *f, struct err *err)
+{
+	struct virtio_iommu_params params = { .id = "iommu", .unit = iova_unit_new(64) };
+	struct virtio_device *dev = NULL;
+
+	f->unit = params.unit;
+	return virtio_iommu_new(&params, &dev, err) < 0 ? NULL : dev;
+}
+
+static struct virtio_device *new_rtc(struct fixture *f G_GNUC_UNUSED, struct err *err)
+{
+	const struct virtio_rtc_params params = { .id = "rtc" };
+	struct virtio_device *dev = NULL;
+
+	return virtio_rtc_new(&params, &dev, err) < 0 ? NULL : dev;
+}
+
+static struct virtio_device *new_vsock(struct fixture *f G_GNUC_UNUSED, struct err *err)
+{
+	const struct virtio_vsock_params params = { .id = "vsock",
+						    .cid = 3,
+						    .listen_fds = { -EBADF, -EBADF } };
+	struct virtio_device *dev = NULL;
+
+	return virtio_vsock_new(&params, &dev, err) < 0 ? NULL : dev;
+}
+
 struct type {
 	const char *path;
 	struct virtio_device *(*new)(struct fixture *f, struct err *err);
@@ -80,8 +140,13 @@ struct type {
 static const struct type types[] = {
 	{ "/virtio/conformance/blk", new_blk },
 	{ "/virtio/conformance/net", new_net },
+	{ "/virtio/conformance/pmem", new_pmem },
 	{ "/virtio/conformance/rng", new_rng },
 	{ "/virtio/conformance/console", new_console },
+	{ "/virtio/conformance/balloon", new_balloon },
+	{ "/virtio/conformance/iommu", new_iommu },
+	{ "/virtio/conformance/rtc", new_rtc },
+	{ "/virtio/conformance/vsock", new_vsock },
 };
 
 static const void *state_of(const struct virtio_device *dev)
@@ -139,6 +204,8 @@ static void test_type(gconstpointer data)
 	mock_driver_start(&f.driver, dev->features_offered);
 	check_pauses(dev);
 	mock_driver_deinit(&f.driver);
+	guest_mem_deinit(&f.mem);
+	iova_unit_free(f.unit);
 	if (f.has_chardev)
 		chardev_deinit(&f.chardev);
 	loop_stop(&f.loop);

@@ -8,13 +8,17 @@
 
 #include "vmm/acpi/ged.h"
 #include "vmm/acpi/pm.h"
+#include "vmm/acpi/vmgenid.h"
 #include "vmm/base/err.h"
 #include "vmm/base/state.h"
+#include "vmm/devices/fw-cfg.h"
 #include "vmm/devices/ioapic.h"
 #include "vmm/devices/rtc.h"
 #include "vmm/devices/serial.h"
+#include "vmm/devices/watchdog.h"
 #include "vmm/pci/msix.h"
 #include "vmm/pci/pci.h"
+#include "vmm/virtio/balloon.h"
 #include "vmm/virtio/blk.h"
 #include "vmm/virtio/net.h"
 #include "vmm/virtio/queue.h"
@@ -24,7 +28,8 @@ static const struct state_desc *const all[] = {
 	&ged_state_desc,        &ioapic_state_desc,       &msix_entry_state_desc,
 	&pci_config_state_desc, &pm_state_desc,           &rtc_state_desc,
 	&serial_state_desc,     &virtio_blk_state_desc,   &virtio_net_state_desc,
-	&virtio_pci_state_desc, &virtio_queue_state_desc,
+	&virtio_pci_state_desc, &virtio_queue_state_desc, &virtio_balloon_state_desc,
+	&vmgenid_state_desc,    &watchdog_state_desc,     &fw_cfg_state_desc,
 };
 
 static void test_tiles(void)

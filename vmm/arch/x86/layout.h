@@ -17,6 +17,7 @@
 #define LAYOUT_CMDLINE_MAX    0x10000ULL
 #define LAYOUT_EBDA_START     0xa0000ULL /* end of low RAM; RSDP and tables from here */
 #define LAYOUT_RSDP           0xa0000ULL
+#define LAYOUT_VMGENID        0xef000ULL /* a page of its own; ACPI tables end below */
 #define LAYOUT_SMBIOS         0xf0000ULL
 #define LAYOUT_HIGH_RAM       0x100000ULL
 #define LAYOUT_HOLE_START     0xc0000000ULL /* 3 GiB */
@@ -45,6 +46,8 @@
 #define PORT_DEBUG         0x80
 #define PORT_DEBUG_CONSOLE 0xe9
 #define PORT_SERIAL        0x3f8
+#define PORT_FW_CFG        0x510
 #define PORT_ACPI_RESET    0x600
 #define PORT_PM_TIMER      0x608
+#define PORT_WATCHDOG      0x620
 #define PORT_PCI_CONFIG    0xcf8

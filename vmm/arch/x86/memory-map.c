@@ -55,6 +55,37 @@ int x86_windows_init(struct x86_windows *w, uint64_t ram_size, uint8_t phys_bits
 	return 0;
 }
 
+int x86_windows_take(struct x86_windows *w, uint64_t size, uint64_t *ret_gpa, struct err *err)
+{
+	if (size % GIB || size > w->mmio64_size || w->mmio64_size - size < MMIO64_MIN - GIB)
+		return err_fault(err, FAULT_BAD_CONFIG, E2BIG,
+				 "%llu MiB of device memory do not fit into the physical address "
+				 "bits (see /cpus/max_phys_bits)",
+				 (unsigned long long)(size / MIB));
+	*ret_gpa = w->mmio64_start;
+	w->mmio64_start += size;
+	w->mmio64_size -= size;
+	return 0;
+}
+
+void x86_window_split(uint64_t start, uint64_t size, uint64_t unit, const uint32_t *weights,
+		      size_t n, uint64_t *ret_starts, uint64_t *ret_sizes)
+{
+	uint64_t units = size / unit, total = 0, sum = 0;
+
+	for (size_t i = 0; i < n; i++)
+		total += weights[i];
+	/* Fewer than 2^20 units and 2^24 weights: no product is too large. */
+	for (size_t i = 0; i < n; i++) {
+		uint64_t from = units * sum / total * unit, to;
+
+		sum += weights[i];
+		to = i + 1 < n ? units * sum / total * unit : size;
+		ret_starts[i] = start + from;
+		ret_sizes[i] = to - from;
+	}
+}
+
 static void memmap_add(struct x86_memmap *map, uint64_t gpa, uint64_t end,
 		       enum x86_memmap_type type)
 {

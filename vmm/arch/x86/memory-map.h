@@ -24,6 +24,11 @@ struct x86_windows {
 	uint64_t platform_start;            /* LAYOUT_PLATFORM_SIZE bytes */
 };
 
+/* What one PCI segment has of them; size 0 = none */
+struct x86_segment_windows {
+	uint64_t mmio32_start, mmio32_size, mmio64_start, mmio64_size;
+};
+
 enum x86_memmap_type {
 	X86_MEMMAP_RAM = 1, /* ACPI 6.5, table 15.4 */
 	X86_MEMMAP_RESERVED = 2,
@@ -45,6 +50,19 @@ struct x86_memmap {
 uint64_t x86_ram_low_end(uint64_t ram_size);
 uint64_t x86_ram_end(uint64_t ram_size);
 
+/*
+ * Takes size bytes (whole GiBs) from the start of the 64-bit window, right above RAM, for
+ * memory that devices show.  Before the window is shared out.
+ */
+int x86_windows_take(struct x86_windows *w, uint64_t size, uint64_t *ret_gpa, struct err *err);
 /* Fails when the RAM and a minimum of device space do not fit into phys_bits. */
 int x86_windows_init(struct x86_windows *w, uint64_t ram_size, uint8_t phys_bits, struct err *err);
+/*
+ * Shares a window of `size` bytes at `start` out by weight, in whole units and without
+ * a gap; the last gets what is no whole unit.
+ */
+void x86_window_split(uint64_t start, uint64_t size, uint64_t unit, const uint32_t *weights,
+		      size_t n, uint64_t *ret_starts, uint64_t *ret_sizes);
+#define X86_MMIO32_UNIT 0x1000ULL
+#define X86_MMIO64_UNIT 0x100000000ULL
 void x86_memmap_init(struct x86_memmap *map, uint64_t ram_size);

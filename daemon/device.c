@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/device.h"
+
+#include "daemon/manager.h"
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
+#include "vmm/config/device-list.h"
+#include "vmm/config/vm-config.h"
+#include <errno.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Where the bus has another word than the configuration. */
+static const char *type_of(const char *key)
+{
+	static const struct {
+		const char *key, *type;
+	} types[] = {
+		{ "disks", "disk" },
+		{ "devices", "vfio" },
+		{ "user_devices", "user-device" },
+		{ "generic_vhost_user", "vhost-user" },
+	};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(types); i++)
+		if (strcmp(types[i].key, key) == 0)
+			return types[i].type;
+	return key;
+}
+
+static void device_free(void *data)
+{
+	struct machine_device *dev = data;
+
+	g_free(dev->id);
+	g_free(dev->host_interface);
+	g_clear_pointer(&dev->config, g_variant_unref);
+	g_clear_pointer(&dev->values, g_variant_unref);
+	g_free(dev);
+}
+
+/* Its part of the whole configuration; an empty dictionary for what is not one ("pvpanic": true) */
+static GVariant *config_of(GVariant *all, const struct config_device *device)
+{
+	g_autoptr(GVariant) section = g_variant_lookup_value(all, device->key, NULL);
+	g_autoptr(GVariant) element = NULL;
+
+	if (section && !device->single)
+		element = device->index < g_variant_n_children(section)
+				  ? g_variant_get_child_value(section, device->index)
+				  : NULL;
+	else if (section)
+		element = g_variant_ref(section);
+	if (element && g_variant_is_of_type(element, G_VARIANT_TYPE_VARDICT))
+		return g_steal_pointer(&element);
+	return g_variant_ref_sink(g_variant_new("a{sv}", NULL));
+}
+
+/* --- the interface of the host ------------------------------------------------ */
+
+/* The taps of a machine are in the order of those of its nets that have one. */
+static void find_interface(struct machine_device *dev)
+{
+	const struct vm_config *config = dev->vm->boot;
+	char **taps = dev->vm->taps;
+	size_t n = 0;
+
+	if (strcmp(dev->key, "net") != 0 || config->nets[dev->index].backend != NET_BACKEND_TAP)
+		return;
+	for (size_t i = 0; i < dev->index; i++)
+		n += config->nets[i].backend == NET_BACKEND_TAP;
+	if (!taps || n >= g_strv_length(taps))
+		return;
+	dev->host_interface = g_strdup(taps[n]);
+	dev->host_ifindex = (int)if_nametoindex(taps[n]);
+}
+
+/* --- what a worker says ---------------------------------------------------------- */
+
+/* "0000:00:03.0" */
+static bool is_bdf(const char *text)
+{
+	static const char form[] = "xxxx:xx:xx.x";
+	size_t i;
+
+	for (i = 0; form[i] && text[i]; i++)
+		if (form[i] == 'x' ? !g_ascii_isxdigit(text[i]) : text[i] != form[i])
+			return false;
+	return !form[i] && !text[i];
+}
+
+static bool is_word(const char *text)
+{
+	const char *p = text;
+
+	while (g_ascii_isalnum(*p) || *p == '_')
+		p++;
+	return !*p && p - text < 32;
+}
+
+static bool is_known_value(const char *name, GVariant *value)
+{
+	static const struct {
+		const char *name, *type;
+	} known[] = {
+		{ "link_up", "b" }, { "size", "t" },   { "target", "t" },
+		{ "actual", "t" },  { "engine", "s" },
+	};
+	static const char statistics[] = "statistics.";
+
+	for (size_t i = 0; i < G_N_ELEMENTS(known); i++)
+		if (strcmp(known[i].name, name) == 0)
+			return strcmp(g_variant_get_type_string(value), known[i].type) == 0 &&
+			       (known[i].type[0] != 's' ||
+				is_word(g_variant_get_string(value, NULL)));
+	if (!g_str_has_prefix(name, statistics) || strlen(name) > 48 ||
+	    !g_variant_is_of_type(value, G_VARIANT_TYPE_UINT64))
+		return false;
+	for (const char *p = name + strlen(statistics); *p; p++)
+		if (!g_ascii_islower(*p) && *p != '_')
+			return false;
+	return true;
+}
+
+static GVariant *take_values(GVariant *said)
+{
+	unsigned int n = 0;
+	GVariantDict dict;
+	GVariantIter iter;
+	const char *name;
+	GVariant *value;
+
+	g_variant_dict_init(&dict, NULL);
+	g_variant_iter_init(&iter, said);
+	while (n < 64 && g_variant_iter_next(&iter, "{&sv}", &name, &value)) {
+		if (is_known_value(name, value)) {
+			g_variant_dict_insert_value(&dict, name, value);
+			n++;
+		}
+		g_variant_unref(value);
+	}
+	return g_variant_ref_sink(g_variant_dict_end(&dict));
+}
+
+static bool same_values(GVariant *a, GVariant *b)
+{
+	GVariantIter iter;
+	const char *name;
+	GVariant *value;
+	bool same = g_variant_n_children(a) == g_variant_n_children(b);
+
+	/* The order in a dictionary says nothing. */
+	g_variant_iter_init(&iter, a);
+	while (g_variant_iter_next(&iter, "{&sv}", &name, &value)) {
+		g_autoptr(GVariant) other = g_variant_lookup_value(b, name, NULL);
+
+		same = same && other && g_variant_equal(value, other);
+		g_variant_unref(value);
+	}
+	return same;
+}
+
+static bool set_values(struct machine_device *dev, GVariant *said)
+{
+	g_autoptr(GVariant) values = take_values(said);
+
+	if (dev->values && same_values(dev->values, values))
+		return false;
+	g_clear_pointer(&dev->values, g_variant_unref);
+	dev->values = g_steal_pointer(&values);
+	return true;
+}
+
+static void tell_values(struct machine_device *dev)
+{
+	manager_tell(dev->vm->manager, device_changed, dev, MACHINE_DEVICE_VALUES);
+	if (strcmp(dev->type, "balloon") == 0)
+		machine_changed(dev->vm, MACHINE_PROPERTY_BALLOON);
+}
+
+void machine_device_told(struct machine *vm, const char *id, GVariant *values)
+{
+	struct machine_device *dev = machine_find_device(vm, id);
+
+	if (dev && set_values(dev, values))
+		tell_values(dev);
+}
+
+static void take_addresses(struct machine *vm, GVariant *list)
+{
+	const char *id, *type, *bdf, *state;
+	GVariantIter iter;
+
+	g_variant_iter_init(&iter, list);
+	while (g_variant_iter_next(&iter, "(&s&s&s&s)", &id, &type, &bdf, &state)) {
+		struct machine_device *dev = machine_find_device(vm, id);
+
+		if (dev && !dev->bdf[0] && is_bdf(bdf))
+			snprintf(dev->bdf, sizeof(dev->bdf), "%s", bdf);
+	}
+}
+
+/* --- life --------------------------------------------------------------------------- */
+
+static void make(struct machine *vm)
+{
+	g_autoptr(GVariant) all = g_variant_ref_sink(vm_config_serialise(vm->boot));
+	struct config_device devices[CONFIG_DEVICES_MAX];
+	size_t n = config_devices(vm->boot, devices);
+
+	vm->devices = g_ptr_array_new_with_free_func(device_free);
+	for (size_t i = 0; i < n; i++) {
+		struct machine_device *dev = g_new0(struct machine_device, 1);
+
+		dev->vm = vm;
+		dev->id = g_strdup(devices[i].id);
+		dev->key = devices[i].key;
+		dev->index = devices[i].index;
+		dev->type = type_of(devices[i].key);
+		dev->config = config_of(all, &devices[i]);
+		dev->values = g_variant_ref_sink(g_variant_new("a{sv}", NULL));
+		find_interface(dev);
+		g_ptr_array_add(vm->devices, dev);
+	}
+}
+
+void machine_devices_take(struct machine *vm, GVariant *answer)
+{
+	g_autoptr(GVariant) list = NULL, values = NULL;
+	bool made = vm->boot && !vm->devices;
+	const char *id;
+	GVariantIter iter;
+	GVariant *of;
+
+	if (!vm->boot)
+		return;
+	if (made)
+		make(vm);
+	list = g_variant_lookup_value(answer, "devices", G_VARIANT_TYPE("a(ssss)"));
+	if (list)
+		take_addresses(vm, list);
+	values = g_variant_lookup_value(answer, "values", G_VARIANT_TYPE("a{sa{sv}}"));
+	if (values)
+		g_variant_iter_init(&iter, values);
+	while (values && g_variant_iter_next(&iter, "{&s@a{sv}}", &id, &of)) {
+		struct machine_device *dev = machine_find_device(vm, id);
+
+		if (dev && set_values(dev, of) && !made)
+			tell_values(dev);
+		g_variant_unref(of);
+	}
+	if (!made)
+		return;
+	for (guint i = 0; i < vm->devices->len; i++)
+		manager_tell(vm->manager, device_added, g_ptr_array_index(vm->devices, i));
+	machine_changed(vm, MACHINE_PROPERTY_BALLOON);
+}
+
+void machine_devices_clear(struct machine *vm)
+{
+	GPtrArray *devices = vm->devices;
+
+	if (!devices)
+		return;
+	for (guint i = 0; i < devices->len; i++)
+		manager_tell(vm->manager, device_removed, g_ptr_array_index(devices, i));
+	vm->devices = NULL;
+	g_ptr_array_unref(devices);
+	machine_changed(vm, MACHINE_PROPERTY_BALLOON);
+}
+
+bool machine_device_is_persistent(const struct machine_device *dev)
+{
+	struct config_device devices[CONFIG_DEVICES_MAX];
+	size_t n = config_devices(dev->vm->next, devices);
+
+	for (size_t i = 0; dev->vm->def.persistent && i < n; i++)
+		if (strcmp(devices[i].key, dev->key) == 0 && strcmp(devices[i].id, dev->id) == 0)
+			return true;
+	return false;
+}
+
+void machine_devices_redefined(struct machine *vm)
+{
+	for (guint i = 0; vm->devices && i < vm->devices->len; i++)
+		manager_tell(vm->manager, device_changed, g_ptr_array_index(vm->devices, i),
+			     MACHINE_DEVICE_DEFINITION);
+}
+
+void machine_device_refresh(struct machine_device *dev)
+{
+	g_autoptr(GVariant) all = g_variant_ref_sink(vm_config_serialise(dev->vm->boot));
+	const struct config_device at = {
+		.key = dev->key,
+		.single = false,
+		.index = dev->index,
+	};
+
+	g_variant_unref(dev->config);
+	dev->config = config_of(all, &at);
+	manager_tell(dev->vm->manager, device_changed, dev, MACHINE_DEVICE_LIMIT);
+}
+
+struct machine_device *machine_find_device(const struct machine *vm, const char *id)
+{
+	for (guint i = 0; vm->devices && i < vm->devices->len; i++) {
+		struct machine_device *dev = g_ptr_array_index(vm->devices, i);
+
+		if (strcmp(dev->id, id) == 0)
+			return dev;
+	}
+	return NULL;
+}
+
+struct machine_device *machine_get_device(const struct machine *vm, const char *id, struct err *err)
+{
+	struct machine_device *dev = machine_find_device(vm, id);
+
+	if (!dev && !vm->devices)
+		err_fault(err, FAULT_NO_SUCH_DEVICE, ENXIO,
+			  "VM '%s' is %s: it has devices while it runs", vm->def.name,
+			  machine_state_to_string(vm->state));
+	else if (!dev)
+		err_fault(err, FAULT_NO_SUCH_DEVICE, ENXIO, "VM '%s' has no device '%s'",
+			  vm->def.name, id);
+	return dev;
+}
+
+struct machine_device *machine_device_of_type(const struct machine *vm, const char *type)
+{
+	for (guint i = 0; vm->devices && i < vm->devices->len; i++) {
+		struct machine_device *dev = g_ptr_array_index(vm->devices, i);
+
+		if (strcmp(dev->type, type) == 0)
+			return dev;
+	}
+	return NULL;
+}
+
+uint64_t machine_device_u64(const struct machine_device *dev, const char *value)
+{
+	guint64 n = 0;
+
+	g_variant_lookup(dev->values, value, "t", &n);
+	return n;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A machine on passt where workers are plain children: it starts with it, and ends with it */
+#include <errno.h>
+#include <glib.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "tests/unit/daemon/fixture.h"
+
+#define WAIT "a{sv}", 1, "Wait", "b", 1
+
+/* How many children of ours run passt. */
+static unsigned int count_passt(void)
+{
+	g_autofree char *path = g_strdup_printf("/proc/self/task/%d/children", (int)getpid());
+	g_autofree char *text = NULL;
+	g_auto(GStrv) pids = NULL;
+	unsigned int n = 0;
+
+	if (!g_file_get_contents(path, &text, NULL, NULL))
+		return 0;
+	pids = g_strsplit(g_strstrip(text), " ", -1);
+	for (size_t i = 0; pids[i]; i++) {
+		g_autofree char *comm = g_strdup_printf("/proc/%s/cmdline", pids[i]), *name = NULL;
+
+		if (g_file_get_contents(comm, &name, NULL, NULL) && strstr(name, "passt"))
+			n++;
+	}
+	return n;
+}
+
+static void test_passt(void)
+{
+	struct fixture *f = fixture_new();
+	g_autofree char *config =
+		fixture_config(f, "", "\"net\":[{\"backend\":\"Passt\",\"id\":\"n0\"}]");
+
+	fixture_create(f, "p", "", true);
+	fixture_vm_ok(f, "p", "SetConfig", "sa{sv}", config, 0);
+	if (access("/usr/bin/passt", X_OK) < 0 && access("/usr/local/bin/passt", X_OK) < 0) {
+		fixture_vm_fails(f, "p", "ResourceUnavailable",
+				 "there is no '/usr/bin/passt': install passt, or use a tap",
+				 "Start", WAIT);
+		fixture_free(f);
+		return;
+	}
+	fixture_vm_ok(f, "p", "Start", WAIT);
+	g_assert_cmpuint(count_passt(), ==, 1);
+	fixture_vm_ok(f, "p", "Terminate", "a{sv}", 0);
+	/* its socket to the worker has ended, and somebody has waited for it */
+	for (unsigned int i = 0; i < 200 && count_passt() > 0; i++)
+		fixture_turn(f, 50000);
+	g_assert_cmpuint(count_passt(), ==, 0);
+	fixture_free(f);
+}
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+	g_test_add_func("/daemon/companion/passt", test_passt);
+	return g_test_run();
+}

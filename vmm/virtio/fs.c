@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/virtio/fs.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <linux/virtio_ids.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "vmm/base/bytes.h"
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
+#include "vmm/base/math.h"
+#include "vmm/virtio/device.h"
+#include "vmm/virtio/vhost-user.h"
+
+/* 5.11.4 */
+struct fs_space {
+	char tag[VIRTIO_FS_TAG_MAX];
+	le32 num_request_queues;
+};
+static_assert(sizeof(struct fs_space) == 40, "virtio 1.3, 5.11.4");
+
+struct virtio_fs {
+	struct virtio_device dev;
+	struct vhost_user backend;
+	struct loop_source hangup; /* on the shared thread */
+	bool running;              /* the rings are the back end's */
+};
+
+static struct virtio_fs *virtio_fs(struct virtio_device *dev)
+{
+	return container_of(dev, struct virtio_fs, dev);
+}
+
+static void on_hangup(struct loop_source *source, uint32_t events _unused_)
+{
+	struct virtio_fs *fs = source->data;
+
+	loop_remove(fs->dev.shared_loop, source);
+	virtio_device_broken(&fs->dev, "its virtiofsd has ended");
+}
+
+static void watch(void *data)
+{
+	struct virtio_fs *fs = data;
+
+	if (loop_add(fs->dev.shared_loop, &fs->hangup) < 0)
+		log_warning("fs '%s': the end of its back end will not be noticed", fs->dev.id);
+}
+
+static void unwatch(void *data)
+{
+	struct virtio_fs *fs = data;
+
+	if (fs->hangup.armed)
+		loop_remove(fs->dev.shared_loop, &fs->hangup);
+}
+
+static int call_fd(struct virtio_fs *fs, struct virtio_queue *q)
+{
+	return fs->dev.transport->queue_call_fd(fs->dev.transport_data, q);
+}
+
+/* A queue that the driver has not set up has no loop. */
+static bool is_used(const struct virtio_queue *q)
+{
+	return q->loop;
+}
+
+static void stop(struct virtio_fs *fs)
+{
+	for (uint16_t i = 0; fs->running && i < fs->dev.n_queues; i++) {
+		struct virtio_queue *q = &fs->dev.queues[i];
+		uint16_t next_avail = 0;
+
+		if (is_used(q) && vhost_user_stop_queue(&fs->backend, q, &next_avail) >= 0)
+			virtio_queue_take_back(q, next_avail);
+	}
+	fs->running = false;
+}
+
+static int start(struct virtio_fs *fs, struct err *err)
+{
+	fs->running = true;
+	for (uint16_t i = 0; i < fs->dev.n_queues; i++) {
+		struct virtio_queue *q = &fs->dev.queues[i];
+		int r = is_used(q) ? vhost_user_start_queue(&fs->backend, q, call_fd(fs, q), err)
+				   : 0;
+
+		if (r < 0) {
+			stop(fs);
+			return r;
+		}
+	}
+	return 0;
+}
+
+static void release(struct virtio_fs *fs)
+{
+	stop(fs);
+	loop_call(fs->dev.shared_loop, unwatch, fs);
+	for (uint16_t i = 0; i < fs->dev.n_queues; i++)
+		fs->dev.queues[i].external = false;
+}
+
+static int fs_activate(struct virtio_device *dev, struct err *err)
+{
+	struct virtio_fs *fs = virtio_fs(dev);
+	int r;
+
+	for (uint16_t i = 0; i < dev->n_queues; i++)
+		dev->queues[i].external = true;
+	fs->hangup = (struct loop_source){
+		.fd = fs->backend.fd, .events = EPOLLRDHUP, .fn = on_hangup, .data = fs
+	};
+	loop_call(dev->shared_loop, watch, fs);
+	r = vhost_user_set_up(&fs->backend, dev->features, dev->mem, err);
+	if (r >= 0)
+		r = start(fs, err);
+	if (r < 0)
+		release(fs);
+	return r;
+}
+
+static void fs_reset(struct virtio_device *dev)
+{
+	release(virtio_fs(dev));
+}
+
+static void fs_pause(struct virtio_device *dev)
+{
+	stop(virtio_fs(dev));
+}
+
+static void fs_resume(struct virtio_device *dev)
+{
+	struct err err = { 0 };
+
+	if (start(virtio_fs(dev), &err) < 0)
+		virtio_device_broken(dev, "%s", err.msg);
+}
+
+static void fs_vector_changed(struct virtio_device *dev, struct virtio_queue *q)
+{
+	struct virtio_fs *fs = virtio_fs(dev);
+
+	if (fs->running && is_used(q))
+		(void)vhost_user_set_call(&fs->backend, q, call_fd(fs, q));
+}
+
+/* Doorbells go to the back end. */
+static void fs_kick(struct virtio_device *dev _unused_, struct virtio_queue *q _unused_)
+{
+}
+
+static void fs_free(struct virtio_device *dev)
+{
+	struct virtio_fs *fs = virtio_fs(dev);
+
+	virtio_device_deinit(dev);
+	vhost_user_deinit(&fs->backend);
+	free(fs);
+}
+
+static const struct virtio_device_ops fs_ops = {
+	.name = "fs",
+	.device_id = VIRTIO_ID_FS,
+	.pci_class = 0x01, /* mass storage, other */
+	.pci_subclass = 0x80,
+	.threads = VIRTIO_THREADS_SHARED,
+	.activate = fs_activate,
+	.kick = fs_kick,
+	.reset = fs_reset,
+	.pause = fs_pause,
+	.resume = fs_resume,
+	.vector_changed = fs_vector_changed,
+	.free = fs_free,
+};
+
+static int check(const struct virtio_fs_params *params, struct err *err)
+{
+	size_t len = strlen(params->tag);
+
+	if (len == 0 || len > VIRTIO_FS_TAG_MAX)
+		return err_set(err, EINVAL, "fs '%s': the tag has %zu bytes, must have 1 to %d",
+			       params->id, len, VIRTIO_FS_TAG_MAX);
+	if (params->n_queues == 0 || params->n_queues > VIRTIO_FS_QUEUES_MAX)
+		return err_set(err, EINVAL, "fs '%s': %u queues, must be 1 to %d", params->id,
+			       params->n_queues, VIRTIO_FS_QUEUES_MAX);
+	return 0;
+}
+
+static int init(struct virtio_fs *fs, const struct virtio_fs_params *params, struct err *err)
+{
+	uint16_t sizes[1 + VIRTIO_FS_QUEUES_MAX], n = (uint16_t)(1 + params->n_queues);
+	struct fs_space space = { .num_request_queues = le32_make(params->n_queues) };
+	int r;
+
+	for (uint16_t i = 0; i < n; i++)
+		sizes[i] = params->queue_size;
+	r = vhost_user_init(&fs->backend, params->fd, params->id, err);
+	if (r < 0)
+		return err_prefix(err, r, "fs '%s'", params->id);
+	if (n > fs->backend.n_queues_max)
+		return err_set(err, EINVAL, "fs '%s': its virtiofsd serves %u queues, not %u",
+			       params->id, fs->backend.n_queues_max - 1, params->n_queues);
+	/* Rings are ours; of the device's own features none is. */
+	fs->dev.features_offered =
+		fs->backend.features &
+		(VIRTIO_FEATURE(VIRTIO_F_VERSION_1) | VIRTIO_FEATURE(VIRTIO_RING_F_EVENT_IDX) |
+		 VIRTIO_FEATURE(VIRTIO_RING_F_INDIRECT_DESC));
+	r = virtio_device_init(&fs->dev, &fs_ops, params->id, sizes, n, err);
+	if (r < 0)
+		return r;
+	fs->backend.id = fs->dev.id;
+	memcpy(space.tag, params->tag, strlen(params->tag)); /* 5.11.4: no NUL after 36 bytes */
+	memcpy(fs->dev.config, &space, sizeof(space));
+	fs->dev.config_size = sizeof(space);
+	return 0;
+}
+
+int virtio_fs_new(const struct virtio_fs_params *params, struct virtio_device **ret,
+		  struct err *err)
+{
+	struct virtio_fs *fs;
+	int r;
+
+	r = check(params, err);
+	if (r < 0)
+		return r;
+	fs = calloc(1, sizeof(*fs));
+	if (!fs)
+		return err_errno(err, ENOMEM, "fs '%s'", params->id);
+	r = init(fs, params, err);
+	if (r < 0) {
+		/* The descriptor stays the caller's. */
+		fs->backend.id = NULL;
+		free(fs);
+		return r;
+	}
+	*ret = &fs->dev;
+	return 0;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A vhost-user back end: another process serves a device's queues
+ *
+ * It is told over a UNIX socket where guest memory and the rings are, gets the
+ * doorbells and gives the interrupts as eventfds, and sees all of guest memory.
+ * What it says is foreign input; what it does to guest memory is its own and the
+ * guest's business.  Guest memory has to be of files that it can map
+ * (memory.shared or memory.hugepages).
+ *
+ * Calls wait for an answer, for VHOST_USER_TIMEOUT_MS at most; a back end that has
+ * failed once is asked nothing more (-EIO).  Control thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct err;
+struct guest_mem;
+struct virtio_device;
+struct virtio_queue;
+
+#define VHOST_USER_TIMEOUT_MS 5000
+
+struct vhost_user {
+	int fd;
+	const char *id;    /* of the device, for messages; its owner's */
+	uint64_t features; /* what the back end can, without the protocol's own bit */
+	uint64_t protocol; /* protocol features in use */
+	uint16_t n_queues_max;
+	bool has_protocol;
+	bool dead;
+};
+
+/* Takes fd over on success: greets the back end and learns what it can. */
+int vhost_user_init(struct vhost_user *vu, int fd, const char *id, struct err *err);
+/* Of a zeroed one it is harmless. */
+void vhost_user_deinit(struct vhost_user *vu);
+
+/* Activation: what was negotiated, and where memory is. */
+int vhost_user_set_up(struct vhost_user *vu, uint64_t features, const struct guest_mem *mem,
+		      struct err *err);
+/* Hands a queue that is set up over; call_fd -EBADF: the driver wants no interrupts. */
+int vhost_user_start_queue(struct vhost_user *vu, struct virtio_queue *q, int call_fd,
+			   struct err *err);
+/* Takes it back: after that the back end does not touch its ring. */
+int vhost_user_stop_queue(struct vhost_user *vu, struct virtio_queue *q, uint16_t *ret_next_avail);
+int vhost_user_set_call(struct vhost_user *vu, const struct virtio_queue *q, int call_fd);
