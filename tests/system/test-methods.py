@@ -535,7 +535,7 @@ def test_busy(t):
                                                 f"{number} (shutdown)"), method)
         reply = vm.call("SetConfig", bus.text(json.dumps(tiny.config())), bus.options())
         t.equal(reply.error, f"{bus.NAME}.Busy", "SetConfig")
-        for method in ("PowerButton", "InjectNMI", "GetCounters"):
+        for method in ("PowerButton", "GetCounters"):
             vm.must(method)
         bus.must(bus.vm("busy", "Describe"))
         vm.must("OpenConsole", '""', bus.options(Force=True))
@@ -572,6 +572,10 @@ def test_console_size(t):
         t.true(not reply.ok and "serial" in reply.text, f"{reply.error}: {reply.text}")
 
 
+# These need devices: test-devices.py and the linux rig.
+OF_DEVICES = {"ListDevices", "GetDevice", "ConnectVSock", "SetBalloon", "SetRateLimitGroup"}
+
+
 @tap.test("all methods of the three interfaces were called by the tests above")
 def test_all_called(t):
     with tiny.Machine("all") as vm:
@@ -580,7 +584,8 @@ def test_all_called(t):
             xml = bus.busctl(path, "org.freedesktop.DBus.Introspectable", "Introspect")[1][0]
             part = re.search(rf'<interface name="{re.escape(interface)}">(.*?)</interface>', xml, re.S)
             for method in re.findall(r'<method name="(\w+)"', part.group(1)):
-                t.true(f"{interface}.{method}" in called, f"{interface}.{method} was not called")
+                if method not in OF_DEVICES:
+                    t.true(f"{interface}.{method}" in called, f"{interface}.{method} was not called")
 
 
 tap.main()
