@@ -141,9 +141,9 @@ static void run_case(const struct bench_case *c, const struct images *im, bool w
 	const char *image = strcmp(c->format, "raw") == 0 ? im->raw : im->qcow2;
 	static struct io_subject ours, qemu, calm;
 
-	ours = io_subject("brume", c->name, cpu);
-	qemu = io_subject("qemu-microvm", c->name, cpu);
-	calm = io_subject("qemu-microvm-nopoll", c->name, cpu);
+	io_subject_init(&ours, "brume", c->name, cpu);
+	io_subject_init(&qemu, "qemu-microvm", c->name, cpu);
+	io_subject_init(&calm, "qemu-microvm-nopoll", c->name, cpu);
 	for (unsigned int i = 0; i < io_runs(); i++) {
 		take_ours(&ours, c, image, cmdline);
 		if (with_qemu) {

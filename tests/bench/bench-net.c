@@ -146,8 +146,8 @@ static void run_case(const struct bench_case *c, bool with_qemu)
 	g_autofree char *cpu = g_strdup_printf("%s-cpu", c->name);
 	static struct io_subject ours, qemu;
 
-	ours = io_subject("brume", c->name, cpu);
-	qemu = io_subject("qemu-microvm", c->name, cpu);
+	io_subject_init(&ours, "brume", c->name, cpu);
+	io_subject_init(&qemu, "qemu-microvm", c->name, cpu);
 	for (unsigned int i = 0; i < io_runs(); i++) {
 		take_ours(&ours, c, cmdline);
 		if (with_qemu)

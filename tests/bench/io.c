@@ -15,11 +15,15 @@
 #define GOAL_SPEED 1.0
 #define GOAL_CPU   0.8
 
-struct io_subject io_subject(const char *peer, const char *name, const char *cpu_name)
+void io_subject_init(struct io_subject *s, const char *peer, const char *name, const char *cpu_name)
 {
-	return (struct io_subject){ peer,
-				    { name, peer, "requests/s", 0, 0, { 0 } },
-				    { cpu_name, peer, "s/million", 0, 0, { 0 } } };
+	s->peer = s->speed.peer = s->cpu.peer = peer;
+	s->speed.benchmark = name;
+	s->speed.unit = "requests/s";
+	s->cpu.benchmark = cpu_name;
+	s->cpu.unit = "s/million";
+	s->speed.goal = s->cpu.goal = 0;
+	s->speed.n = s->cpu.n = 0;
 }
 
 unsigned int io_runs(void)

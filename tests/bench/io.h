@@ -20,7 +20,8 @@ struct io_subject {
 };
 
 /* name: of the case; cpu_name: of its second figure. Both stay the caller's. */
-struct io_subject io_subject(const char *peer, const char *name, const char *cpu_name);
+void io_subject_init(struct io_subject *s, const char *peer, const char *name,
+		     const char *cpu_name);
 /* From the guest's first request to its last of count; ends the process. */
 void io_measure(struct io_subject *s, struct peer *p, unsigned int count);
 /* The goals are set by the faster peer and by the thriftier one; NULL: none. */
