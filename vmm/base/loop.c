@@ -46,19 +46,23 @@ static void loop_run(void *data)
 	while (!stop) {
 		int n = epoll_wait(loop->epoll_fd, events, EVENTS_PER_WAIT, -1);
 
+		bool woken = false;
+
 		for (int i = 0; i < n; i++) {
 			struct loop_source *source = events[i].data.ptr;
 
 			/* A callback of this batch may have removed a later source. */
-			if (source->armed)
-				source->fn(source, events[i].events);
-			/*
-			 * Who called may by now have freed a source that it had
-			 * removed: what is left of this batch is asked for again.
-			 */
 			if (source == &loop->wake)
-				break;
+				woken = true;
+			else if (source->armed)
+				source->fn(source, events[i].events);
 		}
+		/*
+		 * Last: who called may by now have freed a source that it had removed.  Nor
+		 * may what is left be asked for again, for an edge is told only once.
+		 */
+		if (woken)
+			loop->wake.fn(&loop->wake, EPOLLIN);
 		pthread_mutex_lock(&loop->lock);
 		stop = loop->stop;
 		pthread_mutex_unlock(&loop->lock);
