@@ -8,85 +8,17 @@
  * can have a cluster in use given away, which only counting all of them would show.
  */
 #include <assert.h>
-#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "tests/fuzz/use-image.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
-#include "vmm/base/math.h"
-#include "vmm/block/block-queue.h"
+#include "vmm/block/block.h"
 #include "vmm/block/qcow2/backing.h"
 
-#define BYTES 8192U
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static int request(struct block_queue *bq, enum block_op op, uint64_t off, void *buf, uint64_t len)
-{
-	struct iovec iov = { buf, len };
-	struct block_request req = { .op = op,
-				     .unmap = off & 512,
-				     .off = off,
-				     .len = len,
-				     .iov = buf ? &iov : NULL,
-				     .n_iov = buf ? 1 : 0 };
-
-	block_queue_add(bq, &req);
-	block_queue_submit(bq);
-	block_queue_drain(bq);
-	assert(block_queue_reap(bq) == &req);
-	return req.result;
-}
-
-static void use(struct block_image *img, bool write)
-{
-	static uint8_t buf[BYTES];
-	const uint64_t size = img->size, len = MIN(size, (uint64_t)BYTES);
-	const uint64_t places[] = { 0, 512 & ~511UL, size / 3 & ~511UL, size / 2 & ~511UL,
-				    size - len };
-	struct block_queue *bq = NULL;
-	int r;
-
-	r = block_queue_new(img, "sync", 4, &bq, NULL);
-	assert(r == 0);
-	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
-		uint64_t off = places[i], n = MIN(len, size - off);
-
-		request(bq, BLOCK_OP_READ, off, buf, n);
-		if (!write)
-			continue;
-		memset(buf, (int)i + 1, BYTES);
-		request(bq, BLOCK_OP_WRITE, off, buf, n);
-		request(bq, i & 1 ? BLOCK_OP_DISCARD : BLOCK_OP_WRITE_ZEROES, off & ~1023UL, NULL,
-			MIN(n, (uint64_t)BYTES));
-		if (i == 2)
-			request(bq, BLOCK_OP_FLUSH, 0, NULL, 0);
-	}
-	block_queue_free(bq);
-}
-
-static void open_and_use(int fd, bool write)
-{
-	const struct block_image_params params = { .id = "fuzz", .readonly = !write };
-	struct block_image *img = NULL;
-	struct err err = { 0 };
-	int copy = dup(fd), r;
-
-	if (copy < 0)
-		return;
-	r = block_image_open(&block_format_qcow2, copy, &params, &img, &err);
-	assert((r < 0) == (err.msg[0] != 0));
-	if (r < 0) {
-		close(copy);
-		return;
-	}
-	use(img, write);
-	if (write && img->size < 1ULL << 40)
-		block_image_resize(img, align_up(img->size + 100000, img->logical_block), NULL);
-	block_image_close(img);
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -105,11 +37,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	r = qcow2_read_backing(fd, &backing, &err);
 	assert((r < 0) == (err.msg[0] != 0));
 	assert(strlen(backing.name) <= QCOW2_BACKING_NAME_MAX);
-	open_and_use(fd, false);
+	use_image(&block_format_qcow2, fd, false);
 	assert(pread(fd, after, sizeof(after), 0) == (ssize_t)size);
 	assert(size == 0 || memcmp(after, data, size) == 0);
-	open_and_use(fd, true);
-	open_and_use(fd, true);
+	use_image(&block_format_qcow2, fd, true);
+	use_image(&block_format_qcow2, fd, true);
 	close(fd);
 	return 0;
 }

@@ -38,6 +38,8 @@ static void use(struct block_image *img, bool write)
 	struct block_queue *bq = NULL;
 	int r;
 
+	if (size < unit)
+		return;
 	r = block_queue_new(img, "sync", 4, &bq, NULL);
 	assert(r == 0);
 	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
