@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <termios.h>
 #include <time.h>
@@ -32,12 +33,29 @@ struct pump {
 	bool ended;
 };
 
-static volatile sig_atomic_t got_signal;
+static volatile sig_atomic_t got_signal, got_resize;
 
 static void on_signal(int number)
 {
 	(void)number;
 	got_signal = 1;
+}
+
+static void on_resize(int number)
+{
+	(void)number;
+	got_resize = 1;
+}
+
+/* Of the terminal that the keys come from. */
+static void tell_size(const struct pump *p)
+{
+	struct winsize size;
+
+	got_resize = 0;
+	if (p->params->on_size && isatty(STDIN_FILENO) &&
+	    ioctl(STDIN_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col && size.ws_row)
+		p->params->on_size(size.ws_col, size.ws_row, p->params->data);
 }
 
 static uint64_t now_usec(void)
@@ -210,6 +228,8 @@ static void wait_and_move(struct pump *p, const sigset_t *unblocked)
 		finish(p, CONSOLE_END_SIGNAL);
 		return;
 	}
+	if (got_resize)
+		tell_size(p);
 	if (r < 0)
 		return;
 	if (fds[1].revents & (POLLIN | POLLHUP | POLLERR))
@@ -224,21 +244,33 @@ static void wait_and_move(struct pump *p, const sigset_t *unblocked)
 
 enum console_end console_pump(const struct console_params *params)
 {
-	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+	static const struct {
+		int number;
+		void (*handler)(int number);
+	} signals[] = {
+		{ SIGINT, on_signal },
+		{ SIGTERM, on_signal },
+		{ SIGHUP, on_signal },
+		{ SIGWINCH, on_resize },
+	};
 	struct pump p = { .params = params, .deadline = NEVER };
-	struct sigaction action = { .sa_handler = on_signal }, saved[ARRAY_SIZE(signals)];
+	struct sigaction saved[ARRAY_SIZE(signals)];
 	sigset_t blocked, unblocked;
 
 	/* Blocked but while waiting, so that none is lost between a check and the wait. */
 	sigemptyset(&blocked);
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
-		sigaddset(&blocked, signals[i]);
+		sigaddset(&blocked, signals[i].number);
 	sigprocmask(SIG_BLOCK, &blocked, &unblocked);
 	got_signal = 0;
-	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
-		sigaction(signals[i], &action, &saved[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
+		struct sigaction action = { .sa_handler = signals[i].handler };
+
+		sigaction(signals[i].number, &action, &saved[i]);
+	}
 
 	terminal_raw(&p);
+	tell_size(&p);
 	while (!p.ended) {
 		process_bus(&p);
 		if (!p.ended)
@@ -247,7 +279,7 @@ enum console_end console_pump(const struct console_params *params)
 	terminal_restore(&p);
 
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
-		sigaction(signals[i], &saved[i], NULL);
+		sigaction(signals[i].number, &saved[i], NULL);
 	sigprocmask(SIG_SETMASK, &unblocked, NULL);
 	return p.end;
 }
@@ -325,15 +357,43 @@ int console_open(struct client *c, const char *vm, const char *console, bool for
 	return EXIT_OK;
 }
 
-int console_attach(const char *vm, int fd, const struct arguments *a)
+struct attached {
+	struct client *client;
+	const char *console;
+	char *path; /* of the VM's object */
+};
+
+/* Only a virtio console has a size, which the answer would say: none is asked for. */
+static void send_size(uint16_t columns, uint16_t rows, void *data)
 {
+	const struct attached *at = data;
+	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+
+	if (sd_bus_message_new_method_call(at->client->bus, &m, BRUME_BUS_NAME, at->path,
+					   BRUME_VM_INTERFACE, "SetConsoleSize") >= 0 &&
+	    sd_bus_message_append(m, "sqqa{sv}", at->console, columns, rows, 0) >= 0 &&
+	    sd_bus_message_set_expect_reply(m, 0) >= 0)
+		(void)sd_bus_send(at->client->bus, m, NULL);
+}
+
+int console_attach(struct client *c, const char *vm, int fd, const struct arguments *a)
+{
+	_cleanup_free_ char *path = NULL;
+	struct attached attached = { c, a->console_name ? a->console_name : "", NULL };
 	struct console_params params = {
 		.fd = fd,
+		.bus = c->bus,
+		.on_size = a->read_only ? NULL : send_size,
+		.data = &attached,
 		.has_timeout = a->has_timeout,
 		.timeout_usec = a->timeout_usec,
 	};
 	bool person = isatty(STDIN_FILENO);
+	int r = client_vm_path(vm, &path);
 
+	if (r != EXIT_OK)
+		return r;
+	attached.path = path;
 	if (person)
 		fprintf(stderr, "Connected to the console of '%s'. Press Ctrl-] to leave.\n", vm);
 	switch (console_pump(&params)) {
@@ -362,5 +422,5 @@ int verb_console(struct client *c, const struct arguments *a)
 
 	r = console_open(c, vm, a->console_name ? a->console_name : "", a->force, a->read_only,
 			 &fd);
-	return r == EXIT_OK ? console_attach(vm, fd, a) : r;
+	return r == EXIT_OK ? console_attach(c, vm, fd, a) : r;
 }

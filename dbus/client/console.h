@@ -32,6 +32,8 @@ struct console_params {
 	uint64_t timeout_usec;
 	/* The key after Ctrl-]: true leaves.  NULL: Ctrl-] alone leaves. */
 	bool (*on_key)(char key, void *data);
+	/* The terminal has this size: at the start, and when it changes.  NULL: nobody asks. */
+	void (*on_size)(uint16_t columns, uint16_t rows, void *data);
 	void *data;
 };
 
@@ -42,4 +44,4 @@ int console_open(struct client *c, const char *vm, const char *console, bool for
 		 int *ret_fd);
 enum console_end console_pump(const struct console_params *params);
 /* What `brumectl console` does with an open one. */
-int console_attach(const char *vm, int fd, const struct arguments *a);
+int console_attach(struct client *c, const char *vm, int fd, const struct arguments *a);

@@ -99,7 +99,7 @@ int verb_start(struct client *c, const struct arguments *a)
 	if (!a->paused)
 		r = client_simple_call(c, vm, "Resume");
 	if (r == EXIT_OK)
-		r = console_attach(vm, fd, a);
+		r = console_attach(c, vm, fd, a);
 	close(fd);
 	return r;
 }

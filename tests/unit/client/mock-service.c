@@ -384,6 +384,19 @@ static int method_set_balloon(sd_bus_message *m, void *userdata, sd_bus_error *e
 	return sd_bus_reply_method_return(m, "");
 }
 
+static int method_set_console_size(sd_bus_message *m, void *userdata, sd_bus_error *e)
+{
+	g_autofree char *text = NULL;
+	uint16_t columns, rows;
+	const char *console;
+
+	(void)e;
+	g_assert_cmpint(sd_bus_message_read(m, "sqq", &console, &columns, &rows), >, 0);
+	text = g_strdup_printf("'%s' %ux%u", console, columns, rows);
+	note(userdata, m, text, NULL);
+	return sd_bus_reply_method_return(m, "");
+}
+
 /* An echo: what is sent comes back, until the end. */
 static int method_connect_vsock(sd_bus_message *m, void *userdata, sd_bus_error *e)
 {
@@ -489,6 +502,7 @@ static const sd_bus_vtable vm_vtable[] = {
 	SD_BUS_METHOD("GetCounters", "a{sv}", "a{sa{st}}", method_counters, 0),
 	SD_BUS_METHOD("ListDevices", "", "a(ssso)", method_list_devices, 0),
 	SD_BUS_METHOD("SetBalloon", "ta{sv}", "", method_set_balloon, 0),
+	SD_BUS_METHOD("SetConsoleSize", "sqqa{sv}", "", method_set_console_size, 0),
 	SD_BUS_METHOD("ConnectVSock", "ua{sv}", "h", method_connect_vsock, 0),
 	SD_BUS_METHOD("SetRateLimitGroup", "sa{sv}a{sv}", "", method_set_rate_limit, 0),
 	SD_BUS_PROPERTY("Name", "s", get_vm, 0, 0),

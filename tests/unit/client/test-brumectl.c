@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -489,7 +490,8 @@ static void expect(int fd, GString *seen, const char *text)
 
 static pid_t spawn_on_terminal(const char *const *arguments, int *ret_fd)
 {
-	pid_t pid = forkpty(ret_fd, NULL, NULL, NULL);
+	const struct winsize size = { .ws_col = 132, .ws_row = 43 };
+	pid_t pid = forkpty(ret_fd, NULL, NULL, &size);
 
 	g_assert_cmpint(pid, >=, 0);
 	if (pid == 0) {
@@ -513,8 +515,23 @@ static void type(int fd, const char *keys)
 	g_assert_cmpint(write(fd, keys, strlen(keys)), ==, (ssize_t)strlen(keys));
 }
 
+/* Until the service was called so; for ten seconds. */
+static void expect_call(struct fixture *f, const char *call)
+{
+	g_autoptr(GString) calls = g_string_new(NULL);
+
+	for (unsigned int i = 0; i < 1000 && !strstr(calls->str, call); i++) {
+		g_autofree char *more = mock_take_log(f->mock);
+
+		g_string_append(calls, more);
+		g_usleep(10000);
+	}
+	g_assert_nonnull(strstr(calls->str, call));
+}
+
 static void test_terminal_console(void)
 {
+	const struct winsize larger = { .ws_col = 200, .ws_row = 50 };
 	static const char *const arguments[] = { "brumectl", "console", "web1", NULL };
 	g_autoptr(GString) seen = g_string_new(NULL);
 	struct fixture f;
@@ -525,6 +542,9 @@ static void test_terminal_console(void)
 	pid = spawn_on_terminal(arguments, &fd);
 	expect(fd, seen, "Press Ctrl-] to leave.");
 	expect(fd, seen, "boot");
+	expect_call(&f, "SetConsoleSize('' 132x43)");
+	g_assert_cmpint(ioctl(fd, TIOCSWINSZ, &larger), ==, 0);
+	expect_call(&f, "SetConsoleSize('' 200x50)");
 	type(fd, "abc\x03\x04"); /* Ctrl-C and Ctrl-D are the guest's */
 	expect(fd, seen, "ABC\x03\x04");
 	type(fd, "\x1d");
