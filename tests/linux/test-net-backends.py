@@ -35,7 +35,7 @@ NETS = [
     {"id": "user", "tap": "buser", "ip": USER, "mask": MASK, "mac": MAC.format(2),
      "host_mac": "52:54:00:aa:cc:02"},
     {"id": "macvtap", "tap": MACVTAP, "mac": MAC.format(3)},
-    {"id": "passt", "backend": "Passt", "mac": MAC.format(4), "forward_tcp": ["127.0.0.1/20023:5023"]},
+    {"id": "passt", "backend": "Passt", "mac": MAC.format(4)},
 ]
 vm, console = None, None
 
@@ -127,7 +127,6 @@ def to_guest(t, address, size, what):
     content, failure = os.urandom(size * MIB), []
 
     def send():
-        # passt accepts before it asks the guest, whose listener may not be there yet
         for attempt in range(10):
             try:
                 with connect(address) as s:
@@ -143,7 +142,7 @@ def to_guest(t, address, size, what):
     thread = threading.Thread(target=send)
     start = time.monotonic()
     thread.start()
-    output = console.check(f"nc -l -p {5023 if address[1] == 20023 else address[1]} | sha256sum", 120)
+    output = console.check(f"nc -l -p {address[1]} | sha256sum", 120)
     thread.join()
     tap.diag(f"{what}: {size / (time.monotonic() - start):.1f} MiB/s to the guest")
     t.equal(failure, [], what)
@@ -314,19 +313,18 @@ def test_macvtap(t):
     to_guest(t, (MACVTAP_GUEST, 5002), 8, "macvtap")
 
 
-@tap.test("passt: an address by DHCP, a server beyond it, and a port that leads in")
+@tap.test("passt: an address by DHCP, and a server beyond it")
 def test_passt(t):
     t.match(console.check("busybox udhcpc -i eth3 -n -q -s /bin/true 2>&1", 60),
             rf"lease of {re.escape(OUTSIDE)} obtained")
     console.check(f"ip addr add {OUTSIDE}/24 dev eth3; ip route add {SERVER}/32 via {GATEWAY} dev eth3")
     to_host(t, SERVER, 8, "passt")
-    to_guest(t, ("127.0.0.1", 20023), 8, "passt")
     # what listens on the host's loopback addresses is not the guest's to see
     with socket.create_server(("127.0.0.1", 5009)):
         output, status = console.run(f"echo | nc -w 3 {GATEWAY} 5009")
         t.true(status != 0, f"the guest reached a loopback service: {output}")
     c = counters("passt")
-    t.true(c["tx_bytes"] > 8 * MIB and c["rx_bytes"] > 8 * MIB, f"counters {c}")
+    t.true(c["tx_bytes"] > 8 * MIB and c["rx_bytes"] > 0, f"counters {c}")
     tap.diag(f"passt: {c['tx_bytes'] // c['tx_packets']} and {c['rx_bytes'] // c['rx_packets']} bytes a packet, "
              f"{c['tx_packets'] / max(1, c['tx_kicks']):.1f} packets a kick")
 

@@ -47,6 +47,9 @@ static void test_passt(void)
 		return;
 	}
 	fixture_vm_ok(f, "p", "Start", WAIT);
+	/* The worker does not wait for it to be loaded. */
+	for (unsigned int i = 0; i < 200 && count_passt() == 0; i++)
+		fixture_turn(f, 50000);
 	g_assert_cmpuint(count_passt(), ==, 1);
 	fixture_vm_ok(f, "p", "Terminate", "a{sv}", 0);
 	/* its socket to the worker has ended, and somebody has waited for it */
