@@ -157,19 +157,38 @@ static int append_number(sd_bus_message *reply, char type, GVariant *value)
 			   : sd_bus_message_append(reply, "t", n);
 }
 
-int device_bus_get_config(const struct device_property *table, size_t n,
-			  const struct machine_device *dev, const char *property,
-			  const char *signature, sd_bus_message *reply)
+static const struct device_class *class_of(const char *interface)
 {
-	g_autoptr(GVariant) value = NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(classes); i++)
+		if (strcmp(classes[i]->interface, interface) == 0)
+			return classes[i];
+	return NULL;
+}
 
-	for (size_t i = 0; i < n; i++) {
-		if (strcmp(table[i].name, property) != 0)
+/* The value, or else the key of the configuration; NULL: neither is there. */
+static GVariant *find_value(const struct machine_device *dev, const char *interface,
+			    const char *property)
+{
+	const struct device_class *class = class_of(interface);
+	GVariant *value = NULL;
+
+	for (size_t i = 0; class && i < class->n_properties && !value; i++) {
+		const struct device_property *row = &class->properties[i];
+
+		if (strcmp(row->name, property) != 0)
 			continue;
-		value = g_variant_lookup_value(dev->values, table[i].key, NULL);
+		value = g_variant_lookup_value(dev->values, row->key, NULL);
 		if (!value)
-			value = g_variant_lookup_value(dev->config, table[i].key, NULL);
+			value = g_variant_lookup_value(dev->config, row->key, NULL);
 	}
+	return value;
+}
+
+static int append_property(sd_bus_message *reply, const struct machine_device *dev,
+			   const char *interface, const char *property, const char *signature)
+{
+	g_autoptr(GVariant) value = find_value(dev, interface, property);
+
 	if (signature[0] == 's')
 		/* A descriptor of the caller's has no name: {"fd": ...} */
 		return sd_bus_message_append(reply, "s",
@@ -185,6 +204,18 @@ int device_bus_get_config(const struct device_property *table, size_t n,
 						     g_variant_get_boolean(value));
 	return append_number(reply, signature[0], value);
 }
+
+#define DEFINE_GETTER(type)                                                                        \
+	DEVICE_BUS_GETTER(type)                                                                    \
+	{                                                                                          \
+		(void)bus, (void)path, (void)error;                                                \
+		return append_property(reply, userdata, interface, property, #type);               \
+	}
+DEFINE_GETTER(s)
+DEFINE_GETTER(b)
+DEFINE_GETTER(q)
+DEFINE_GETTER(u)
+DEFINE_GETTER(t)
 
 /* --- objects --- */
 

@@ -22,20 +22,6 @@ static const struct device_property properties[] = {
 	{ "DiscardWrites", "discard_writes" },
 };
 
-#define GETTER(type)                                                                               \
-	static int get_##type(sd_bus *bus, const char *path, const char *interface,                \
-			      const char *property, sd_bus_message *reply, void *userdata,         \
-			      sd_bus_error *error)                                                 \
-	{                                                                                          \
-		(void)bus, (void)path, (void)interface, (void)error;                               \
-		return device_bus_get_config(properties, ARRAY_SIZE(properties), userdata,         \
-					     property, #type, reply);                              \
-	}
-GETTER(s)
-GETTER(b)
-GETTER(u)
-GETTER(t)
-
 /* What the guest said through the statistics queue so far. */
 static int get_statistics(sd_bus *bus, const char *path, const char *interface,
 			  const char *property, sd_bus_message *reply, void *userdata,
@@ -63,11 +49,11 @@ static int get_statistics(sd_bus *bus, const char *path, const char *interface,
 
 static const sd_bus_vtable balloon_vtable[] = {
 	SD_BUS_VTABLE_START(0),
-	SD_BUS_PROPERTY("Target", "t", get_t, 0, DEVICE_EMITS),
-	SD_BUS_PROPERTY("Actual", "t", get_t, 0, DEVICE_EMITS),
+	SD_BUS_PROPERTY("Target", "t", device_bus_get_t, 0, DEVICE_EMITS),
+	SD_BUS_PROPERTY("Actual", "t", device_bus_get_t, 0, DEVICE_EMITS),
 	SD_BUS_PROPERTY("Statistics", "a{st}", get_statistics, 0, DEVICE_EMITS),
-	SD_BUS_PROPERTY("DeflateOnOOM", "b", get_b, 0, DEVICE_CONST),
-	SD_BUS_PROPERTY("FreePageReporting", "b", get_b, 0, DEVICE_CONST),
+	SD_BUS_PROPERTY("DeflateOnOOM", "b", device_bus_get_b, 0, DEVICE_CONST),
+	SD_BUS_PROPERTY("FreePageReporting", "b", device_bus_get_b, 0, DEVICE_CONST),
 	SD_BUS_VTABLE_END,
 };
 static const char *const balloon_values[] = { "Target", "Actual", "Statistics", NULL };
@@ -75,41 +61,49 @@ const struct device_class device_balloon_class = {
 	.interface = BRUME_DEVICE_INTERFACE ".Balloon",
 	.type = "balloon",
 	.vtable = balloon_vtable,
+	.properties = properties,
+	.n_properties = ARRAY_SIZE(properties),
 	.values = balloon_values,
 };
 
 static const sd_bus_vtable vsock_vtable[] = {
 	SD_BUS_VTABLE_START(0),
-	SD_BUS_PROPERTY("CID", "u", get_u, 0, DEVICE_CONST),
+	SD_BUS_PROPERTY("CID", "u", device_bus_get_u, 0, DEVICE_CONST),
 	SD_BUS_VTABLE_END,
 };
 const struct device_class device_vsock_class = {
 	.interface = BRUME_DEVICE_INTERFACE ".VSock",
 	.type = "vsock",
 	.vtable = vsock_vtable,
+	.properties = properties,
+	.n_properties = ARRAY_SIZE(properties),
 };
 
 static const sd_bus_vtable fs_vtable[] = {
 	SD_BUS_VTABLE_START(0),
-	SD_BUS_PROPERTY("Tag", "s", get_s, 0, DEVICE_CONST),
-	SD_BUS_PROPERTY("Socket", "s", get_s, 0, DEVICE_CONST),
+	SD_BUS_PROPERTY("Tag", "s", device_bus_get_s, 0, DEVICE_CONST),
+	SD_BUS_PROPERTY("Socket", "s", device_bus_get_s, 0, DEVICE_CONST),
 	SD_BUS_VTABLE_END,
 };
 const struct device_class device_fs_class = {
 	.interface = BRUME_DEVICE_INTERFACE ".FileSystem",
 	.type = "fs",
 	.vtable = fs_vtable,
+	.properties = properties,
+	.n_properties = ARRAY_SIZE(properties),
 };
 
 static const sd_bus_vtable pmem_vtable[] = {
 	SD_BUS_VTABLE_START(0),
-	SD_BUS_PROPERTY("Path", "s", get_s, 0, DEVICE_CONST),
-	SD_BUS_PROPERTY("Size", "t", get_t, 0, DEVICE_CONST),
-	SD_BUS_PROPERTY("DiscardWrites", "b", get_b, 0, DEVICE_CONST),
+	SD_BUS_PROPERTY("Path", "s", device_bus_get_s, 0, DEVICE_CONST),
+	SD_BUS_PROPERTY("Size", "t", device_bus_get_t, 0, DEVICE_CONST),
+	SD_BUS_PROPERTY("DiscardWrites", "b", device_bus_get_b, 0, DEVICE_CONST),
 	SD_BUS_VTABLE_END,
 };
 const struct device_class device_pmem_class = {
 	.interface = BRUME_DEVICE_INTERFACE ".Pmem",
 	.type = "pmem",
 	.vtable = pmem_vtable,
+	.properties = properties,
+	.n_properties = ARRAY_SIZE(properties),
 };

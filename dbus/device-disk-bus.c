@@ -63,20 +63,6 @@ static const struct device_property properties[] = {
 	{ "RateLimitGroup", "rate_limit_group" },
 };
 
-#define GETTER(type)                                                                               \
-	static int get_##type(sd_bus *bus, const char *path, const char *interface,                \
-			      const char *property, sd_bus_message *reply, void *userdata,         \
-			      sd_bus_error *error)                                                 \
-	{                                                                                          \
-		(void)bus, (void)path, (void)interface, (void)error;                               \
-		return device_bus_get_config(properties, ARRAY_SIZE(properties), userdata,         \
-					     property, #type, reply);                              \
-	}
-GETTER(s)
-GETTER(b)
-GETTER(q)
-GETTER(t)
-
 static int get_format(sd_bus *bus, const char *path, const char *interface, const char *property,
 		      sd_bus_message *reply, void *userdata, sd_bus_error *error)
 {
@@ -102,16 +88,16 @@ static const sd_bus_vtable disk_vtable[] = {
 	SD_BUS_VTABLE_START(0),
 	SD_BUS_METHOD_WITH_ARGS("SetRateLimit", SD_BUS_ARGS("a{sv}", limits, "a{sv}", options),
 				SD_BUS_NO_RESULT, method_set_rate_limit, DEVICE_ANYBODY),
-	SD_BUS_PROPERTY("Path", "s", get_s, 0, DEVICE_EMITS),
+	SD_BUS_PROPERTY("Path", "s", device_bus_get_s, 0, DEVICE_EMITS),
 	SD_BUS_PROPERTY("Format", "s", get_format, 0, DEVICE_CONST),
-	SD_BUS_PROPERTY("ReadOnly", "b", get_b, 0, DEVICE_EMITS),
-	SD_BUS_PROPERTY("Size", "t", get_t, 0, DEVICE_EMITS),
-	SD_BUS_PROPERTY("Engine", "s", get_s, 0, DEVICE_EMITS),
-	SD_BUS_PROPERTY("Serial", "s", get_s, 0, DEVICE_CONST),
-	SD_BUS_PROPERTY("Queues", "q", get_q, 0, DEVICE_CONST),
-	SD_BUS_PROPERTY("QueueSize", "q", get_q, 0, DEVICE_CONST),
+	SD_BUS_PROPERTY("ReadOnly", "b", device_bus_get_b, 0, DEVICE_EMITS),
+	SD_BUS_PROPERTY("Size", "t", device_bus_get_t, 0, DEVICE_EMITS),
+	SD_BUS_PROPERTY("Engine", "s", device_bus_get_s, 0, DEVICE_EMITS),
+	SD_BUS_PROPERTY("Serial", "s", device_bus_get_s, 0, DEVICE_CONST),
+	SD_BUS_PROPERTY("Queues", "q", device_bus_get_q, 0, DEVICE_CONST),
+	SD_BUS_PROPERTY("QueueSize", "q", device_bus_get_q, 0, DEVICE_CONST),
 	SD_BUS_PROPERTY("RateLimit", "a{st}", get_rate_limit, 0, DEVICE_EMITS),
-	SD_BUS_PROPERTY("RateLimitGroup", "s", get_s, 0, DEVICE_CONST),
+	SD_BUS_PROPERTY("RateLimitGroup", "s", device_bus_get_s, 0, DEVICE_CONST),
 	SD_BUS_VTABLE_END,
 };
 
@@ -121,6 +107,8 @@ const struct device_class device_disk_class = {
 	.interface = BRUME_DEVICE_INTERFACE ".Disk",
 	.type = "disk",
 	.vtable = disk_vtable,
+	.properties = properties,
+	.n_properties = ARRAY_SIZE(properties),
 	.values = values,
 	.limits = limits,
 };

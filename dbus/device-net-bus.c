@@ -96,18 +96,6 @@ static const struct device_property properties[] = {
 	{ "Queues", "num_queues" },
 };
 
-#define GETTER(type)                                                                               \
-	static int get_##type(sd_bus *bus, const char *path, const char *interface,                \
-			      const char *property, sd_bus_message *reply, void *userdata,         \
-			      sd_bus_error *error)                                                 \
-	{                                                                                          \
-		(void)bus, (void)path, (void)interface, (void)error;                               \
-		return device_bus_get_config(properties, ARRAY_SIZE(properties), userdata,         \
-					     property, #type, reply);                              \
-	}
-GETTER(b)
-GETTER(q)
-
 static int get_mac(sd_bus *bus, const char *path, const char *interface, const char *property,
 		   sd_bus_message *reply, void *userdata, sd_bus_error *error)
 {
@@ -165,11 +153,11 @@ static const sd_bus_vtable net_vtable[] = {
 	SD_BUS_METHOD_WITH_ARGS("SetRateLimit", SD_BUS_ARGS("a{sv}", limits, "a{sv}", options),
 				SD_BUS_NO_RESULT, method_set_rate_limit, DEVICE_ANYBODY),
 	SD_BUS_PROPERTY("MAC", "s", get_mac, 0, DEVICE_CONST),
-	SD_BUS_PROPERTY("MTU", "q", get_q, 0, DEVICE_CONST),
+	SD_BUS_PROPERTY("MTU", "q", device_bus_get_q, 0, DEVICE_CONST),
 	SD_BUS_PROPERTY("HostInterface", "s", get_host_interface, 0, DEVICE_CONST),
 	SD_BUS_PROPERTY("HostIfIndex", "i", get_host_ifindex, 0, DEVICE_CONST),
-	SD_BUS_PROPERTY("LinkUp", "b", get_b, 0, DEVICE_EMITS),
-	SD_BUS_PROPERTY("Queues", "q", get_q, 0, DEVICE_CONST),
+	SD_BUS_PROPERTY("LinkUp", "b", device_bus_get_b, 0, DEVICE_EMITS),
+	SD_BUS_PROPERTY("Queues", "q", device_bus_get_q, 0, DEVICE_CONST),
 	SD_BUS_PROPERTY("VHost", "s", get_vhost, 0, DEVICE_CONST),
 	SD_BUS_PROPERTY("ReceiveRateLimit", "a{st}", get_rate_limit, 0, DEVICE_EMITS),
 	SD_BUS_PROPERTY("TransmitRateLimit", "a{st}", get_rate_limit, 0, DEVICE_EMITS),
@@ -182,6 +170,8 @@ const struct device_class device_net_class = {
 	.interface = BRUME_DEVICE_INTERFACE ".Net",
 	.type = "net",
 	.vtable = net_vtable,
+	.properties = properties,
+	.n_properties = ARRAY_SIZE(properties),
 	.values = values,
 	.limits = limits,
 };

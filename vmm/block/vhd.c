@@ -28,6 +28,7 @@
 #include "vmm/base/math.h"
 #include "vmm/block/block.h"
 #include "vmm/block/file-io.h"
+#include "vmm/block/raw.h"
 #include "vmm/block/vhd-abi.h"
 
 #define BLOCK_SIZE_MIN 4096U
@@ -38,7 +39,6 @@
 
 struct vhd {
 	struct block_image base;
-	struct block_image *file; /* the same file as raw: descriptor, alignment */
 	int fd;
 	/* dynamic; constant */
 	uint32_t block_size, bitmap_size; /* bytes */
@@ -243,11 +243,12 @@ static int open_dynamic(struct vhd *v, uint64_t file_size, struct err *err)
 	if (!S_ISREG(st.st_mode))
 		return err_set(err, EINVAL, "a dynamic VHD image must be a regular file");
 	/* Blocks lie at any sector: there is no larger unit they are all aligned to. */
-	if (v->file->off_align > VHD_SECTOR)
+	if (v->base.off_align > VHD_SECTOR)
 		return err_set(err, EINVAL,
 			       "direct I/O needs units of %u bytes here, a dynamic VHD image has "
 			       "512: set direct to false",
-			       v->file->off_align);
+			       v->base.off_align);
+	v->base.can_discard = v->base.can_write_zeroes = false;
 	r = read_dynamic_header(v, file_size, err);
 	return r < 0 ? r : read_table(v, file_size, err);
 }
@@ -259,19 +260,11 @@ static int open_fixed(struct vhd *v, uint64_t file_size, struct err *err)
 			       "the VHD footer has a size of %llu bytes, the file only %llu",
 			       (unsigned long long)be64toh(v->footer.current_size),
 			       (unsigned long long)file_size);
-	v->base.can_discard = v->file->can_discard;
-	v->base.can_write_zeroes = v->file->can_write_zeroes;
-	v->base.discard_granularity = v->file->discard_granularity;
 	return 0;
 }
 
-static void vhd_free(struct vhd *v, bool close_file)
+static void vhd_free(struct vhd *v)
 {
-	if (v->file) {
-		if (!close_file)
-			v->file->files[0] = -EBADF;
-		block_image_close(v->file);
-	}
 	pthread_mutex_destroy(&v->lock);
 	free((void *)v->table);
 	free((void *)v->known);
@@ -286,18 +279,16 @@ static int vhd_init(struct vhd *v, int fd, const struct block_image_params *para
 
 	if (params->n_backing > 0)
 		return err_set(err, EINVAL, "a VHD image has no backing file");
-	r = block_format_raw.open(fd, params, &v->file, err);
+	r = raw_inspect(fd, params, &v->base, err);
 	if (r < 0)
 		return r;
-	/* What raw takes for the disk has lost the end that is no whole block. */
+	/* Also of a block device, which a fixed image may be on. */
 	end = lseek(fd, 0, SEEK_END);
 	if (end < 0)
 		return err_errno(err, errno, "cannot find the image's end");
 	file_size = (uint64_t)end;
 	v->fd = fd;
-	v->base = *v->file;
 	v->base.ops = &block_format_vhd;
-	v->base.can_discard = v->base.can_write_zeroes = false;
 	r = read_footer(v, file_size, err);
 	if (r >= 0)
 		r = check_footer(v, err);
@@ -319,7 +310,7 @@ static int vhd_open(int fd, const struct block_image_params *params, struct bloc
 	pthread_mutex_init(&v->lock, NULL);
 	r = vhd_init(v, fd, params, err);
 	if (r < 0) {
-		vhd_free(v, false);
+		vhd_free(v);
 		return r;
 	}
 	*ret = &v->base;
@@ -552,7 +543,8 @@ static void vhd_close(struct block_image *img)
 
 	if (v->table && !img->readonly && vhd_sync(img) >= 0)
 		(void)file_io_flush(v->fd);
-	vhd_free(v, true);
+	close(v->fd);
+	vhd_free(v);
 }
 
 const struct block_format_ops block_format_vhd = {

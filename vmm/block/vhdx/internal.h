@@ -27,7 +27,6 @@ struct err;
 
 struct vhdx {
 	struct block_image base;
-	struct block_image *file; /* the same file as raw: descriptor, alignment */
 	int fd;
 	/* constant after open */
 	uint32_t block_size;

@@ -11,6 +11,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/math.h"
 #include "vmm/block/file-io.h"
+#include "vmm/block/raw.h"
 #include "vmm/block/vhdx/internal.h"
 
 static bool vhdx_probe(const uint8_t *head, size_t len)
@@ -106,13 +107,8 @@ static int file_size_of(int fd, uint64_t *ret, struct err *err)
 	return 0;
 }
 
-static void vhdx_free(struct vhdx *v, bool close_file)
+static void vhdx_free(struct vhdx *v)
 {
-	if (v->file) {
-		if (!close_file)
-			v->file->files[0] = -EBADF;
-		block_image_close(v->file);
-	}
 	pthread_mutex_destroy(&v->lock);
 	free((void *)v->bat);
 	free(v->dirty_pages);
@@ -128,7 +124,7 @@ static int vhdx_init(struct vhdx *v, int fd, const struct block_image_params *pa
 
 	if (params->n_backing > 0)
 		return err_set(err, EINVAL, "a VHDX image has no backing file");
-	r = block_format_raw.open(fd, params, &v->file, err);
+	r = raw_inspect(fd, params, &v->base, err);
 	if (r < 0)
 		return r;
 	if (fstat(fd, &st) < 0)
@@ -136,7 +132,6 @@ static int vhdx_init(struct vhdx *v, int fd, const struct block_image_params *pa
 	if (!S_ISREG(st.st_mode))
 		return err_set(err, EINVAL, "a VHDX image must be a regular file");
 	v->fd = fd;
-	v->base = *v->file;
 	v->base.ops = &block_format_vhdx;
 	v->base.can_discard = v->base.can_write_zeroes = false;
 	r = vhdx_read_header(v, (uint64_t)st.st_size, err);
@@ -162,7 +157,7 @@ static int vhdx_open(int fd, const struct block_image_params *params, struct blo
 	pthread_mutex_init(&v->lock, NULL);
 	r = vhdx_init(v, fd, params, err);
 	if (r < 0) {
-		vhdx_free(v, false);
+		vhdx_free(v);
 		return r;
 	}
 	*ret = &v->base;
@@ -236,7 +231,8 @@ static void vhdx_close(struct block_image *img)
 
 	if (!img->readonly && vhdx_sync(img) >= 0 && file_io_flush(v->fd) >= 0)
 		(void)vhdx_end_log(v);
-	vhdx_free(v, true);
+	close(v->fd);
+	vhdx_free(v);
 }
 
 const struct block_format_ops block_format_vhdx = {
