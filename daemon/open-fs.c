@@ -19,15 +19,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static int add(struct open_run *run, const struct resource *res, int fd, struct err *err)
-{
-	int r = resource_set_add(run->set, res->pointer, fd, err);
-
-	if (r < 0)
-		close(fd);
-	return r;
-}
-
 static int open_socket(struct open_run *run, const struct resource *res, struct err *err)
 {
 	int fd = listen_connect(run->set->created.owner, res->value, SOCK_STREAM);
@@ -35,7 +26,7 @@ static int open_socket(struct open_run *run, const struct resource *res, struct 
 	if (fd < 0)
 		return err_fault(err, fd == -ENOENT ? FAULT_NONE : FAULT_HOST_RESOURCE, -fd,
 				 "no virtiofsd answers at '%s': %s", res->value, strerror(-fd));
-	return add(run, res, fd, err);
+	return resource_set_take(run->set, res->pointer, fd, err);
 }
 
 static int take_socket(struct open_run *run, const struct resource *res, int given, struct err *err)
@@ -44,7 +35,7 @@ static int take_socket(struct open_run *run, const struct resource *res, int giv
 
 	if (fd < 0)
 		return err_errno(err, -fd, "cannot duplicate a socket");
-	return add(run, res, fd, err);
+	return resource_set_take(run->set, res->pointer, fd, err);
 }
 
 static int check_socket_fd(const struct resource *res, int fd, struct err *err)
@@ -73,7 +64,7 @@ static int start_for(struct open_run *run, const struct resource *res, int dir, 
 		close(dir);
 		return r;
 	}
-	r = add(run, res, fd, err);
+	r = resource_set_take(run->set, res->pointer, fd, err);
 	return r < 0 ? r : resource_set_add_companion(run->set, &companion, err);
 }
 

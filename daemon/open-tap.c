@@ -21,15 +21,6 @@
 
 #define VHOST_DEVICE "/dev/vhost-net"
 
-static int add_fd(struct open_run *run, const char *pointer, int fd, struct err *err)
-{
-	int r = resource_set_add(run->set, pointer, fd, err);
-
-	if (r < 0)
-		close(fd);
-	return r;
-}
-
 /* The worker makes them its own: whoever uses one first owns it. */
 static int open_vhost(struct open_run *run, const struct resource *res, struct err *err)
 {
@@ -47,7 +38,7 @@ static int open_vhost(struct open_run *run, const struct resource *res, struct e
 			return r;
 		}
 		snprintf(pointer, sizeof(pointer), "/net/%zu/vhost/%u", res->index, i);
-		r = add_fd(run, pointer, fd, err);
+		r = resource_set_take(run->set, pointer, fd, err);
 	}
 	return r;
 }
@@ -62,7 +53,7 @@ static int open_passt(struct open_run *run, const struct resource *res, struct e
 	if (r < 0)
 		return r;
 	snprintf(pointer, sizeof(pointer), "/net/%zu/tap/0", res->index);
-	r = add_fd(run, pointer, fd, err);
+	r = resource_set_take(run->set, pointer, fd, err);
 	return r < 0 ? r : resource_set_add_companion(run->set, &companion, err);
 }
 

@@ -55,6 +55,8 @@ int resource_set_add(struct resource_set *set, const char *pointer, int fd, stru
 /* Has a program run beside the worker; taken over on success. */
 int resource_set_add_companion(struct resource_set *set, struct companion *companion,
 			       struct err *err);
+/* The same, and closes fd on failure. */
+int resource_set_take(struct resource_set *set, const char *pointer, int fd, struct err *err);
 /* Remembers the name of a network interface in use. */
 int resource_set_add_tap(struct resource_set *set, const char *name, struct err *err);
 

@@ -60,6 +60,15 @@ int resource_set_add(struct resource_set *set, const char *pointer, int fd, stru
 	return 0;
 }
 
+int resource_set_take(struct resource_set *set, const char *pointer, int fd, struct err *err)
+{
+	int r = resource_set_add(set, pointer, fd, err);
+
+	if (r < 0)
+		close(fd);
+	return r;
+}
+
 int resource_set_add_tap(struct resource_set *set, const char *name, struct err *err)
 {
 	char **taps;
