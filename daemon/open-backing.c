@@ -175,11 +175,9 @@ int open_backing_files(struct open_run *run, const struct resource *image, int f
 			return r;
 		snprintf(pointer, sizeof(pointer), "%s/backing/%zu/%s", image->pointer, chain.n - 1,
 			 backing->format);
-		r = resource_set_add(run->set, pointer, next, err);
-		if (r < 0) {
-			close(next);
+		r = resource_set_take(run->set, pointer, next, err);
+		if (r < 0)
 			return r;
-		}
 		/* A raw one has nothing behind it. */
 		if (strcmp(backing->format, "qcow2") != 0)
 			return 0;

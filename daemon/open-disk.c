@@ -228,12 +228,10 @@ static int open_disk(struct open_run *run, const struct resource *res, struct er
 	r = open_file(run, res, &fd, err);
 	if (r == 0)
 		r = image_claim(run, res, fd, err);
+	image = fd; /* then the set's */
 	if (r == 0)
-		r = resource_set_add(run->set, res->pointer, fd, err);
-	if (r < 0)
-		return r;
-	image = TAKE_FD(fd); /* the set's */
-	return is_qcow2(run, res) ? open_backing_files(run, res, image, err) : 0;
+		r = resource_set_take(run->set, res->pointer, TAKE_FD(fd), err);
+	return r == 0 && is_qcow2(run, res) ? open_backing_files(run, res, image, err) : r;
 }
 
 static int take_disk(struct open_run *run, const struct resource *res, int given, struct err *err)
@@ -246,11 +244,7 @@ static int take_disk(struct open_run *run, const struct resource *res, int given
 		r = image_claim(run, res, fd, err);
 	if (r == 0 && is_qcow2(run, res))
 		r = check_no_backing_file(res, fd, err);
-	if (r == 0)
-		r = resource_set_add(run->set, res->pointer, fd, err);
-	if (r == 0)
-		(void)TAKE_FD(fd);
-	return r;
+	return r < 0 ? r : resource_set_take(run->set, res->pointer, TAKE_FD(fd), err);
 }
 
 static int check_disk_fd(const struct resource *res, int fd, struct err *err)

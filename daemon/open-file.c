@@ -201,28 +201,20 @@ int open_file_check_fd(const struct resource *res, int fd, struct err *err)
 
 static int open_plain(struct open_run *run, const struct resource *res, struct err *err)
 {
-	_cleanup_close_ int fd = -EBADF;
+	int fd = -EBADF;
 	int r = open_file(run, res, &fd, err);
 
-	if (r == 0)
-		r = resource_set_add(run->set, res->pointer, fd, err);
-	if (r == 0)
-		(void)TAKE_FD(fd);
-	return r;
+	return r < 0 ? r : resource_set_take(run->set, res->pointer, fd, err);
 }
 
 static int take_plain(struct open_run *run, const struct resource *res, int given, struct err *err)
 {
-	_cleanup_close_ int fd = fd_dup(given);
 	char shown[RESOURCE_SHOWN_MAX];
-	int r;
+	int fd = fd_dup(given);
 
 	if (fd < 0)
 		return err_errno(err, -fd, "cannot duplicate %s", resource_show(res, shown));
-	r = resource_set_add(run->set, res->pointer, fd, err);
-	if (r == 0)
-		(void)TAKE_FD(fd);
-	return r;
+	return resource_set_take(run->set, res->pointer, fd, err);
 }
 
 const struct opener file_opener = {

@@ -51,15 +51,6 @@ static int make_file(struct open_run *run, const struct resource *res, int *ret_
 	return 0;
 }
 
-static int add(struct open_run *run, const struct resource *res, int *fd, struct err *err)
-{
-	int r = resource_set_add(run->set, res->pointer, *fd, err);
-
-	if (r == 0)
-		(void)TAKE_FD(*fd);
-	return r;
-}
-
 static int open_pmem(struct open_run *run, const struct resource *res, struct err *err)
 {
 	_cleanup_close_ int fd = -EBADF;
@@ -72,7 +63,7 @@ static int open_pmem(struct open_run *run, const struct resource *res, struct er
 		if (r == 0)
 			r = file_claim(run, res, fd, err);
 	}
-	return r < 0 ? r : add(run, res, &fd, err);
+	return r < 0 ? r : resource_set_take(run->set, res->pointer, TAKE_FD(fd), err);
 }
 
 static int take_pmem(struct open_run *run, const struct resource *res, int given, struct err *err)
@@ -83,7 +74,7 @@ static int take_pmem(struct open_run *run, const struct resource *res, int given
 	r = file_reopen(res, given, &fd, err);
 	if (r == 0)
 		r = file_claim(run, res, fd, err);
-	return r < 0 ? r : add(run, res, &fd, err);
+	return r < 0 ? r : resource_set_take(run->set, res->pointer, TAKE_FD(fd), err);
 }
 
 const struct opener pmem_opener = {

@@ -51,7 +51,10 @@ void block_queue_free(struct block_queue *bq);
 DEFINE_CLEANUP(struct block_queue, block_queue_free);
 
 const char *block_queue_engine_name(const struct block_queue *bq);
-/* Readable when reap would return something; -EBADF: it does right after submit. */
+/*
+ * Readable when something is finished that reap would not have returned right after submit;
+ * -EBADF: there is no such thing.
+ */
 int block_queue_event_fd(const struct block_queue *bq);
 unsigned int block_queue_n_in_flight(const struct block_queue *bq);
 

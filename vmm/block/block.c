@@ -7,7 +7,6 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -16,6 +15,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include "vmm/base/math.h"
+#include "vmm/block/detect.h"
 
 #define ZEROES_BYTES (64U << 10)
 #define ZEROES_IOVS  64U
@@ -45,44 +45,10 @@ const struct block_format_ops *block_format_by_name(const char *name)
 	return NULL;
 }
 
-const struct block_format_ops *block_format_probe(const uint8_t *head, size_t len)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(formats); i++)
-		if (formats[i]->probe && formats[i]->probe(head, len))
-			return formats[i];
-	return NULL;
-}
-
-/*
- * Raw fits everything: its contents are the guest's choice.  What cannot be read here
- * is for open() to complain about.
- */
-static int check_format(int fd, const struct block_format_ops *stated, const char *what,
-			struct err *err)
-{
-	/* As large and as aligned as a descriptor with O_DIRECT may want it. */
-	_cleanup_free_ uint8_t *head = aligned_alloc(4096, 4096);
-	const struct block_format_ops *found;
-	ssize_t n;
-
-	if (stated == &block_format_raw)
-		return 0;
-	if (!head)
-		return err_errno(err, ENOMEM, "cannot look at the image");
-	n = pread(fd, head, 4096, 0);
-	found = n > 0 ? block_format_probe(head, (size_t)MIN(n, (ssize_t)BLOCK_PROBE_BYTES)) : NULL;
-	/* A guest may write any header into a raw disk. */
-	if (found && found != stated && stated->probe)
-		return err_set(err, EINVAL, "the %s is stated to be '%s', but it is '%s'", what,
-			       stated->name, found->name);
-	return 0;
-}
-
 /* A file that is based on itself would be read for ever. */
 static int check_chain(int fd, const struct block_image_params *params, struct err *err)
 {
 	struct stat st[BLOCK_FILES_MAX] = { 0 };
-	char what[32];
 	int r;
 
 	if (params->n_backing >= BLOCK_FILES_MAX)
@@ -102,8 +68,8 @@ static int check_chain(int fd, const struct block_image_params *params, struct e
 			return err_set(err, ELOOP, "backing file %u is backing file %u again",
 				       i + 1, j);
 		}
-		snprintf(what, sizeof(what), "backing file %u", i + 1);
-		r = check_format(params->backing[i].fd, params->backing[i].format, what, err);
+		r = block_check_backing(params->backing[i].fd, params->backing[i].format->name,
+					i + 1, err);
 		if (r < 0)
 			return r;
 	}
@@ -117,9 +83,7 @@ int block_image_open(const struct block_format_ops *format, int fd,
 	struct block_image *img = NULL;
 	int r;
 
-	r = check_format(fd, format, "image", err);
-	if (r >= 0)
-		r = check_chain(fd, params, err);
+	r = check_chain(fd, params, err);
 	if (r >= 0)
 		r = format->open(fd, params, &img, err);
 	if (r < 0)

@@ -89,12 +89,8 @@ struct block_image_params {
 	unsigned int n_backing; /* < BLOCK_FILES_MAX */
 };
 
-#define BLOCK_PROBE_BYTES 512U
-
 struct block_format_ops {
 	const char *name; /* "raw" */
-	/* Is this how such a file begins?  len <= BLOCK_PROBE_BYTES.  NULL: there is no telling. */
-	bool (*probe)(const uint8_t *head, size_t len);
 	/* Takes fd and the backing descriptors over on success, none of them on failure. */
 	int (*open)(int fd, const struct block_image_params *params, struct block_image **ret,
 		    struct err *err);
@@ -126,8 +122,6 @@ extern const struct block_format_ops block_format_qcow2;
 
 /* NULL: there is none of that name. */
 const struct block_format_ops *block_format_by_name(const char *name);
-/* The format that a file which begins with head has, NULL: raw or unknown.  len: 512 is enough. */
-const struct block_format_ops *block_format_probe(const uint8_t *head, size_t len);
 
 /* Set by open, constant afterwards (the size until resize). */
 struct block_image {
@@ -146,9 +140,9 @@ struct block_image {
 };
 
 /*
- * The format is what the configuration states; finding another one in a file of the
- * chain is an error (but in a raw one, whose contents are the guest's), and so is a
- * chain that meets itself.
+ * The format is what the configuration states, and the caller has looked whether it
+ * may be true (detect.h).  What is stated about backing files is looked at here, and
+ * a chain that meets itself is an error.
  */
 int block_image_open(const struct block_format_ops *format, int fd,
 		     const struct block_image_params *params, struct block_image **ret,
@@ -185,7 +179,10 @@ int block_io_fallocate(int fd, const struct block_io *io);
 
 struct block_engine {
 	const struct block_engine_ops *ops;
-	/* Readable when reap has something; -EBADF: everything is finished by submit. */
+	/*
+	 * Readable when something is finished that was not by the time submit returned, after
+	 * which reap is to be asked in any case; -EBADF: everything is.
+	 */
 	int event_fd;
 };
 

@@ -57,26 +57,32 @@ static bool ends_like_vhd(int fd, uint8_t *buf)
 	       memcmp(buf + (size - VHD_TAIL - at), vhd_cookie, strlen(vhd_cookie)) == 0;
 }
 
-const char *block_looks_like(int fd)
+const char *block_looks_like(int fd, const char *stated)
 {
 	_cleanup_free_ uint8_t *buf = aligned_alloc(PIECE, PIECE);
+	bool vhd;
 	ssize_t n;
 
 	if (!buf)
 		return NULL;
+	vhd = ends_like_vhd(fd, buf);
+	/* The start of a fixed one is the guest's. */
+	if (vhd && stated && strcmp(stated, "vhd") == 0)
+		return "vhd";
 	n = pread(fd, buf, PIECE, 0);
 	for (size_t i = 0; i < ARRAY_SIZE(magics); i++)
 		if (n >= (ssize_t)magics[i].len && memcmp(buf, magics[i].text, magics[i].len) == 0)
 			return magics[i].format;
-	return ends_like_vhd(fd, buf) ? "vhd" : NULL;
+	return vhd ? "vhd" : NULL;
 }
 
 int block_check_stated(int fd, const char *stated, struct err *err)
 {
-	const char *found = block_looks_like(fd);
+	const char *found;
 
 	if (stated && strcmp(stated, "raw") == 0)
 		return 0;
+	found = block_looks_like(fd, stated);
 	if (!stated && found)
 		return err_fault(err, FAULT_BAD_CONFIG, EINVAL,
 				 "the image has the header of a %s image: set image_type to %s, or "
@@ -88,4 +94,19 @@ int block_check_stated(int fd, const char *stated, struct err *err)
 				 found ? "the header of a " : "no header of a known format",
 				 found ?: "", found ? " image" : "");
 	return 0;
+}
+
+int block_check_backing(int fd, const char *stated, unsigned int number, struct err *err)
+{
+	const char *found;
+
+	if (strcmp(stated, "raw") == 0)
+		return 0;
+	found = block_looks_like(fd, stated);
+	if (found && strcmp(stated, found) == 0)
+		return 0;
+	return err_fault(err, FAULT_BAD_CONFIG, EINVAL,
+			 "backing file %u is stated to be a %s image, but it has %s%s%s", number,
+			 stated, found ? "the header of a " : "no header of a known format",
+			 found ?: "", found ? " image" : "");
 }

@@ -8,8 +8,6 @@
  */
 #pragma once
 
-#include <stdbool.h>
-
 struct err;
 
 /*
@@ -18,5 +16,11 @@ struct err;
  * stated raw fits everything, as the guest chooses the contents.
  */
 int block_check_stated(int fd, const char *stated, struct err *err);
-/* "qcow2", "vhdx", "vhd", "vmdk"; NULL: none of them, or it cannot be read. */
-const char *block_looks_like(int fd);
+/* The same for a file behind an image, the number-th; what is stated there comes from the image. */
+int block_check_backing(int fd, const char *stated, unsigned int number, struct err *err);
+/*
+ * "qcow2", "vhdx", "vhd", "vmdk"; NULL: none of them, or it cannot be read.  A file may look like
+ * two: a fixed VHD has its footer at the end, and before it what the guest has written.  Then it
+ * is the one that is stated.
+ */
+const char *block_looks_like(int fd, const char *stated);

@@ -2,6 +2,9 @@
 /*
  * io_uring: one ring per queue, one system call for a whole batch
  *
+ * What only copies between memory and the page cache does not go through the ring, for it
+ * costs less to do it at once: see try_read() and write_at_once().
+ *
  * The ring's own descriptor goes into the queue's epoll: it is readable while
  * there are completions, which saves an eventfd and a write to it for each.
  *
@@ -13,24 +16,41 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <liburing.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "vmm/base/err.h"
 #include "vmm/base/math.h"
 
 #define SQ_ENTRIES_MAX 64U
 
+/*
+ * Writes at once that take a batch longer than this go through the ring from then on, for
+ * SLOW_FACTOR times as long as they took.
+ */
+#define SLOW_NS     8000000U
+#define SLOW_FACTOR 16U
+
+struct engine_file {
+	int fd;
+	bool reads_at_once, writes_at_once; /* may be tried: through the page cache */
+};
+
 struct engine_uring {
 	struct block_engine base;
 	struct io_uring ring;
-	unsigned int n_in_flight; /* known to the kernel, or finished below */
-	int dead;                 /* -errno once the kernel refuses the ring */
-	struct block_io *failed;  /* finished without the kernel */
+	unsigned int n_in_flight;     /* known to the kernel, or finished below */
+	int dead;                     /* -errno once the kernel refuses the ring */
+	struct block_io *head, *tail; /* finished without the ring, not reaped */
+	uint64_t no_writes_until;     /* ns: they would block; 0 = they may be tried */
 	unsigned int n_files;
 	bool files_registered;
-	int files[];
+	struct engine_file files[];
 };
 
 static struct engine_uring *engine_uring(struct block_engine *engine)
@@ -49,7 +69,7 @@ static int uring_open(const int *files, unsigned int n_files, unsigned int depth
 		IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORING_SETUP_COOP_TASKRUN,
 		IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
 	};
-	struct engine_uring *e = calloc(1, sizeof(*e) + n_files * sizeof(files[0]));
+	struct engine_uring *e = calloc(1, sizeof(*e) + n_files * sizeof(e->files[0]));
 	int r = -EINVAL;
 
 	if (!e)
@@ -64,8 +84,12 @@ static int uring_open(const int *files, unsigned int n_files, unsigned int depth
 		return err_errno(err, -r, "cannot set up an io_uring");
 	}
 	e->n_files = n_files;
-	for (unsigned int i = 0; i < n_files; i++)
-		e->files[i] = files[i];
+	for (unsigned int i = 0; i < n_files; i++) {
+		int fl = fcntl(files[i], F_GETFL);
+		bool cached = fl >= 0 && !(fl & O_DIRECT);
+
+		e->files[i] = (struct engine_file){ files[i], cached, cached };
+	}
 	/* Saves taking a reference for each transfer; plain descriptors work as well. */
 	e->files_registered = io_uring_register_files(&e->ring, files, n_files) == 0;
 	e->base = (struct block_engine){ .ops = &block_engine_uring, .event_fd = e->ring.ring_fd };
@@ -73,33 +97,46 @@ static int uring_open(const int *files, unsigned int n_files, unsigned int depth
 	return 0;
 }
 
-static void fail(struct engine_uring *e, struct block_io *io, int result)
+static void finish(struct engine_uring *e, struct block_io *io, int64_t result)
 {
 	io->result = result;
-	io->next = e->failed;
-	e->failed = io;
+	io->next = NULL;
+	if (e->head)
+		e->tail->next = io;
+	else
+		e->head = io;
+	e->tail = io;
 }
 
-/* Hands everything queued to the kernel. */
-static void flush_queue(struct engine_uring *e)
+/* A few ns, as it is no more exact than the timer's tick. */
+static uint64_t now_ns(void)
 {
-	while (!e->dead && io_uring_sq_ready(&e->ring) > 0) {
-		int r = io_uring_submit(&e->ring);
+	struct timespec now;
 
-		if (r >= 0 || r == -EINTR)
-			continue;
-		if (r == -EAGAIN || r == -EBUSY) {
-			/* The kernel is short of memory: try again, as a page fault would. */
-			sched_yield();
-			continue;
-		}
-		e->dead = r;
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+/*
+ * Reads of what is in the page cache.  What is not there is the ring's, and so are
+ * all reads that follow in the batch.
+ */
+static bool try_read(struct engine_uring *e, struct block_io *io)
+{
+	struct engine_file *file = &e->files[io->file];
+	ssize_t n = preadv2(file->fd, io->iov, (int)io->n_iov, (off_t)io->off, RWF_NOWAIT);
+
+	if (n < 0) {
+		file->reads_at_once = errno != EOPNOTSUPP; /* as tmpfs says before 6.6 */
+		return false;
 	}
+	finish(e, io, n);
+	return true;
 }
 
 static void prepare(struct engine_uring *e, struct io_uring_sqe *sqe, struct block_io *io)
 {
-	int fd = e->files_registered ? (int)io->file : e->files[io->file];
+	int fd = e->files_registered ? (int)io->file : e->files[io->file].fd;
 
 	switch (io->op) {
 	case BLOCK_OP_READ:
@@ -125,38 +162,122 @@ static void prepare(struct engine_uring *e, struct io_uring_sqe *sqe, struct blo
 	io_uring_sqe_set_data(sqe, io);
 }
 
+/* The kernel refuses the ring: what it took still completes, the rest never entered it. */
+static void die(struct engine_uring *e, int r)
+{
+	const struct io_uring_sq *sq = &e->ring.sq;
+
+	e->dead = r;
+	for (unsigned int n = io_uring_sq_ready(&e->ring); n > 0; n--)
+		finish(e,
+		       (struct block_io *)(uintptr_t)sq->sqes[(sq->sqe_tail - n) & sq->ring_mask]
+			       .user_data,
+		       r);
+}
+
+/* Hands everything queued to the kernel. */
+static void flush_queue(struct engine_uring *e)
+{
+	while (!e->dead && io_uring_sq_ready(&e->ring) > 0) {
+		int r = io_uring_submit(&e->ring);
+
+		if (r >= 0 || r == -EINTR)
+			continue;
+		if (r == -EAGAIN || r == -EBUSY)
+			sched_yield(); /* short of memory: try again, as a page fault would */
+		else
+			die(e, r);
+	}
+}
+
+static void queue_io(struct engine_uring *e, struct block_io *io)
+{
+	struct io_uring_sqe *sqe = e->dead ? NULL : io_uring_get_sqe(&e->ring);
+
+	if (!e->dead && !sqe) {
+		flush_queue(e);
+		sqe = e->dead ? NULL : io_uring_get_sqe(&e->ring);
+	}
+	if (e->dead) {
+		finish(e, io, e->dead);
+		return;
+	}
+	assert(sqe);
+	prepare(e, sqe, io);
+}
+
+/* What is durable when it is finished has to wait for the disk. */
+static bool is_write_at_once(const struct engine_uring *e, const struct block_io *io)
+{
+	return io->op == BLOCK_OP_WRITE && !io->dsync && e->files[io->file].writes_at_once;
+}
+
+/*
+ * Writes to the page cache.  File systems that cannot promise not to wait meanwhile
+ * (ext4) have a ring leave them to a worker thread, one after the other for a file: a
+ * wakeup and two switches for each, which is more than the copy costs.
+ *
+ * Here they keep the queue's thread from its other requests.  That matters when the
+ * kernel makes writers wait for the disk: too many dirty pages, a full journal, a file
+ * system that asks a server.  So they come last, when the ring is at work, and time is
+ * kept: no batch holds the thread for longer than SLOW_NS and what one write takes
+ * beyond it, and such are a seventeenth of the time at most.  A thread that was
+ * preempted looks slow as well; then the ring does no harm.
+ */
+static void write_at_once(struct engine_uring *e, struct block_io *const *ios, unsigned int n)
+{
+	uint64_t start = now_ns(), took;
+
+	for (unsigned int i = 0; i < n; i++) {
+		struct block_io *io = ios[i];
+		ssize_t r;
+
+		if (!is_write_at_once(e, io))
+			continue;
+		if (start < e->no_writes_until) {
+			queue_io(e, io);
+			continue;
+		}
+		r = pwritev(e->files[io->file].fd, io->iov, (int)io->n_iov, (off_t)io->off);
+		finish(e, io, r < 0 ? -errno : r);
+		took = now_ns() - start;
+		if (took > SLOW_NS)
+			e->no_writes_until = start + took * (1 + SLOW_FACTOR);
+	}
+	flush_queue(e);
+}
+
 static void uring_submit(struct block_engine *engine, struct block_io *const *ios, unsigned int n)
 {
 	struct engine_uring *e = engine_uring(engine);
-	unsigned int n_prepared = 0;
+	bool reads_at_once = true;
+	unsigned int n_writes = 0;
 
 	e->n_in_flight += n;
-	for (; n_prepared < n && !e->dead; n_prepared++) {
-		struct io_uring_sqe *sqe = io_uring_get_sqe(&e->ring);
+	for (unsigned int i = 0; i < n; i++) {
+		const struct engine_file *file = &e->files[ios[i]->file];
 
-		if (!sqe) {
-			flush_queue(e);
-			if (e->dead)
-				break;
-			sqe = io_uring_get_sqe(&e->ring);
-			assert(sqe);
+		if (is_write_at_once(e, ios[i])) {
+			n_writes++;
+			continue;
 		}
-		prepare(e, sqe, ios[n_prepared]);
+		if (ios[i]->op == BLOCK_OP_READ && file->reads_at_once && reads_at_once) {
+			reads_at_once = try_read(e, ios[i]);
+			if (reads_at_once)
+				continue;
+		}
+		queue_io(e, ios[i]);
 	}
 	flush_queue(e);
-	if (e->dead) {
-		/* What the kernel took still completes; the rest never entered it. */
-		n_prepared -= MIN(n_prepared, io_uring_sq_ready(&e->ring));
-		for (unsigned int i = n_prepared; i < n; i++)
-			fail(e, ios[i], e->dead);
-	}
+	if (n_writes > 0)
+		write_at_once(e, ios, n);
 }
 
 static int result_of(const struct engine_uring *e, const struct block_io *io, int res)
 {
 	if (io->op != BLOCK_OP_DISCARD && io->op != BLOCK_OP_WRITE_ZEROES)
 		return res;
-	return block_io_after_fallocate(e->files[io->file], io, res);
+	return block_io_after_fallocate(e->files[io->file].fd, io, res);
 }
 
 static unsigned int uring_reap(struct block_engine *engine, struct block_io **ret, unsigned int max,
@@ -166,9 +287,9 @@ static unsigned int uring_reap(struct block_engine *engine, struct block_io **re
 	unsigned int n = 0;
 	struct io_uring_cqe *cqe;
 
-	for (; n < max && e->failed; n++) {
-		ret[n] = e->failed;
-		e->failed = e->failed->next;
+	for (; n < max && e->head; n++) {
+		ret[n] = e->head;
+		e->head = e->head->next;
 	}
 	while (n < max) {
 		if (io_uring_peek_cqe(&e->ring, &cqe) != 0) {

@@ -39,7 +39,7 @@
 
 struct vhd {
 	struct block_image base;
-	int fd;
+	struct file_io io; /* of the file, under the lock */
 	/* dynamic; constant */
 	uint32_t block_size, bitmap_size; /* bytes */
 	uint32_t n_blocks;
@@ -70,12 +70,6 @@ static uint32_t checksum(const void *data, size_t len, size_t checksum_off)
 	return ~sum;
 }
 
-static bool vhd_probe(const uint8_t *head, size_t len)
-{
-	/* A fixed image begins with the disk's first sector, which may be anything. */
-	return len >= 8 && memcmp(head, VHD_COOKIE, 8) == 0;
-}
-
 /* --- open --- */
 
 static bool footer_is_good(const struct vhd_footer *f)
@@ -93,10 +87,10 @@ static int read_footer(struct vhd *v, uint64_t file_size, struct err *err)
 	if (file_size < sizeof(v->footer))
 		return err_set(err, EINVAL, "the image has %llu bytes, too few for a VHD footer",
 			       (unsigned long long)file_size);
-	r = file_io_read(v->fd, file_size - sizeof(v->footer), &v->footer, sizeof(v->footer));
+	r = file_io_read(&v->io, file_size - sizeof(v->footer), &v->footer, sizeof(v->footer));
 	if (r >= 0 && !footer_is_good(&v->footer)) {
 		/* It was being moved when somebody died: a dynamic image has another. */
-		r = file_io_read(v->fd, 0, &copy, sizeof(copy));
+		r = file_io_read(&v->io, 0, &copy, sizeof(copy));
 		if (r >= 0 && (!footer_is_good(&copy) || be32toh(copy.type) == VHD_TYPE_FIXED))
 			return err_set(err, EINVAL,
 				       "the image's last 512 bytes are no VHD footer: cookie or "
@@ -144,7 +138,7 @@ static int read_dynamic_header(struct vhd *v, uint64_t file_size, struct err *er
 			       "the VHD footer puts the dynamic header at %llu, "
 			       "outside the file",
 			       (unsigned long long)off);
-	r = file_io_read(v->fd, off, &h, sizeof(h));
+	r = file_io_read(&v->io, off, &h, sizeof(h));
 	if (r < 0)
 		return err_errno(err, -r, "cannot read the VHD dynamic header");
 	if (memcmp(h.cookie, VHD_DYNAMIC_COOKIE, sizeof(h.cookie)) != 0 ||
@@ -222,7 +216,7 @@ static int read_table(struct vhd *v, uint64_t file_size, struct err *err)
 	v->known = calloc(v->n_blocks / KNOWN_BITS + 1, sizeof(*v->known));
 	if (!v->table || !v->known)
 		return err_errno(err, ENOMEM, "cannot keep a VHD table of %u blocks", v->n_blocks);
-	r = file_io_read(v->fd, v->table_off, (void *)v->table, (size_t)v->n_blocks * 4);
+	r = file_io_read(&v->io, v->table_off, (void *)v->table, (size_t)v->n_blocks * 4);
 	if (r < 0)
 		return err_errno(err, -r, "cannot read the VHD table");
 	for (uint32_t i = 0; i < v->n_blocks; i++)
@@ -238,7 +232,7 @@ static int open_dynamic(struct vhd *v, uint64_t file_size, struct err *err)
 	struct stat st;
 	int r;
 
-	if (fstat(v->fd, &st) < 0)
+	if (fstat(v->io.fd, &st) < 0)
 		return err_errno(err, errno, "cannot inspect the image's descriptor");
 	if (!S_ISREG(st.st_mode))
 		return err_set(err, EINVAL, "a dynamic VHD image must be a regular file");
@@ -266,6 +260,7 @@ static int open_fixed(struct vhd *v, uint64_t file_size, struct err *err)
 static void vhd_free(struct vhd *v)
 {
 	pthread_mutex_destroy(&v->lock);
+	file_io_deinit(&v->io);
 	free((void *)v->table);
 	free((void *)v->known);
 	free(v);
@@ -282,12 +277,14 @@ static int vhd_init(struct vhd *v, int fd, const struct block_image_params *para
 	r = raw_inspect(fd, params, &v->base, err);
 	if (r < 0)
 		return r;
+	r = file_io_init(&v->io, fd, &v->base, err);
+	if (r < 0)
+		return r;
 	/* Also of a block device, which a fixed image may be on. */
 	end = lseek(fd, 0, SEEK_END);
 	if (end < 0)
 		return err_errno(err, errno, "cannot find the image's end");
 	file_size = (uint64_t)end;
-	v->fd = fd;
 	v->base.ops = &block_format_vhd;
 	r = read_footer(v, file_size, err);
 	if (r >= 0)
@@ -361,14 +358,14 @@ static int fill_bitmap(struct vhd *v, uint32_t block, uint64_t off, uint8_t *bit
 		len = run_of(bitmap, at, n - at, &bit);
 		full = full && bit;
 		if (!bit)
-			r = file_io_zero(v->fd, off + v->bitmap_size + (uint64_t)at * VHD_SECTOR,
+			r = file_io_zero(&v->io, off + v->bitmap_size + (uint64_t)at * VHD_SECTOR,
 					 (uint64_t)len * VHD_SECTOR);
 	}
 	if (r >= 0 && !full) {
-		r = file_io_flush(v->fd);
+		r = file_io_flush(&v->io);
 		memset(bitmap, 0xff, v->bitmap_size);
 		if (r >= 0)
-			r = file_io_write(v->fd, off, bitmap, v->bitmap_size);
+			r = file_io_write(&v->io, off, bitmap, v->bitmap_size);
 	}
 	if (r >= 0)
 		set_known(v, block);
@@ -386,7 +383,7 @@ static int map_by_bitmap(struct vhd *v, uint32_t block, bool write, uint64_t off
 	if (!bitmap)
 		return -ENOMEM;
 	pthread_mutex_lock(&v->lock);
-	r = file_io_read(v->fd, off, bitmap, v->bitmap_size);
+	r = file_io_read(&v->io, off, bitmap, v->bitmap_size);
 	if (r >= 0 && write) {
 		r = fill_bitmap(v, block, off, bitmap);
 	} else if (r >= 0) {
@@ -419,13 +416,13 @@ static int allocate(struct vhd *v, uint32_t block)
 	 * What an unlinked block of a crash has left there is cut off, so that the space
 	 * reads as zeroes; the footer is where the bitmap comes.
 	 */
-	if (ftruncate(v->fd, (off_t)off) < 0 ||
-	    ftruncate(v->fd, (off_t)(end + sizeof(v->footer))) < 0)
+	if (ftruncate(v->io.fd, (off_t)off) < 0 ||
+	    ftruncate(v->io.fd, (off_t)(end + sizeof(v->footer))) < 0)
 		return -errno;
 	memset(bitmap, 0xff, v->bitmap_size);
-	r = file_io_write(v->fd, end, &v->footer, sizeof(v->footer));
+	r = file_io_write(&v->io, end, &v->footer, sizeof(v->footer));
 	if (r >= 0)
-		r = file_io_write(v->fd, off, bitmap, v->bitmap_size);
+		r = file_io_write(&v->io, off, bitmap, v->bitmap_size);
 	if (r < 0)
 		return r;
 	v->end = end;
@@ -515,9 +512,9 @@ static int write_table(struct vhd *v)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < n; i++)
 		entries[i] = htobe32(load_entry(v, v->dirty_lo + i));
-	r = file_io_flush(v->fd);
+	r = file_io_flush(&v->io);
 	if (r >= 0)
-		r = file_io_write(v->fd, v->table_off + (uint64_t)v->dirty_lo * 4, entries,
+		r = file_io_write(&v->io, v->table_off + (uint64_t)v->dirty_lo * 4, entries,
 				  n * sizeof(*entries));
 	if (r >= 0)
 		v->dirty_lo = v->dirty_hi = 0;
@@ -542,14 +539,13 @@ static void vhd_close(struct block_image *img)
 	struct vhd *v = vhd_image(img);
 
 	if (v->table && !img->readonly && vhd_sync(img) >= 0)
-		(void)file_io_flush(v->fd);
-	close(v->fd);
+		(void)file_io_flush(&v->io);
+	close(v->io.fd);
 	vhd_free(v);
 }
 
 const struct block_format_ops block_format_vhd = {
 	.name = "vhd",
-	.probe = vhd_probe,
 	.open = vhd_open,
 	.map = vhd_map,
 	.sync_metadata = vhd_sync,

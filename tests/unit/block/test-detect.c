@@ -51,13 +51,13 @@ static void test_looks_like(void)
 		int fd = image(cases[i].head, cases[i].len, cases[i].off, cases[i].size);
 
 		g_test_message("%s", cases[i].name);
-		g_assert_cmpstr(block_looks_like(fd), ==, cases[i].format);
+		g_assert_cmpstr(block_looks_like(fd, NULL), ==, cases[i].format);
 		/* the same through O_DIRECT, where the file system has it */
 		if (fcntl(fd, F_SETFL, O_DIRECT) == 0)
-			g_assert_cmpstr(block_looks_like(fd), ==, cases[i].format);
+			g_assert_cmpstr(block_looks_like(fd, NULL), ==, cases[i].format);
 		close(fd);
 	}
-	g_assert_null(block_looks_like(-EBADF));
+	g_assert_null(block_looks_like(-EBADF, NULL));
 }
 
 static void check(int fd, const char *stated, const char *text)
@@ -89,10 +89,54 @@ static void test_stated(void)
 	close(raw);
 }
 
+/* What a guest writes to the start of a fixed VHD does not take its disk from it. */
+static void test_two_looks(void)
+{
+	int vhd = image("conectix", 8, 1 << 20, (1 << 20) + 512);
+
+	g_assert_cmpint(pwrite(vhd, "QFI\xfb", 4, 0), ==, 4);
+	g_assert_cmpstr(block_looks_like(vhd, NULL), ==, "qcow2");
+	g_assert_cmpstr(block_looks_like(vhd, "vhd"), ==, "vhd");
+	check(vhd, "vhd", NULL);
+	check(vhd, "qcow2", NULL);
+	check(vhd, "vhdx", "image_type says vhdx, but the image has the header of a qcow2 image");
+	close(vhd);
+}
+
+static void check_backing(int fd, const char *stated, const char *text)
+{
+	struct err err = { 0 };
+	int r = block_check_backing(fd, stated, 2, &err);
+
+	g_assert_cmpint(r, ==, text ? -EINVAL : 0);
+	g_assert_cmpstr(err.msg, ==, text ?: "");
+}
+
+static void test_backing(void)
+{
+	int qcow2 = image("QFI\xfb", 4, 0, 1 << 20), raw = image("", 0, 0, 1 << 20);
+	int vhdx = image("vhdxfile", 8, 0, 1 << 20);
+
+	check_backing(qcow2, "qcow2", NULL);
+	check_backing(qcow2, "raw", NULL);
+	check_backing(raw, "raw", NULL);
+	check_backing(raw, "qcow2",
+		      "backing file 2 is stated to be a qcow2 image, but it has no header of a "
+		      "known format");
+	check_backing(vhdx, "qcow2",
+		      "backing file 2 is stated to be a qcow2 image, but it has the header of a "
+		      "vhdx image");
+	close(qcow2);
+	close(raw);
+	close(vhdx);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/block/detect/looks-like", test_looks_like);
 	g_test_add_func("/block/detect/stated", test_stated);
+	g_test_add_func("/block/detect/two-looks", test_two_looks);
+	g_test_add_func("/block/detect/backing", test_backing);
 	return g_test_run();
 }

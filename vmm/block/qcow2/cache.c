@@ -4,11 +4,26 @@
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
+#include <sys/mman.h>
 
 #include "vmm/base/math.h"
 #include "vmm/block/qcow2/internal.h"
 
 #define WAYS 8U
+
+void *qcow2_pages_new(size_t len)
+{
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+void qcow2_pages_free(void *p, size_t len)
+{
+	if (p)
+		munmap(p, len);
+}
 
 int qcow2_cache_init(struct qcow2_cache *c, struct qcow2 *q, uint32_t slice, uint64_t max_bytes)
 {
@@ -108,7 +123,7 @@ static int load(struct qcow2_cache *c, uint32_t slot, uint64_t off)
 	_Atomic uint64_t *words = qcow2_cache_words(c, slot);
 	int r;
 
-	r = qcow2_file_read(c->q, off, buf, c->slice);
+	r = file_io_read(&c->q->io, off, buf, c->slice);
 	if (r < 0)
 		return r;
 	begin_change(s);
@@ -183,9 +198,9 @@ static int write_slot(struct qcow2_cache *c, uint32_t slot)
 
 	for (size_t i = 0; i < c->slice / 8; i++)
 		buf[i] = atomic_load_explicit(&qcow2_cache_words(c, slot)[i], memory_order_relaxed);
-	return qcow2_file_write(c->q,
-				atomic_load_explicit(&c->slots[slot].off, memory_order_relaxed),
-				buf, c->slice);
+	return file_io_write(&c->q->io,
+			     atomic_load_explicit(&c->slots[slot].off, memory_order_relaxed), buf,
+			     c->slice);
 }
 
 static bool is_inside(const struct qcow2_cache *c, uint32_t slot, uint64_t from, uint64_t to)

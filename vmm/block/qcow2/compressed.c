@@ -66,7 +66,7 @@ static int make_ready(struct qcow2_inflater *z, const struct qcow2 *q)
 {
 	if (!z->in) {
 		/* The longest that an entry can state, and alignment at both ends. */
-		z->in_size = (size_t)(2 * q->cluster + 2 * QCOW2_BOUNCE);
+		z->in_size = (size_t)(2 * q->cluster + 2 * FILE_IO_BLOCK);
 		z->in = qcow2_pages_new(z->in_size);
 	}
 	if (!z->out) {
@@ -132,7 +132,7 @@ static int expand(struct qcow2 *q, struct qcow2_inflater *z, uint64_t entry)
 	z->entry = 0;
 	while (n < end - start) {
 		ssize_t got =
-			pread(q->fd, z->in + n, (size_t)(end - start) - n, (off_t)(start + n));
+			pread(q->io.fd, z->in + n, (size_t)(end - start) - n, (off_t)(start + n));
 
 		if (got < 0 && errno == EINTR)
 			continue;

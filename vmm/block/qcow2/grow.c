@@ -68,8 +68,8 @@ static int write_blocks(struct qcow2 *q, const struct refcount_area *a)
 		memset(q->copy, 0, q->cluster);
 		for (uint64_t i = MAX(base, a->first); i < MIN(base + per_block, end); i++)
 			put_one(q, q->copy, i - base);
-		r = qcow2_file_write(q, (a->first + a->n_table + b) << q->cluster_bits, q->copy,
-				     q->cluster);
+		r = file_io_write(&q->io, (a->first + a->n_table + b) << q->cluster_bits, q->copy,
+				  q->cluster);
 	}
 	return r;
 }
@@ -82,15 +82,15 @@ static int write_table(struct qcow2 *q, const struct refcount_area *a)
 	for (uint64_t i = 0; r >= 0 && i < a->n_table; i++) {
 		memset(q->copy, 0, q->cluster);
 		if (i < q->reftable_clusters)
-			r = qcow2_file_read(q, q->reftable_off + (i << q->cluster_bits), q->copy,
-					    q->cluster);
+			r = file_io_read(&q->io, q->reftable_off + (i << q->cluster_bits), q->copy,
+					 q->cluster);
 		for (uint64_t b = 0; b < a->n_blocks; b++)
 			if ((t + b) / per_table == i)
 				qcow2_put64(q->copy + (t + b) % per_table * 8,
 					    (a->first + a->n_table + b) << q->cluster_bits);
 		if (r >= 0)
-			r = qcow2_file_write(q, (a->first + i) << q->cluster_bits, q->copy,
-					     q->cluster);
+			r = file_io_write(&q->io, (a->first + i) << q->cluster_bits, q->copy,
+					  q->cluster);
 	}
 	return r;
 }
@@ -111,20 +111,20 @@ int qcow2_reftable_grow(struct qcow2 *q, uint64_t first)
 		return r;
 	off = a.first << q->cluster_bits;
 	len = (a.n_table + a.n_blocks) << q->cluster_bits;
-	r = qcow2_file_extend(q, off + len);
+	r = qcow2_extend(q, off + len);
 	if (r >= 0)
 		r = write_blocks(q, &a);
 	if (r >= 0)
 		r = write_table(q, &a);
 	if (r >= 0)
-		r = qcow2_file_flush(q);
+		r = file_io_flush(&q->io);
 	if (r < 0)
 		return r;
 	qcow2_put64(buf, off);
 	qcow2_put32(buf + 8, (uint32_t)a.n_table);
-	r = qcow2_file_write(q, QCOW2_H_REFTABLE_OFF, buf, sizeof(buf));
+	r = file_io_write(&q->io, QCOW2_H_REFTABLE_OFF, buf, sizeof(buf));
 	if (r >= 0)
-		r = qcow2_file_flush(q);
+		r = file_io_flush(&q->io);
 	if (r < 0) {
 		/* Which of the two tables is in the file? */
 		return qcow2_damaged(q, "its refcount table cannot be moved");
@@ -159,19 +159,19 @@ static int grow_l1(struct qcow2 *q, uint64_t n, struct err *err)
 		atomic_init(&l1[i], entry);
 		qcow2_put64(buf, entry);
 		if (entry)
-			r = qcow2_file_write(q, off + i * 8, buf, 8);
+			r = file_io_write(&q->io, off + i * 8, buf, 8);
 	}
 	if (r >= 0)
-		r = qcow2_file_flush(q);
+		r = file_io_flush(&q->io);
 	if (r < 0) {
 		qcow2_pages_free(l1, n * 8);
 		return err_errno(err, -r, "cannot write a larger L1 table");
 	}
 	qcow2_put32(buf, (uint32_t)n);
 	qcow2_put64(buf + 4, off);
-	r = qcow2_file_write(q, QCOW2_H_L1_ENTRIES, buf, sizeof(buf));
+	r = file_io_write(&q->io, QCOW2_H_L1_ENTRIES, buf, sizeof(buf));
 	if (r >= 0)
-		r = qcow2_file_flush(q);
+		r = file_io_flush(&q->io);
 	if (r < 0) {
 		qcow2_pages_free(l1, n * 8);
 		qcow2_damaged(q, "its L1 table cannot be moved");
@@ -196,7 +196,7 @@ static int hide_backing(struct qcow2 *q, uint64_t off, uint64_t end)
 		int r = qcow2_map_zero(q, &access, &ext);
 
 		if (r >= 0 && ext.kind == BLOCK_EXTENT_HOST)
-			r = qcow2_file_zero(q, ext.off, ext.len);
+			r = file_io_zero(&q->io, ext.off, ext.len);
 		if (r < 0)
 			return r;
 		off += ext.len;
@@ -213,9 +213,9 @@ static int write_size(struct qcow2 *q, uint64_t size)
 	pthread_mutex_lock(&q->lock);
 	r = qcow2_sync_locked(q);
 	if (r >= 0)
-		r = qcow2_file_write(q, QCOW2_H_SIZE, buf, sizeof(buf));
+		r = file_io_write(&q->io, QCOW2_H_SIZE, buf, sizeof(buf));
 	if (r >= 0)
-		r = qcow2_file_flush(q);
+		r = file_io_flush(&q->io);
 	pthread_mutex_unlock(&q->lock);
 	return r;
 }

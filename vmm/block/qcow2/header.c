@@ -13,13 +13,6 @@ struct feature_names {
 	size_t n;
 };
 
-bool qcow2_probe(const uint8_t *head, size_t len)
-{
-	/* The qcow format of version 1 has the same magic and is no qcow2. */
-	return len >= 8 && qcow2_get32(head) == QCOW2_MAGIC &&
-	       qcow2_get32(head + QCOW2_H_VERSION) >= 2;
-}
-
 /* Foreign text that will be printed: what is no printable ASCII becomes '?'. */
 static void copy_text(char *to, const uint8_t *from, size_t len)
 {

@@ -37,6 +37,5 @@ struct qcow2_header {
 	char backing_format[QCOW2_FORMAT_NAME_MAX + 1];
 };
 
-bool qcow2_probe(const uint8_t *head, size_t len);
 /* head: the file's first len bytes, up to QCOW2_HEAD_BYTES. */
 int qcow2_header_parse(const uint8_t *head, size_t len, struct qcow2_header *ret, struct err *err);

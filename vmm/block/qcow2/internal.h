@@ -2,10 +2,10 @@
 /*
  * qcow2 images: what the parts share
  *
- *   header.c      the header, from bytes            open.c    open, close, probe
- *   file.c        metadata I/O, zeroing, size        cache.c   table slices in memory
- *   l2.c          guest offset -> place              read.c    READ, compressed.c
- *   write.c       WRITE: allocation, copy-on-write   zero.c    DISCARD, WRITE_ZEROES
+ *   header.c      the header, from bytes            open.c    open, close
+ *   cache.c       table slices in memory             l2.c      guest offset -> place
+ *   read.c        READ, compressed.c                 zero.c    DISCARD, WRITE_ZEROES
+ *   write.c       WRITE: allocation, copy-on-write
  *   refcount.c    refcounts, allocator               reclaim.c frees, when they are safe
  *   sync.c        write-out in the right order       repair.c  refcounts of a dirty image
  *   grow.c        a larger disk, moved tables
@@ -36,13 +36,13 @@
 
 #include "vmm/block/block-epoch.h"
 #include "vmm/block/block.h"
+#include "vmm/block/file-io.h"
 #include "vmm/block/qcow2/cache.h"
 #include "vmm/block/qcow2/header.h"
 
 struct err;
 
 #define QCOW2_FREES_MAX 2048U
-#define QCOW2_BOUNCE    4096U
 
 /* Clusters that lose one reference. */
 struct qcow2_frees {
@@ -60,10 +60,10 @@ struct qcow2 {
 	struct block_epoch epoch;
 	struct block_image *backing; /* NULL: none */
 	char id[64];                 /* of the disk, for messages */
-	int fd;
-	bool fixed_size;  /* a block device */
-	bool has_bitmaps; /* other clusters than ours may be in use */
-	bool lazy;        /* refcounts are written at close, the dirty bit stands for them */
+	struct file_io io;           /* of the image's own file, under the lock */
+	bool fixed_size;             /* a block device */
+	bool has_bitmaps;            /* other clusters than ours may be in use */
+	bool lazy; /* refcounts are written at close, the dirty bit stands for them */
 
 	/* constant */
 	uint32_t version;
@@ -87,14 +87,12 @@ struct qcow2 {
 	uint32_t l1_dirty_lo, l1_dirty_hi;  /* entries to be written, lo == hi: none */
 	struct qcow2_cache l2_cache, refcount_cache;
 	atomic_bool failed; /* damage was found, or metadata could not be written: no more writes */
-	bool unflushed;     /* metadata or copied data was written since the last flush */
 	bool free_in_cache; /* refcounts that went down are in the cache */
 	uint64_t free_hint; /* no free cluster below this one */
 	uint64_t stale_end; /* below this offset unused space need not be zero */
 	uint64_t used_end;  /* of what was allocated or there at open; the file is cut there */
 	struct qcow2_frees freed; /* since the last write-out of L2 tables */
 	struct qcow2_frees aging; /* written out, perhaps still in a queue's hands */
-	uint8_t *bounce;          /* QCOW2_BOUNCE aligned bytes */
 	/* a cluster, aligned, touched when used; not across qcow2_alloc(), which uses it too */
 	uint8_t *copy;
 	struct qcow2_inflater *inflater;
@@ -121,16 +119,7 @@ static inline struct qcow2 *qcow2_image(struct block_image *img)
 	return container_of(img, struct qcow2, base);
 }
 
-/* --- file.c: synchronous I/O on the image's own file; 0 or -errno --- */
-int qcow2_file_read(struct qcow2 *q, uint64_t off, void *buf,
-		    size_t len); /* zeroes behind the end */
-int qcow2_file_write(struct qcow2 *q, uint64_t off, const void *buf, size_t len);
-int qcow2_file_flush(struct qcow2 *q);
-int qcow2_file_zero(struct qcow2 *q, uint64_t off, uint64_t len);
-/* Gives the space back, after which it reads zeroes; or -errno and it may not. */
-int qcow2_file_punch(struct qcow2 *q, uint64_t off, uint64_t len);
-/* The file has end bytes at least. */
-int qcow2_file_extend(struct qcow2 *q, uint64_t end);
+/* --- cache.c --- */
 /* Memory that costs nothing until it is touched, page-aligned and zero; NULL. */
 void *qcow2_pages_new(size_t len);
 void qcow2_pages_free(void *p, size_t len);
@@ -173,6 +162,8 @@ int qcow2_refcount_get(struct qcow2 *q, uint64_t index, uint64_t *ret);
 int qcow2_refcount_set(struct qcow2 *q, uint64_t index, uint64_t value);
 /* The block that counts cluster `index`, 0 = none. */
 int qcow2_refblock_get(struct qcow2 *q, uint64_t index, uint64_t *ret_off);
+/* The file has end bytes at least. */
+int qcow2_extend(struct qcow2 *q, uint64_t end);
 /* Makes one, inside the range that it counts, at cluster `at`, which is unused. */
 int qcow2_refblock_new(struct qcow2 *q, uint64_t index, uint64_t at);
 /* 1 to want contiguous clusters that read as zeroes, counted once. */

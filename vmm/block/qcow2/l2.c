@@ -201,9 +201,9 @@ int qcow2_l2_prepare(struct qcow2 *q, uint64_t off)
 	qcow2_cache_forget(&q->l2_cache, table, q->cluster);
 	if (old & QCOW2_OFFSET_MASK) {
 		/* It may be shared, so it was never changed here: the file has all of it. */
-		r = qcow2_file_read(q, old & QCOW2_OFFSET_MASK, q->copy, q->cluster);
+		r = file_io_read(&q->io, old & QCOW2_OFFSET_MASK, q->copy, q->cluster);
 		if (r >= 0)
-			r = qcow2_file_write(q, table, q->copy, q->cluster);
+			r = file_io_write(&q->io, table, q->copy, q->cluster);
 		if (r < 0) {
 			qcow2_free_later(q, table, 1);
 			return r;

@@ -26,7 +26,7 @@ static int read_header(struct qcow2 *q, struct qcow2_header *h, struct err *err)
 
 	if (!head)
 		return err_errno(err, ENOMEM, "cannot read the image's header");
-	r = fstat(q->fd, &st) < 0 ? -errno : qcow2_file_read(q, 0, head, QCOW2_HEAD_BYTES);
+	r = fstat(q->io.fd, &st) < 0 ? -errno : file_io_read(&q->io, 0, head, QCOW2_HEAD_BYTES);
 	if (r < 0) {
 		err_errno(err, -r, "cannot read the image's header");
 	} else {
@@ -78,11 +78,11 @@ static int check_header(const struct qcow2 *q, const struct qcow2_header *h,
 			       "clusters of %llu",
 			       q->base.off_align, (unsigned long long)cluster);
 	/* What the backing files will ask for is not known yet: this much at most. */
-	if (params->direct && params->n_backing > 0 && cluster < QCOW2_BOUNCE)
+	if (params->direct && params->n_backing > 0 && cluster < FILE_IO_BLOCK)
 		return err_set(err, ENOTSUP,
 			       "direct I/O ('direct') with backing files needs clusters of %u "
 			       "bytes, the image has %llu",
-			       QCOW2_BOUNCE, (unsigned long long)cluster);
+			       FILE_IO_BLOCK, (unsigned long long)cluster);
 	if (h->backing_name[0] && params->n_backing == 0)
 		return err_set(err, EINVAL,
 			       "the image is based on backing file '%s', which was not given",
@@ -150,7 +150,7 @@ static int load_l1(struct qcow2 *q, struct err *err)
 {
 	int r;
 
-	r = qcow2_file_read(q, q->l1_off, q->l1, q->l1_entries * 8UL);
+	r = file_io_read(&q->io, q->l1_off, q->l1, q->l1_entries * 8UL);
 	if (r < 0)
 		return err_errno(err, -r, "cannot read the image's L1 table");
 	for (uint32_t i = 0; i < q->l1_entries; i++) {
@@ -177,9 +177,9 @@ static int prepare_to_write(struct qcow2 *q, uint64_t autoclear, struct err *err
 		r = qcow2_repair(q, err);
 	if (r < 0 || autoclear == 0)
 		return r;
-	r = qcow2_file_write(q, QCOW2_H_AUTOCLEAR, none, sizeof(none));
+	r = file_io_write(&q->io, QCOW2_H_AUTOCLEAR, none, sizeof(none));
 	if (r >= 0)
-		r = qcow2_file_flush(q);
+		r = file_io_flush(&q->io);
 	return r < 0 ? err_errno(err, -r, "cannot write the image's header") : 0;
 }
 
@@ -219,7 +219,7 @@ static void deinit(struct qcow2 *q)
 	qcow2_pages_free(q->copy, q->cluster);
 	qcow2_pages_free(q->freed.ranges, QCOW2_FREES_MAX * sizeof(*q->freed.ranges));
 	qcow2_pages_free(q->aging.ranges, QCOW2_FREES_MAX * sizeof(*q->aging.ranges));
-	qcow2_pages_free(q->bounce, QCOW2_BOUNCE);
+	file_io_deinit(&q->io);
 	pthread_mutex_destroy(&q->lock);
 	block_epoch_deinit(&q->epoch);
 	free(q);
@@ -230,13 +230,12 @@ static int open_image(struct qcow2 *q, struct qcow2_header *h,
 {
 	int r;
 
-	r = raw_inspect(q->fd, params, &q->base, err);
+	r = raw_inspect(q->io.fd, params, &q->base, err);
 	if (r < 0)
 		return r;
-	q->bounce = qcow2_pages_new(QCOW2_BOUNCE);
-	if (!q->bounce)
-		return err_errno(err, ENOMEM, "cannot open the image");
-	r = read_header(q, h, err);
+	r = file_io_init(&q->io, q->io.fd, &q->base, err);
+	if (r >= 0)
+		r = read_header(q, h, err);
 	if (r >= 0)
 		r = check_header(q, h, params, err);
 	if (r < 0)
@@ -263,7 +262,7 @@ static int qcow2_open(int fd, const struct block_image_params *params, struct bl
 		free(q);
 		return err_errno(err, ENOMEM, "cannot open the image");
 	}
-	*q = (struct qcow2){ .fd = fd };
+	*q = (struct qcow2){ .io.fd = fd };
 	pthread_mutex_init(&q->lock, NULL);
 	block_epoch_init(&q->epoch);
 	r = open_image(q, h, params, err);
@@ -304,12 +303,12 @@ static int write_all(struct qcow2 *q)
 	} while (r >= 0 && q->freed.n + q->aging.n > 0);
 	if (r >= 0)
 		r = qcow2_write_out(q);
-	if (r >= 0 && q->unflushed)
-		r = qcow2_file_flush(q);
+	if (r >= 0 && q->io.unflushed)
+		r = file_io_flush(&q->io);
 	if (r >= 0)
 		r = qcow2_set_incompatible(q, 0, QCOW2_INCOMPATIBLE_DIRTY);
 	if (r >= 0 && !q->fixed_size && q->used_end < q->file_size &&
-	    ftruncate(q->fd, (off_t)q->used_end) < 0)
+	    ftruncate(q->io.fd, (off_t)q->used_end) < 0)
 		r = -errno;
 	return r;
 }
@@ -327,13 +326,12 @@ static void qcow2_close(struct block_image *img)
 		log_warning("disk '%s': the image was not closed cleanly: %s", q->id,
 			    strerrordesc_np(-r));
 	block_image_close(q->backing);
-	close(q->fd);
+	close(q->io.fd);
 	deinit(q);
 }
 
 const struct block_format_ops block_format_qcow2 = {
 	.name = "qcow2",
-	.probe = qcow2_probe,
 	.open = qcow2_open,
 	.map = qcow2_map,
 	.sync_metadata = qcow2_sync_metadata,

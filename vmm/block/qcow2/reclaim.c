@@ -61,7 +61,7 @@ static void give_back(struct qcow2 *q, uint64_t off, uint64_t end)
 {
 	if (off == end)
 		return;
-	if (qcow2_file_punch(q, off, end - off) < 0)
+	if (file_io_punch(&q->io, off, end - off) < 0)
 		q->stale_end = MAX(q->stale_end, end);
 	q->free_hint = MIN(q->free_hint, off >> q->cluster_bits);
 }
@@ -103,8 +103,8 @@ void qcow2_reclaim(struct qcow2 *q)
 	if (q->aging.n == 0 || !block_epoch_is_over(&q->epoch) || q->failed)
 		return;
 	/* The tables that no longer refer to them must not come back. */
-	if (q->unflushed)
-		r = qcow2_file_flush(q);
+	if (q->io.unflushed)
+		r = file_io_flush(&q->io);
 	for (unsigned int i = 0; r >= 0 && i < q->aging.n; i++)
 		r = drop(q, q->aging.ranges[i].off, q->aging.ranges[i].n);
 	q->aging.n = 0;

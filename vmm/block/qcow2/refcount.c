@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vmm/base/math.h"
 #include "vmm/block/qcow2/internal.h"
@@ -118,6 +119,25 @@ int qcow2_refcount_set(struct qcow2 *q, uint64_t index, uint64_t value)
 	return 0;
 }
 
+int qcow2_extend(struct qcow2 *q, uint64_t end)
+{
+	uint64_t size = atomic_load_explicit(&q->file_size, memory_order_relaxed), ahead;
+
+	if (end <= size)
+		return 0;
+	if (q->fixed_size)
+		return -ENOSPC;
+	/* Ahead of the need, to save calls; close cuts it off again. */
+	ahead = align_up(end, MAX((uint64_t)MIB, q->cluster));
+	if (ftruncate(q->io.fd, (off_t)ahead) < 0) {
+		ahead = end;
+		if (ftruncate(q->io.fd, (off_t)ahead) < 0)
+			return -errno;
+	}
+	atomic_store_explicit(&q->file_size, ahead, memory_order_relaxed);
+	return 0;
+}
+
 int qcow2_refblock_new(struct qcow2 *q, uint64_t index, uint64_t at)
 {
 	uint64_t off = at << q->cluster_bits, t = index / qcow2_refblock_entries(q);
@@ -125,9 +145,9 @@ int qcow2_refblock_new(struct qcow2 *q, uint64_t index, uint64_t at)
 	size_t word;
 	int r;
 
-	r = qcow2_file_extend(q, off + q->cluster);
+	r = qcow2_extend(q, off + q->cluster);
 	if (r >= 0 && off < q->stale_end)
-		r = qcow2_file_zero(q, off, q->cluster);
+		r = file_io_zero(&q->io, off, q->cluster);
 	if (r < 0)
 		return r;
 	qcow2_cache_forget(&q->refcount_cache, off, q->cluster);
@@ -222,9 +242,9 @@ static int take(struct qcow2 *q, uint64_t first, uint64_t n)
 
 	r = qcow2_check_unused(q, first, n);
 	if (r >= 0)
-		r = qcow2_file_extend(q, end);
+		r = qcow2_extend(q, end);
 	if (r >= 0 && off < q->stale_end)
-		r = qcow2_file_zero(q, off, MIN(end, q->stale_end) - off);
+		r = file_io_zero(&q->io, off, MIN(end, q->stale_end) - off);
 	for (uint64_t i = 0; r >= 0 && i < n; i++)
 		r = qcow2_refcount_set(q, first + i, 1);
 	if (r >= 0)

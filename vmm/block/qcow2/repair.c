@@ -239,7 +239,7 @@ int qcow2_repair(struct qcow2 *q, struct err *err)
 	q->freed.n = 0;
 	if (r < 0)
 		return r;
-	r = qcow2_file_flush(q);
+	r = file_io_flush(&q->io);
 	if (r >= 0)
 		r = qcow2_set_incompatible(q, 0, QCOW2_INCOMPATIBLE_DIRTY);
 	return r < 0 ? err_errno(err, -r, "cannot write the image's header") : 0;

@@ -12,7 +12,7 @@
 
 static int flush_if_needed(struct qcow2 *q)
 {
-	return q->unflushed ? qcow2_file_flush(q) : 0;
+	return q->io.unflushed ? file_io_flush(&q->io) : 0;
 }
 
 static int write_refcounts(struct qcow2 *q)
@@ -29,7 +29,7 @@ static int write_refcounts(struct qcow2 *q)
 	if (r >= 0)
 		r = qcow2_cache_write(&q->refcount_cache, table, end, false);
 	if (r >= 0 && table_is_dirty) {
-		r = qcow2_file_flush(q);
+		r = file_io_flush(&q->io);
 		if (r >= 0)
 			r = qcow2_cache_write(&q->refcount_cache, table, end, true);
 	}
@@ -49,7 +49,7 @@ static int write_l1(struct qcow2 *q)
 		for (uint32_t i = 0; i < n; i++)
 			buf[i] = htobe64(atomic_load_explicit(&q->l1[q->l1_dirty_lo + i],
 							      memory_order_relaxed));
-		r = qcow2_file_write(q, q->l1_off + q->l1_dirty_lo * 8ULL, buf, n * 8ULL);
+		r = file_io_write(&q->io, q->l1_off + q->l1_dirty_lo * 8ULL, buf, n * 8ULL);
 		if (r >= 0)
 			q->l1_dirty_lo += n;
 	}
@@ -120,9 +120,9 @@ int qcow2_set_incompatible(struct qcow2 *q, uint64_t set, uint64_t clear)
 	if (bits == q->incompatible)
 		return 0;
 	qcow2_put64(buf, bits);
-	r = qcow2_file_write(q, QCOW2_H_INCOMPATIBLE, buf, sizeof(buf));
+	r = file_io_write(&q->io, QCOW2_H_INCOMPATIBLE, buf, sizeof(buf));
 	if (r >= 0)
-		r = qcow2_file_flush(q);
+		r = file_io_flush(&q->io);
 	if (r >= 0)
 		q->incompatible = bits;
 	return r;

@@ -30,7 +30,7 @@ static int in_place(struct qcow2 *q, const struct qcow2_place *p, struct block_e
 			return qcow2_damaged(q, "guest data at %llu lies behind the file's end",
 					     (unsigned long long)p->host);
 		end = align_down(p->host, q->cluster) + q->cluster;
-		r = qcow2_file_extend(q, end);
+		r = qcow2_extend(q, end);
 		if (r < 0)
 			return r;
 		q->used_end = MAX(q->used_end, end);
@@ -147,7 +147,7 @@ int qcow2_copy_on_write(struct qcow2 *q, const struct qcow2_place *p, uint64_t o
 		r = qcow2_damaged(q, "guest data at %llu lies in a table",
 				  (unsigned long long)host);
 	else
-		r = qcow2_file_extend(q, host + q->cluster);
+		r = qcow2_extend(q, host + q->cluster);
 	if (r < 0)
 		return r;
 	q->used_end = MAX(q->used_end, host + q->cluster);
@@ -164,7 +164,7 @@ int qcow2_copy_on_write(struct qcow2 *q, const struct qcow2_place *p, uint64_t o
 	if (whole)
 		bitmap = 0;
 	if (r >= 0)
-		r = qcow2_file_write(q, host + from, q->copy + from, to - from);
+		r = file_io_write(&q->io, host + from, q->copy + from, to - from);
 	/* Whoever sees the new entry sees the data: both by way of the host's page cache. */
 	if (r >= 0)
 		r = qcow2_l2_set(q, off, host | QCOW2_COPIED, with_data(q, bitmap, from, to));
@@ -202,7 +202,7 @@ static int allocate(struct qcow2 *q, const struct qcow2_place *p, const struct b
 		return over_zeroes(q, off, len, ret);
 	if (zero && p->copied && q->entry_words == 1) {
 		/* A cluster that was kept for this. */
-		r = qcow2_file_zero(q, align_down(p->host, q->cluster), q->cluster);
+		r = file_io_zero(&q->io, align_down(p->host, q->cluster), q->cluster);
 		if (r >= 0)
 			r = qcow2_l2_set(q, off, (p->entry & QCOW2_OFFSET_MASK) | QCOW2_COPIED, 0);
 		*ret = (struct block_extent){ .kind = BLOCK_EXTENT_HOST,

@@ -83,7 +83,7 @@ int vhdx_read_header(struct vhdx *v, uint64_t file_size, struct err *err)
 	bool found = false;
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(header_places); i++) {
-		int r = file_io_read(v->fd, header_places[i], &h, sizeof(h));
+		int r = file_io_read(&v->io, header_places[i], &h, sizeof(h));
 
 		if (r < 0)
 			return err_errno(err, -r, "cannot read the VHDX header");
@@ -111,9 +111,9 @@ int vhdx_write_header(struct vhdx *v)
 	v->header.sequence = le64_make(le64_get(v->header.sequence) + 1);
 	v->header.checksum = le32_make(vhdx_checksum(&v->header, sizeof(v->header),
 						     offsetof(struct vhdx_header, checksum)));
-	r = file_io_write(v->fd, header_places[other], &v->header, sizeof(v->header));
+	r = file_io_write(&v->io, header_places[other], &v->header, sizeof(v->header));
 	if (r >= 0)
-		r = file_io_flush(v->fd);
+		r = file_io_flush(&v->io);
 	if (r >= 0)
 		v->header_index = other;
 	return r;
@@ -163,9 +163,9 @@ int vhdx_read_regions(struct vhdx *v, uint64_t file_size, struct err *err)
 
 	if (!t)
 		return err_errno(err, ENOMEM, "cannot read the VHDX regions");
-	r = file_io_read(v->fd, VHDX_REGIONS_OFF, t, sizeof(*t));
+	r = file_io_read(&v->io, VHDX_REGIONS_OFF, t, sizeof(*t));
 	if (r >= 0 && !regions_are_good(t)) {
-		r = file_io_read(v->fd, VHDX_REGIONS_2_OFF, t, sizeof(*t));
+		r = file_io_read(&v->io, VHDX_REGIONS_2_OFF, t, sizeof(*t));
 		if (r >= 0 && !regions_are_good(t))
 			return err_set(err, EINVAL,
 				       "both VHDX region tables are damaged: "
@@ -248,7 +248,7 @@ static int read_values(struct vhdx *v, const struct vhdx_items *t, struct item_v
 			return err_set(err, EINVAL,
 				       "a VHDX metadata item of %u bytes at %u is damaged",
 				       le32_get(item->len), le32_get(item->off));
-		r = file_io_read(v->fd, v->items_off + le32_get(item->off), to, len);
+		r = file_io_read(&v->io, v->items_off + le32_get(item->off), to, len);
 		if (r < 0)
 			return err_errno(err, -r, "cannot read the VHDX metadata");
 		seen |= 1U << bit;
@@ -289,7 +289,7 @@ int vhdx_read_items(struct vhdx *v, struct err *err)
 
 	if (!t)
 		return err_errno(err, ENOMEM, "cannot read the VHDX metadata");
-	r = file_io_read(v->fd, v->items_off, t, sizeof(*t));
+	r = file_io_read(&v->io, v->items_off, t, sizeof(*t));
 	if (r < 0)
 		return err_errno(err, -r, "cannot read the VHDX metadata");
 	r = read_values(v, t, &values, err);

@@ -21,13 +21,14 @@
 #include <stdint.h>
 
 #include "vmm/block/block.h"
+#include "vmm/block/file-io.h"
 #include "vmm/block/vhdx/vhdx-abi.h"
 
 struct err;
 
 struct vhdx {
 	struct block_image base;
-	int fd;
+	struct file_io io; /* of the file, under the lock */
 	/* constant after open */
 	uint32_t block_size;
 	uint64_t chunk_ratio; /* payload blocks between two of sector bitmap */

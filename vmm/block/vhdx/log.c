@@ -128,7 +128,7 @@ static int apply_descriptor(struct vhdx *v, const struct vhdx_log_descriptor *d,
 			       "the VHDX log has a damaged descriptor, for %llu bytes at %llu",
 			       (unsigned long long)len, (unsigned long long)off);
 	if (!data) {
-		r = len > 0 ? file_io_zero(v->fd, off, len) : 0;
+		r = len > 0 ? file_io_zero(&v->io, off, len) : 0;
 	} else {
 		if (memcmp(data->signature, "data", 4) != 0 ||
 		    ((uint64_t)le32_get(data->sequence_high) << 32 |
@@ -137,7 +137,7 @@ static int apply_descriptor(struct vhdx *v, const struct vhdx_log_descriptor *d,
 		memcpy(page, &d->leading, 8);
 		memcpy(page + 8, data->data, sizeof(data->data));
 		memcpy(page + 8 + sizeof(data->data), d->trailing, 4);
-		r = file_io_write(v->fd, off, page, sizeof(page));
+		r = file_io_write(&v->io, off, page, sizeof(page));
 	}
 	return r < 0 ? err_errno(err, -r, "cannot replay the VHDX log") : 0;
 }
@@ -168,7 +168,7 @@ static int apply_sequence(const struct replay *rp, uint32_t last, struct err *er
 {
 	const struct vhdx_log_header *h = header_at(rp, last);
 	uint32_t sector = rp->at[last].tail / VHDX_LOG_SECTOR;
-	off_t end = lseek(rp->v->fd, 0, SEEK_END);
+	off_t end = lseek(rp->v->io.fd, 0, SEEK_END);
 	int r;
 
 	if (end < 0)
@@ -186,9 +186,9 @@ static int apply_sequence(const struct replay *rp, uint32_t last, struct err *er
 		sector = (sector + rp->at[sector].len / VHDX_LOG_SECTOR) % rp->n;
 	}
 	if (le64_get(h->last_size) <= INT64_MAX && (uint64_t)end < le64_get(h->last_size) &&
-	    ftruncate(rp->v->fd, (off_t)le64_get(h->last_size)) < 0)
+	    ftruncate(rp->v->io.fd, (off_t)le64_get(h->last_size)) < 0)
 		return err_errno(err, errno, "cannot make the image as large as its VHDX log says");
-	r = file_io_flush(rp->v->fd);
+	r = file_io_flush(&rp->v->io);
 	return r < 0 ? err_errno(err, -r, "cannot replay the VHDX log") : 0;
 }
 
@@ -198,7 +198,7 @@ static int replay_ring(struct replay *rp, struct err *err)
 	uint32_t last;
 	int r;
 
-	r = file_io_read(v->fd, v->log_off, rp->log, v->log_len);
+	r = file_io_read(&v->io, v->log_off, rp->log, v->log_len);
 	if (r < 0)
 		return err_errno(err, -r, "cannot read the VHDX log");
 	memcpy(rp->log + v->log_len, rp->log, v->log_len);
@@ -270,7 +270,7 @@ static int make_page(struct vhdx *v, uint64_t n, uint8_t page[VHDX_LOG_SECTOR])
 {
 	uint64_t first = n * PAGE_ENTRIES;
 	/* What the region has behind the entries stays. */
-	int r = file_io_read(v->fd, v->bat_off + n * VHDX_LOG_SECTOR, page, VHDX_LOG_SECTOR);
+	int r = file_io_read(&v->io, v->bat_off + n * VHDX_LOG_SECTOR, page, VHDX_LOG_SECTOR);
 
 	for (uint64_t i = 0; r >= 0 && i < PAGE_ENTRIES && first + i < v->n_entries; i++)
 		bytes_put_le(page + i * 8, 8,
@@ -299,7 +299,7 @@ static int write_entry(struct vhdx *v, uint8_t *log, const uint64_t *pages, uint
 	struct vhdx_log_descriptor *d = (void *)(h + 1);
 	uint32_t len = (1 + n) * VHDX_LOG_SECTOR;
 	uint8_t page[VHDX_LOG_SECTOR];
-	off_t end = lseek(v->fd, 0, SEEK_END);
+	off_t end = lseek(v->io.fd, 0, SEEK_END);
 	int r;
 
 	if (end < 0)
@@ -320,16 +320,16 @@ static int write_entry(struct vhdx *v, uint8_t *log, const uint64_t *pages, uint
 	}
 	h->checksum =
 		le32_make(vhdx_checksum(log, len, offsetof(struct vhdx_log_header, checksum)));
-	r = file_io_write(v->fd, v->log_off, log, len);
+	r = file_io_write(&v->io, v->log_off, log, len);
 	if (r >= 0)
-		r = file_io_flush(v->fd);
+		r = file_io_flush(&v->io);
 	if (r < 0)
 		return r;
 	v->log_sequence++;
 	for (uint32_t i = 0; r >= 0 && i < n; i++) {
 		r = make_page(v, pages[i], page);
 		if (r >= 0)
-			r = file_io_write(v->fd, v->bat_off + pages[i] * VHDX_LOG_SECTOR, page,
+			r = file_io_write(&v->io, v->bat_off + pages[i] * VHDX_LOG_SECTOR, page,
 					  sizeof(page));
 	}
 	return r;
@@ -350,7 +350,7 @@ static int write_pages(struct vhdx *v, uint8_t *log)
 		if (n == 0)
 			break;
 		/* The new blocks are there, and the last entry has had its effect. */
-		r = file_io_flush(v->fd);
+		r = file_io_flush(&v->io);
 		if (r >= 0)
 			r = write_entry(v, log, pages, n);
 		if (r < 0)

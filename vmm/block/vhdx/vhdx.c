@@ -14,11 +14,6 @@
 #include "vmm/block/raw.h"
 #include "vmm/block/vhdx/internal.h"
 
-static bool vhdx_probe(const uint8_t *head, size_t len)
-{
-	return len >= 8 && memcmp(head, VHDX_FILE_SIGNATURE, 8) == 0;
-}
-
 /* The BAT's entry of a payload block (2.5). */
 static uint64_t entry_of(const struct vhdx *v, uint64_t block)
 {
@@ -85,7 +80,7 @@ static int read_bat(struct vhdx *v, uint64_t file_size, struct err *err)
 	if (!v->bat || !v->dirty_pages)
 		return err_errno(err, ENOMEM, "cannot keep a VHDX BAT of %llu entries",
 				 (unsigned long long)v->n_entries);
-	r = file_io_read(v->fd, v->bat_off, (void *)v->bat, v->n_entries * 8);
+	r = file_io_read(&v->io, v->bat_off, (void *)v->bat, v->n_entries * 8);
 	if (r < 0)
 		return err_errno(err, -r, "cannot read the VHDX BAT");
 	for (uint64_t i = 0; i < v->n_entries; i++) {
@@ -110,6 +105,7 @@ static int file_size_of(int fd, uint64_t *ret, struct err *err)
 static void vhdx_free(struct vhdx *v)
 {
 	pthread_mutex_destroy(&v->lock);
+	file_io_deinit(&v->io);
 	free((void *)v->bat);
 	free(v->dirty_pages);
 	free(v);
@@ -131,7 +127,9 @@ static int vhdx_init(struct vhdx *v, int fd, const struct block_image_params *pa
 		return err_errno(err, errno, "cannot inspect the image's descriptor");
 	if (!S_ISREG(st.st_mode))
 		return err_set(err, EINVAL, "a VHDX image must be a regular file");
-	v->fd = fd;
+	r = file_io_init(&v->io, fd, &v->base, err);
+	if (r < 0)
+		return r;
 	v->base.ops = &block_format_vhdx;
 	v->base.can_discard = v->base.can_write_zeroes = false;
 	r = vhdx_read_header(v, (uint64_t)st.st_size, err);
@@ -171,7 +169,7 @@ static int allocate(struct vhdx *v, uint64_t block)
 {
 	uint64_t off = v->end, entry = entry_of(v, block);
 
-	if (ftruncate(v->fd, (off_t)(off + v->block_size)) < 0)
+	if (ftruncate(v->io.fd, (off_t)(off + v->block_size)) < 0)
 		return -errno;
 	v->end = off + v->block_size;
 	v->dirty_pages[entry * 8 / VHDX_LOG_SECTOR] = 1;
@@ -229,15 +227,14 @@ static void vhdx_close(struct block_image *img)
 {
 	struct vhdx *v = vhdx_image(img);
 
-	if (!img->readonly && vhdx_sync(img) >= 0 && file_io_flush(v->fd) >= 0)
+	if (!img->readonly && vhdx_sync(img) >= 0 && file_io_flush(&v->io) >= 0)
 		(void)vhdx_end_log(v);
-	close(v->fd);
+	close(v->io.fd);
 	vhdx_free(v);
 }
 
 const struct block_format_ops block_format_vhdx = {
 	.name = "vhdx",
-	.probe = vhdx_probe,
 	.open = vhdx_open,
 	.map = vhdx_map,
 	.sync_metadata = vhdx_sync,
