@@ -250,6 +250,9 @@ void manager_remove(struct manager *manager, struct machine *vm)
 
 void manager_vm_changed(struct manager *manager, struct machine *vm, uint32_t properties)
 {
+	/* Nothing changed: a machine is in the list once, and has something to announce then. */
+	if (!properties)
+		return;
 	if (!vm->changed)
 		list_append(&manager->dirty, &vm->dirty);
 	vm->changed |= properties;

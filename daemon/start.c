@@ -26,7 +26,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* For unit, resources and Hello; the worker's own Start has its own limit. */
+/* For unit, resources, companions and Hello; the worker's own Start has its own limit. */
 #define PREPARE_USEC (90 * 1000000ULL)
 /* Longer than what systemd takes to kill something unkillable. */
 #define HELLO_USEC PREPARE_USEC
@@ -187,7 +187,7 @@ static void start_check_done(struct start *start)
 	struct machine *vm = start->vm;
 	bool paused = start->paused;
 
-	if (!start->booted || !start->unit_up || !start->companions_up || start->failing)
+	if (!start->booted || !start->unit_up || start->failing)
 		return;
 	vm->start = NULL;
 	start_free(start);
@@ -255,8 +255,12 @@ static void start_boot(struct start *start)
 	struct err err = { 0 };
 	int r = -EINVAL;
 
-	/* Without a connection or a process, the end of the worker is about to be told. */
-	if (!start->opened || !start->greeted || start->failing || !vm->worker || !vm->spawn.active)
+	/*
+	 * Without a connection or a process, the end of the worker is about to be told.  The
+	 * worker greets a virtiofsd, and waits for its answer: not while systemd starts that.
+	 */
+	if (!start->opened || !start->greeted || !start->companions_up || start->failing ||
+	    !vm->worker || !vm->spawn.active)
 		return;
 	job_set_phase(vm->job, "booting");
 	config = boot_config_for_worker(vm->boot_config, vm->def.uuid, &err);
@@ -352,7 +356,7 @@ static void on_companions(void *data, const struct err *err)
 		return;
 	}
 	start->companions_up = true;
-	start_check_done(start);
+	start_boot(start);
 }
 
 static int start_companions(struct start *start, struct err *err)
@@ -464,12 +468,14 @@ static int on_timeout(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	struct start *start = userdata;
 	struct err err = { 0 };
+	const char *late = !start->opened    ? "opening its resources hangs"
+			   : !start->greeted ? "the worker does not answer"
+					     : "a program that is to run beside it does not start";
 
 	(void)source;
 	(void)usec;
 	err_set(&err, ETIMEDOUT, "VM '%s' was not ready to boot after %llu s: %s",
-		start->vm->def.name, PREPARE_USEC / 1000000ULL,
-		start->opened ? "the worker does not answer" : "opening its resources hangs");
+		start->vm->def.name, PREPARE_USEC / 1000000ULL, late);
 	start_fail(start, &err);
 	return 0;
 }

@@ -17,6 +17,7 @@ static const struct device_property properties[] = {
 	{ "CID", "cid" },
 	{ "Tag", "tag" },
 	{ "Socket", "socket" },
+	{ "Source", "source" },
 	{ "Path", "file" },
 	{ "Size", "size" },
 	{ "DiscardWrites", "discard_writes" },
@@ -83,6 +84,7 @@ static const sd_bus_vtable fs_vtable[] = {
 	SD_BUS_VTABLE_START(0),
 	SD_BUS_PROPERTY("Tag", "s", device_bus_get_s, 0, DEVICE_CONST),
 	SD_BUS_PROPERTY("Socket", "s", device_bus_get_s, 0, DEVICE_CONST),
+	SD_BUS_PROPERTY("Source", "s", device_bus_get_s, 0, DEVICE_CONST),
 	SD_BUS_VTABLE_END,
 };
 const struct device_class device_fs_class = {

@@ -73,6 +73,8 @@ def test_source(t):
             t.equal(f.read(), "again\n", "after a pause")
         t.equal(guest.complaints(console, r"virtio|virtiofs|fuse|FUSE"), [], "complaints of the kernel")
         t.equal([d["type"] for d in devices("virtiofs") if d["id"] == "_fs0"], ["fs"], "on the bus")
+        t.equal(bus.get(f"{vm.path}/device/{bus.encode('_fs0')}", f"{bus.NAME}.Device.FileSystem", "Source"),
+                path, "its Source")
         unit = subprocess.run(["systemctl", "list-units", "--plain", "--no-legend", "brume-virtiofsd-*"],
                               capture_output=True, text=True, check=True).stdout
         t.true("brume-virtiofsd-virtiofs:_fs0.service" in unit, f"a unit of its own: {unit!r}")
@@ -96,10 +98,12 @@ def test_socket(t):
         console.check("mkdir -p /mnt && mount -t virtiofs s /mnt && echo there > /mnt/file")
         with open(f"{path}/file", encoding="ascii") as f:
             t.equal(f.read(), "there\n")
-        server.kill()
-        server.wait()
-        t.eventually(lambda: any(d["id"] == "_fs0" and d["state"] == "broken" for d in devices("virtiofs-2")),
-                     "a broken device")
+        with bus.Signals() as signals:
+            server.kill()
+            server.wait()
+            t.eventually(lambda: any(d["id"] == "_fs0" and d["state"] == "broken" for d in devices("virtiofs-2")),
+                         "a broken device")
+            signals.wait(lambda s: s.member == "Event" and list(s.data[:2]) == ["virtio-device", "broken"], 20)
         t.equal(console.check("echo alive").strip(), "alive")
         # not shut down: what is mounted there holds the guest's sync up
 

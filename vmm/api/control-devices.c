@@ -19,6 +19,7 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/config/vm-config.h"
+#include "vmm/virtio/transport-pci.h"
 #include "vmm/vm/devices.h"
 #include "vmm/vm/limits.h"
 
@@ -150,6 +151,9 @@ void control_on_values_changed(struct vm_device *dev, void *data)
 	uint64_t now = 0;
 	int enabled = SD_EVENT_OFF;
 
+	/* At once; the daemon bounds how many of these are told. */
+	if (dev->vp && virtio_device_take_broken_news(dev->vp->dev))
+		dev->vm->listener.event("virtio-device", "broken", dev->id, dev->vm->listener.data);
 	dev->to_be_told = true;
 	if (c->tell_timer && sd_event_source_get_enabled(c->tell_timer, &enabled) > 0)
 		return;

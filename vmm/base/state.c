@@ -2,8 +2,15 @@
 #include "vmm/base/state.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #include "vmm/base/err.h"
+
+void state_table_deinit(struct state_table *table)
+{
+	free(table->rows);
+	*table = (struct state_table){ 0 };
+}
 
 bool state_desc_tiles(const struct state_desc *desc, struct err *err)
 {

@@ -100,5 +100,16 @@ struct state_desc {
 #define STATE_LAYOUT(type, table)                                                                  \
 	.size = sizeof(type), .fields = (table), .n_fields = ARRAY_SIZE(table)
 
+/*
+ * State of which there is more or less: rows of one description.  Who saves them
+ * allocates them; whoever loads them bounds n first.
+ */
+struct state_table {
+	const struct state_desc *desc;
+	void *rows; /* n of desc->size bytes */
+	uint32_t n;
+};
+void state_table_deinit(struct state_table *table);
+
 /* True when the fields cover the struct, in order, with no gap and no overlap. */
 bool state_desc_tiles(const struct state_desc *desc, struct err *err);

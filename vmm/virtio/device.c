@@ -203,6 +203,14 @@ static int start_queues(struct virtio_device *dev, struct err *err)
 	return 0;
 }
 
+/* Any thread */
+static void tell_broken(struct virtio_device *dev)
+{
+	/* release: whoever takes the news finds it broken */
+	atomic_store_explicit(&dev->broken_news, true, memory_order_release);
+	virtio_device_values_changed(dev);
+}
+
 int virtio_device_activate(struct virtio_device *dev, struct err *err)
 {
 	int r;
@@ -235,6 +243,7 @@ fail_loops:
 	stop_loops(dev);
 fail:
 	atomic_store_explicit(&dev->broken, true, memory_order_release);
+	tell_broken(dev);
 	return err_prefix(err, r, "%s '%s'", dev->ops->name, dev->id);
 }
 
@@ -298,6 +307,7 @@ void virtio_device_broken(struct virtio_device *dev, const char *fmt, ...)
 	va_end(ap);
 	log_guest("%s '%s' needs a reset: %s", dev->ops->name, dev->id, text);
 	dev->transport->config_interrupt(dev->transport_data);
+	tell_broken(dev);
 }
 
 void virtio_device_config_changed(struct virtio_device *dev)

@@ -61,6 +61,15 @@ struct virtio_device_ops {
 	/* Optional, active device: queue_call_fd() of q has another answer now. */
 	void (*vector_changed)(struct virtio_device *dev, struct virtio_queue *q);
 	void *(*state_ptr)(struct virtio_device *dev); /* struct that ops->state describes */
+	/*
+	 * Optional: n_tables more tables of state; the device paused or inactive.  load comes
+	 * after the struct above has been assigned, puts that in force too, and checks all
+	 * before it changes anything.
+	 */
+	size_t n_tables;
+	int (*save_tables)(struct virtio_device *dev, struct state_table *ret, struct err *err);
+	int (*load_tables)(struct virtio_device *dev, const struct state_table *tables,
+			   struct err *err);
 	/* NULL-name-terminated; optional */
 	const struct virtio_counter *(*counters)(struct virtio_device *dev);
 	void (*free)(struct virtio_device *dev);
@@ -111,7 +120,8 @@ struct virtio_device {
 	struct loop *loops; /* own I/O threads, n_loops of them, while active */
 	uint16_t n_loops;
 	bool active;
-	atomic_bool broken; /* set on any thread, cleared by reset */
+	atomic_bool broken;      /* set on any thread, cleared by reset */
+	atomic_bool broken_news; /* set with it, cleared by who tells the world */
 };
 
 /* Control thread. queue_sizes: n_queues entries. The device is owned by its creator until free. */
@@ -137,6 +147,11 @@ static inline bool virtio_device_is_broken(const struct virtio_device *dev)
 {
 	/* pairs with the release in virtio_device_broken and reset */
 	return atomic_load_explicit(&dev->broken, memory_order_acquire);
+}
+/* Control thread: true once for each time that it broke; values_changed() has told then. */
+static inline bool virtio_device_take_broken_news(struct virtio_device *dev)
+{
+	return atomic_exchange_explicit(&dev->broken_news, false, memory_order_acq_rel);
 }
 /* Any thread: one of the device's values changed; allocates nothing, takes a leaf lock. */
 static inline void virtio_device_values_changed(struct virtio_device *dev)

@@ -10,9 +10,9 @@
 
 #include "vmm/base/bytes.h"
 #include "vmm/base/err.h"
-#include "vmm/base/log.h"
 #include "vmm/base/math.h"
 #include "vmm/virtio/device.h"
+#include "vmm/virtio/external-queues.h"
 #include "vmm/virtio/vhost-user.h"
 
 /* 5.11.4 */
@@ -25,8 +25,7 @@ static_assert(sizeof(struct fs_space) == 40, "virtio 1.3, 5.11.4");
 struct virtio_fs {
 	struct virtio_device dev;
 	struct vhost_user backend;
-	struct loop_source hangup; /* on the shared thread */
-	bool running;              /* the rings are the back end's */
+	struct external_queues queues; /* the back end's */
 };
 
 static struct virtio_fs *virtio_fs(struct virtio_device *dev)
@@ -34,120 +33,80 @@ static struct virtio_fs *virtio_fs(struct virtio_device *dev)
 	return container_of(dev, struct virtio_fs, dev);
 }
 
-static void on_hangup(struct loop_source *source, uint32_t events _unused_)
-{
-	struct virtio_fs *fs = source->data;
+/* --- what the back end is told --- */
 
-	loop_remove(fs->dev.shared_loop, source);
-	virtio_device_broken(&fs->dev, "its virtiofsd has ended");
+static struct vhost_user *backend(struct external_queues *eq)
+{
+	return &virtio_fs(eq->dev)->backend;
 }
 
-static void watch(void *data)
+static int start_queue(struct external_queues *eq, struct virtio_queue *q, int call_fd,
+		       struct err *err)
 {
-	struct virtio_fs *fs = data;
-
-	if (loop_add(fs->dev.shared_loop, &fs->hangup) < 0)
-		log_warning("fs '%s': the end of its back end will not be noticed", fs->dev.id);
+	return vhost_user_start_queue(backend(eq), q, call_fd, err);
 }
 
-static void unwatch(void *data)
+static int stop_queue(struct external_queues *eq, struct virtio_queue *q, uint16_t *ret_next_avail)
 {
-	struct virtio_fs *fs = data;
-
-	if (fs->hangup.armed)
-		loop_remove(fs->dev.shared_loop, &fs->hangup);
+	return vhost_user_stop_queue(backend(eq), q, ret_next_avail);
 }
 
-static int call_fd(struct virtio_fs *fs, struct virtio_queue *q)
+static void set_call(struct external_queues *eq, struct virtio_queue *q, int call_fd)
 {
-	return fs->dev.transport->queue_call_fd(fs->dev.transport_data, q);
+	(void)vhost_user_set_call(backend(eq), q, call_fd);
 }
 
-/* A queue that the driver has not set up has no loop. */
-static bool is_used(const struct virtio_queue *q)
+static void failed(struct external_queues *eq)
 {
-	return q->loop;
+	virtio_device_broken(eq->dev, "the connection to its virtiofsd has ended");
 }
 
-static void stop(struct virtio_fs *fs)
-{
-	for (uint16_t i = 0; fs->running && i < fs->dev.n_queues; i++) {
-		struct virtio_queue *q = &fs->dev.queues[i];
-		uint16_t next_avail = 0;
+static const struct external_queues_ops fs_queues_ops = {
+	.failed_events = EPOLLRDHUP,
+	.start_queue = start_queue,
+	.stop_queue = stop_queue,
+	.set_call = set_call,
+	.failed = failed,
+};
 
-		if (is_used(q) && vhost_user_stop_queue(&fs->backend, q, &next_avail) >= 0)
-			virtio_queue_take_back(q, next_avail);
-	}
-	fs->running = false;
-}
-
-static int start(struct virtio_fs *fs, struct err *err)
-{
-	fs->running = true;
-	for (uint16_t i = 0; i < fs->dev.n_queues; i++) {
-		struct virtio_queue *q = &fs->dev.queues[i];
-		int r = is_used(q) ? vhost_user_start_queue(&fs->backend, q, call_fd(fs, q), err)
-				   : 0;
-
-		if (r < 0) {
-			stop(fs);
-			return r;
-		}
-	}
-	return 0;
-}
-
-static void release(struct virtio_fs *fs)
-{
-	stop(fs);
-	loop_call(fs->dev.shared_loop, unwatch, fs);
-	for (uint16_t i = 0; i < fs->dev.n_queues; i++)
-		fs->dev.queues[i].external = false;
-}
+/* --- the device --- */
 
 static int fs_activate(struct virtio_device *dev, struct err *err)
 {
 	struct virtio_fs *fs = virtio_fs(dev);
 	int r;
 
-	for (uint16_t i = 0; i < dev->n_queues; i++)
-		dev->queues[i].external = true;
-	fs->hangup = (struct loop_source){
-		.fd = fs->backend.fd, .events = EPOLLRDHUP, .fn = on_hangup, .data = fs
-	};
-	loop_call(dev->shared_loop, watch, fs);
 	r = vhost_user_set_up(&fs->backend, dev->features, dev->mem, err);
-	if (r >= 0)
-		r = start(fs, err);
 	if (r < 0)
-		release(fs);
+		return r;
+	external_queues_set_up(&fs->queues, &fs_queues_ops, dev, 0, dev->n_queues, fs->backend.fd);
+	r = external_queues_start(&fs->queues, err);
+	if (r < 0)
+		external_queues_tear_down(&fs->queues);
 	return r;
 }
 
 static void fs_reset(struct virtio_device *dev)
 {
-	release(virtio_fs(dev));
+	external_queues_tear_down(&virtio_fs(dev)->queues);
 }
 
 static void fs_pause(struct virtio_device *dev)
 {
-	stop(virtio_fs(dev));
+	external_queues_stop(&virtio_fs(dev)->queues);
 }
 
 static void fs_resume(struct virtio_device *dev)
 {
 	struct err err = { 0 };
 
-	if (start(virtio_fs(dev), &err) < 0)
+	if (external_queues_start(&virtio_fs(dev)->queues, &err) < 0)
 		virtio_device_broken(dev, "%s", err.msg);
 }
 
 static void fs_vector_changed(struct virtio_device *dev, struct virtio_queue *q)
 {
-	struct virtio_fs *fs = virtio_fs(dev);
-
-	if (fs->running && is_used(q))
-		(void)vhost_user_set_call(&fs->backend, q, call_fd(fs, q));
+	external_queues_vector_changed(&virtio_fs(dev)->queues, q);
 }
 
 /* Doorbells go to the back end. */
@@ -200,7 +159,7 @@ static int init(struct virtio_fs *fs, const struct virtio_fs_params *params, str
 
 	for (uint16_t i = 0; i < n; i++)
 		sizes[i] = params->queue_size;
-	r = vhost_user_init(&fs->backend, params->fd, params->id, err);
+	r = vhost_user_init(&fs->backend, params->fd, params->id, params->patience, err);
 	if (r < 0)
 		return err_prefix(err, r, "fs '%s'", params->id);
 	if (n > fs->backend.n_queues_max)

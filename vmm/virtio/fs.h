@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 struct err;
+struct vhost_user_patience;
 struct virtio_device;
 
 #define VIRTIO_FS_TAG_MAX    36 /* bytes, 5.11.4 */
@@ -24,6 +25,7 @@ struct virtio_fs_params {
 	const char *tag;
 	uint16_t n_queues; /* of requests */
 	uint16_t queue_size;
+	const struct vhost_user_patience *patience; /* NULL: the usual (vhost-user.h) */
 };
 
 /* Control thread; waits for the back end. Takes params->fd over on success. */

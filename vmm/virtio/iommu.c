@@ -15,6 +15,7 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/math.h"
 #include "vmm/virtio/device.h"
+#include "vmm/virtio/iova-state.h"
 #include "vmm/virtio/iova.h"
 
 #define QUEUE_SIZE    256
@@ -30,7 +31,7 @@ static_assert(sizeof(struct virtio_iommu_req_map) == 40, "virtio 1.3, 5.13.6.5")
 static_assert(sizeof(struct virtio_iommu_req_probe) == 72, "virtio 1.3, 5.13.6.7");
 static_assert(sizeof(struct virtio_iommu_fault) == 24, "virtio 1.3, 5.13.6.9");
 
-/* What the guest set that is neither an attachment nor a mapping. */
+/* What the guest set that is neither an attachment nor a mapping (iova-state.h). */
 struct virtio_iommu_state {
 	uint8_t bypass;
 	uint8_t pad[7];
@@ -436,6 +437,25 @@ static void *iommu_state_ptr(struct virtio_device *dev)
 	return &virtio_iommu(dev)->st;
 }
 
+static int iommu_save_tables(struct virtio_device *dev, struct state_table *ret, struct err *err)
+{
+	return iova_save(virtio_iommu(dev)->unit, ret, err);
+}
+
+static int iommu_load_tables(struct virtio_device *dev, const struct state_table *tables,
+			     struct err *err)
+{
+	struct virtio_iommu *iommu = virtio_iommu(dev);
+	int r = iova_load(iommu->unit, tables, err);
+
+	if (r < 0)
+		return err_prefix(err, r, "%s '%s'", dev->ops->name, dev->id);
+	pthread_mutex_lock(&dev->lock);
+	set_bypass(iommu, iommu->st.bypass);
+	pthread_mutex_unlock(&dev->lock);
+	return 0;
+}
+
 static const struct virtio_counter *iommu_counters(struct virtio_device *dev)
 {
 	return virtio_iommu(dev)->counters;
@@ -463,6 +483,9 @@ static const struct virtio_device_ops iommu_ops = {
 	.config_write = iommu_config_write,
 	.reset = iommu_reset,
 	.state_ptr = iommu_state_ptr,
+	.n_tables = IOVA_TABLES_N_,
+	.save_tables = iommu_save_tables,
+	.load_tables = iommu_load_tables,
 	.counters = iommu_counters,
 	.free = iommu_free,
 };

@@ -82,6 +82,7 @@ void iova_unit_free(struct iova_unit *unit)
 	free(unit);
 }
 
+/* lock held */
 static struct iova_endpoint *find_endpoint(struct iova_unit *unit, uint32_t id)
 {
 	struct iova_endpoint *endpoint = unit->endpoints;
@@ -95,13 +96,16 @@ int iova_endpoint_add(struct iova_unit *unit, uint32_t id, struct iova_endpoint 
 {
 	struct iova_endpoint *endpoint;
 
-	if (find_endpoint(unit, id))
+	if (iova_has_endpoint(unit, id))
 		return -EEXIST;
 	endpoint = calloc(1, sizeof(*endpoint));
 	if (!endpoint)
 		return -ENOMEM;
-	*endpoint = (struct iova_endpoint){ .next = unit->endpoints, .unit = unit, .id = id };
+	*endpoint = (struct iova_endpoint){ .unit = unit, .id = id };
+	pthread_rwlock_wrlock(&unit->lock);
+	endpoint->next = unit->endpoints;
 	unit->endpoints = endpoint;
+	pthread_rwlock_unlock(&unit->lock);
 	*ret = endpoint;
 	return 0;
 }
@@ -122,7 +126,12 @@ uint64_t iova_last(const struct iova_unit *unit)
 
 bool iova_has_endpoint(struct iova_unit *unit, uint32_t endpoint)
 {
-	return find_endpoint(unit, endpoint);
+	bool has;
+
+	pthread_rwlock_rdlock(&unit->lock);
+	has = find_endpoint(unit, endpoint);
+	pthread_rwlock_unlock(&unit->lock);
+	return has;
 }
 
 /* --- domains; lock held for writing ------------------------------------------------ */
@@ -174,31 +183,45 @@ static int attach(struct iova_unit *unit, uint32_t id, struct iova_endpoint *end
 
 int iova_attach(struct iova_unit *unit, uint32_t domain, uint32_t id, bool bypass)
 {
-	struct iova_endpoint *endpoint = find_endpoint(unit, id);
+	struct iova_endpoint *endpoint;
 	int r;
 
-	if (!endpoint)
-		return -ENOENT;
 	pthread_rwlock_wrlock(&unit->lock);
-	r = attach(unit, domain, endpoint, bypass);
+	endpoint = find_endpoint(unit, id);
+	r = endpoint ? attach(unit, domain, endpoint, bypass) : -ENOENT;
 	pthread_rwlock_unlock(&unit->lock);
 	return r;
 }
 
 int iova_detach(struct iova_unit *unit, uint32_t domain, uint32_t id)
 {
-	struct iova_endpoint *endpoint = find_endpoint(unit, id);
+	struct iova_endpoint *endpoint;
 	int r = 0;
 
-	if (!endpoint)
-		return -ENOENT;
 	pthread_rwlock_wrlock(&unit->lock);
-	if (!endpoint->domain || endpoint->domain->id != domain)
+	endpoint = find_endpoint(unit, id);
+	if (!endpoint)
+		r = -ENOENT;
+	else if (!endpoint->domain || endpoint->domain->id != domain)
 		r = -EINVAL;
 	else
 		leave(unit, endpoint);
 	pthread_rwlock_unlock(&unit->lock);
 	return r;
+}
+
+void iova_endpoint_remove(struct iova_endpoint *endpoint)
+{
+	struct iova_unit *unit = endpoint->unit;
+	struct iova_endpoint **at = &unit->endpoints;
+
+	pthread_rwlock_wrlock(&unit->lock);
+	leave(unit, endpoint);
+	while (*at != endpoint)
+		at = &(*at)->next;
+	*at = endpoint->next;
+	pthread_rwlock_unlock(&unit->lock);
+	free(endpoint);
 }
 
 void iova_detach_all(struct iova_unit *unit)
@@ -267,18 +290,24 @@ static int map(struct iova_unit *unit, struct domain *domain, const struct mappi
 	return 0;
 }
 
+int iova_check_mapping(const struct iova_unit *unit, uint64_t start, uint64_t end, uint64_t gpa)
+{
+	if (start > end || end > unit->last || start % IOVA_PAGE_SIZE ||
+	    end % IOVA_PAGE_SIZE != IOVA_PAGE_SIZE - 1 || gpa % IOVA_PAGE_SIZE ||
+	    gpa > UINT64_MAX - (end - start))
+		return -ERANGE;
+	return start <= IOVA_MSI_END && end >= IOVA_MSI_START ? -EINVAL : 0;
+}
+
 int iova_map(struct iova_unit *unit, uint32_t domain, uint64_t start, uint64_t end, uint64_t gpa,
 	     unsigned int access)
 {
 	const struct mapping new = { start, end, gpa, access };
 	int r;
 
-	if (start > end || end > unit->last || start % IOVA_PAGE_SIZE ||
-	    end % IOVA_PAGE_SIZE != IOVA_PAGE_SIZE - 1 || gpa % IOVA_PAGE_SIZE ||
-	    gpa > UINT64_MAX - (end - start))
-		return -ERANGE;
-	if (start <= IOVA_MSI_END && end >= IOVA_MSI_START)
-		return -EINVAL;
+	r = iova_check_mapping(unit, start, end, gpa);
+	if (r < 0)
+		return r;
 	pthread_rwlock_wrlock(&unit->lock);
 	r = map(unit, find_domain(unit, domain), &new);
 	pthread_rwlock_unlock(&unit->lock);
@@ -327,6 +356,31 @@ uint32_t iova_n_mappings(struct iova_unit *unit)
 	n = unit->n_mappings;
 	pthread_rwlock_unlock(&unit->lock);
 	return n;
+}
+
+uint32_t iova_n_attachments(struct iova_unit *unit)
+{
+	uint32_t n = 0;
+
+	pthread_rwlock_rdlock(&unit->lock);
+	for (const struct iova_endpoint *e = unit->endpoints; e; e = e->next)
+		n += e->domain ? 1 : 0;
+	pthread_rwlock_unlock(&unit->lock);
+	return n;
+}
+
+void iova_visit(struct iova_unit *unit, const struct iova_visitor *visitor)
+{
+	pthread_rwlock_rdlock(&unit->lock);
+	for (const struct iova_endpoint *e = unit->endpoints; e; e = e->next)
+		if (e->domain)
+			visitor->attachment(visitor->data, e->id, e->domain->id, e->domain->bypass);
+	for (const struct domain *d = unit->domains; d; d = d->next)
+		for (uint32_t i = 0; i < d->n; i++)
+			visitor->mapping(visitor->data, d->id, d->mappings[i].start,
+					 d->mappings[i].end, d->mappings[i].gpa,
+					 d->mappings[i].access);
+	pthread_rwlock_unlock(&unit->lock);
 }
 
 /* --- translation --------------------------------------------------------------------- */

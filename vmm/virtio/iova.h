@@ -2,11 +2,10 @@
 /*
  * Address translation for devices behind an IOMMU
  *
- * A unit has endpoints, which are devices, fixed when the machine is built.  The
- * guest attaches them to domains; a domain maps I/O virtual addresses (iova) to
- * guest-physical ones, or is a bypass.  An endpoint of no domain bypasses too, as
- * long as the unit's bypass is on, which it is at power-on: firmware knows no IOMMU.
- * A domain is there from the first attach to the last detach.
+ * A unit has endpoints, which are devices.  The guest attaches them to domains; a domain maps I/O
+ * virtual addresses (iova) to guest-physical ones, or is a bypass.  An endpoint of no domain
+ * bypasses too, as long as the unit's bypass is on, which it is at power-on: firmware knows no
+ * IOMMU. A domain is there from the first attach to the last detach.
  *
  * Changes come from the IOMMU's own queue (iommu.c), translations from the I/O
  * threads of all endpoints: one read-write lock, which a translation holds for a
@@ -51,6 +50,8 @@ void iova_unit_free(struct iova_unit *unit); /* and its endpoints */
 DEFINE_CLEANUP(struct iova_unit, iova_unit_free);
 /* -EEXIST, -ENOMEM */
 int iova_endpoint_add(struct iova_unit *unit, uint32_t id, struct iova_endpoint **ret);
+/* Its device uses it no more. It leaves its domain. */
+void iova_endpoint_remove(struct iova_endpoint *endpoint);
 /* fn: on the thread that translated, under the lock; NULL: none. */
 void iova_on_fault(struct iova_unit *unit, void (*fn)(const struct iova_fault *fault, void *data),
 		   void *data);
@@ -74,6 +75,20 @@ int iova_unmap(struct iova_unit *unit, uint32_t domain, uint64_t start, uint64_t
 /* No endpoint is attached, nothing is mapped; bypass is as it was. */
 void iova_detach_all(struct iova_unit *unit);
 uint32_t iova_n_mappings(struct iova_unit *unit);
+
+/* For saved state (iova-state.c): control thread, while nobody else changes anything. */
+
+/* What iova_map() would say of these addresses as such: 0, -ERANGE, -EINVAL reserved. */
+int iova_check_mapping(const struct iova_unit *unit, uint64_t start, uint64_t end, uint64_t gpa);
+uint32_t iova_n_attachments(struct iova_unit *unit);
+struct iova_visitor {
+	void (*attachment)(void *data, uint32_t endpoint, uint32_t domain, bool bypass);
+	void (*mapping)(void *data, uint32_t domain, uint64_t start, uint64_t end, uint64_t gpa,
+			unsigned int access);
+	void *data;
+};
+/* All of them, in no order; under the lock. */
+void iova_visit(struct iova_unit *unit, const struct iova_visitor *visitor);
 
 /* Any thread: what endpoints of no domain do. */
 void iova_set_bypass(struct iova_unit *unit, bool bypass);

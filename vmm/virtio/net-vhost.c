@@ -6,53 +6,83 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "vmm/base/cleanup.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/net/backend.h"
 #include "vmm/virtio/device.h"
 
-static struct virtio_queue *queue_of(const struct net_vhost *nv, unsigned int i)
+static struct net_vhost *net_vhost(struct external_queues *eq)
 {
-	return &nv->dev->queues[2U * nv->index + i];
+	return container_of(eq, struct net_vhost, queues);
 }
 
-/* Does the driver use it? */
-static bool queue_is_used(const struct net_vhost *nv, unsigned int i)
+/* Which of the descriptor's two queues it is. */
+static unsigned int index_of(const struct virtio_queue *q)
 {
-	return queue_of(nv, i)->loop;
+	return q->index % VHOST_NET_QUEUES_N_;
 }
 
-static int call_fd(const struct net_vhost *nv, struct virtio_queue *q)
+/* --- what the kernel is told --- */
+
+static int start_queue(struct external_queues *eq, struct virtio_queue *q, int call_fd,
+		       struct err *err)
 {
-	return nv->dev->transport->queue_call_fd(nv->dev->transport_data, q);
+	struct net_vhost *nv = net_vhost(eq);
+	const struct vhost_queue queue = {
+		.size = q->st.size,
+		.next_avail = q->st.next_avail,
+		.desc = q->desc,
+		.avail = q->avail,
+		.used = q->used,
+		.kick_fd = q->kick_fd,
+		.call_fd = call_fd,
+		.err_fd = nv->err_fd,
+	};
+	int r;
+
+	r = vhost_set_queue(&nv->vhost, index_of(q), &queue, err);
+	if (r < 0)
+		return err_prefix(err, r, "queue pair %u", nv->index);
+	/* The link's other end is the back end: none, and the kernel lets the rings be. */
+	r = nv->link_down ? 0 : vhost_set_backend(&nv->vhost, index_of(q), nv->tap->fd);
+	return r < 0 ? err_errno(err, -r, "queue pair %u: vhost-net does not take the tap",
+				 nv->index)
+		     : 0;
 }
 
-static void on_error(struct loop_source *source, uint32_t events _unused_)
+static int stop_queue(struct external_queues *eq, struct virtio_queue *q, uint16_t *ret_next_avail)
 {
-	struct net_vhost *nv = source->data;
+	struct net_vhost *nv = net_vhost(eq);
+	int r = vhost_set_backend(&nv->vhost, index_of(q), -EBADF);
 
-	eventfd_take(source->fd);
-	virtio_device_broken(nv->dev, "queue pair %u: the kernel found a ring malformed",
+	return r < 0 ? r : vhost_get_base(&nv->vhost, index_of(q), ret_next_avail);
+}
+
+static void set_call(struct external_queues *eq, struct virtio_queue *q, int call_fd)
+{
+	vhost_set_call(&net_vhost(eq)->vhost, index_of(q), call_fd);
+}
+
+static void failed(struct external_queues *eq)
+{
+	struct net_vhost *nv = net_vhost(eq);
+
+	eventfd_take(nv->err_fd);
+	virtio_device_broken(eq->dev, "queue pair %u: the kernel found a ring malformed",
 			     nv->index);
 }
 
-static void watch_errors(void *data)
-{
-	struct net_vhost *nv = data;
+static const struct external_queues_ops vhost_ops = {
+	.failed_events = EPOLLIN,
+	.start_queue = start_queue,
+	.stop_queue = stop_queue,
+	.set_call = set_call,
+	.failed = failed,
+};
 
-	/* Without it a broken ring only stands still. */
-	if (loop_add(nv->dev->shared_loop, &nv->err_source) < 0)
-		log_warning("network '%s': errors of queue pair %u are not watched", nv->dev->id,
-			    nv->index);
-}
-
-static void unwatch_errors(void *data)
-{
-	struct net_vhost *nv = data;
-
-	loop_remove(nv->dev->shared_loop, &nv->err_source);
-}
+/* --- a pair --- */
 
 int net_vhost_init(struct net_vhost *nv, int fd,
 		   int (*call)(int fd, unsigned long request, void *arg), uint64_t *ret_features,
@@ -84,111 +114,36 @@ void net_vhost_deinit(struct net_vhost *nv)
 int net_vhost_set_up(struct net_vhost *nv, struct virtio_device *dev, uint16_t index,
 		     struct net_backend *tap, bool link_down, struct err *err)
 {
+	uint16_t first = (uint16_t)(VHOST_NET_QUEUES_N_ * index);
 	int r;
 
-	nv->dev = dev;
 	nv->index = index;
 	nv->tap = tap;
 	nv->link_down = link_down;
-	if (!queue_is_used(nv, VHOST_NET_RX) && !queue_is_used(nv, VHOST_NET_TX))
+	if (!external_queues_used(dev, first, VHOST_NET_QUEUES_N_))
 		return 0;
 	r = vhost_set_guest(&nv->vhost, dev->features, dev->mem, err);
 	if (r < 0)
 		return err_prefix(err, r, "queue pair %u", index);
-	for (unsigned int i = 0; i < VHOST_NET_QUEUES_N_; i++)
-		queue_of(nv, i)->external = true;
-	eventfd_take(nv->err_fd);
-	nv->err_source = (struct loop_source){
-		.fd = nv->err_fd, .events = EPOLLIN, .fn = on_error, .data = nv
-	};
-	loop_call(dev->shared_loop, watch_errors, nv);
-	nv->set_up = true;
+	eventfd_take(nv->err_fd); /* of an earlier activation */
+	external_queues_set_up(&nv->queues, &vhost_ops, dev, first, VHOST_NET_QUEUES_N_,
+			       nv->err_fd);
 	return 0;
-}
-
-static int start_queue(struct net_vhost *nv, unsigned int i, struct err *err)
-{
-	struct virtio_queue *q = queue_of(nv, i);
-	const struct vhost_queue queue = {
-		.size = q->st.size,
-		.next_avail = q->st.next_avail,
-		.desc = q->desc,
-		.avail = q->avail,
-		.used = q->used,
-		.kick_fd = q->kick_fd,
-		.call_fd = call_fd(nv, q),
-		.err_fd = nv->err_fd,
-	};
-
-	return vhost_set_queue(&nv->vhost, i, &queue, err);
-}
-
-/* The link's other end is the back end: none, and the kernel lets the rings be. */
-static int connect_queues(struct net_vhost *nv, bool connect)
-{
-	int r = 0;
-
-	for (unsigned int i = 0; i < VHOST_NET_QUEUES_N_; i++) {
-		int one;
-
-		if (!queue_is_used(nv, i))
-			continue;
-		one = vhost_set_backend(&nv->vhost, i, connect ? nv->tap->fd : -EBADF);
-		if (one < 0)
-			r = one;
-		else if (connect)
-			/* The kernel looks at the ring when its doorbell rings, not before. */
-			eventfd_signal(queue_of(nv, i)->kick_fd);
-	}
-	return r;
 }
 
 int net_vhost_start(struct net_vhost *nv, struct err *err)
 {
-	int r;
-
-	if (!nv->set_up || nv->running)
-		return 0;
-	for (unsigned int i = 0; i < VHOST_NET_QUEUES_N_; i++) {
-		if (!queue_is_used(nv, i))
-			continue;
-		r = start_queue(nv, i, err);
-		if (r < 0)
-			return err_prefix(err, r, "queue pair %u", nv->index);
-	}
-	nv->running = true;
-	r = nv->link_down ? 0 : connect_queues(nv, true);
-	if (r < 0) {
-		net_vhost_stop(nv);
-		return err_errno(err, -r, "queue pair %u: vhost-net does not take the tap",
-				 nv->index);
-	}
-	return 0;
+	return external_queues_start(&nv->queues, err);
 }
 
 void net_vhost_stop(struct net_vhost *nv)
 {
-	if (!nv->running)
-		return;
-	connect_queues(nv, false);
-	for (unsigned int i = 0; i < VHOST_NET_QUEUES_N_; i++) {
-		uint16_t next_avail = 0;
-
-		if (queue_is_used(nv, i) && vhost_get_base(&nv->vhost, i, &next_avail) == 0)
-			virtio_queue_take_back(queue_of(nv, i), next_avail);
-	}
-	nv->running = false;
+	external_queues_stop(&nv->queues);
 }
 
 void net_vhost_tear_down(struct net_vhost *nv)
 {
-	net_vhost_stop(nv);
-	if (!nv->set_up)
-		return;
-	loop_call(nv->dev->shared_loop, unwatch_errors, nv);
-	for (unsigned int i = 0; i < VHOST_NET_QUEUES_N_; i++)
-		queue_of(nv, i)->external = false;
-	nv->set_up = false;
+	external_queues_tear_down(&nv->queues);
 }
 
 /* Frames that came while nobody was connected are of another time. */
@@ -205,25 +160,29 @@ static void drop_frames(struct net_vhost *nv)
 
 void net_vhost_set_link(struct net_vhost *nv, bool up)
 {
-	int r;
+	struct virtio_queue *q;
 
 	if (nv->link_down == !up)
 		return;
 	nv->link_down = !up;
-	if (!nv->running)
+	if (!nv->queues.running)
 		return;
 	if (up)
 		drop_frames(nv);
-	r = connect_queues(nv, up);
-	if (r < 0)
-		log_warning("network '%s': queue pair %u: vhost-net does not take the tap: %s",
-			    nv->dev->id, nv->index, strerrordesc_np(-r));
+	for (uint16_t i = 0; (q = external_queues_next(&nv->queues, &i));) {
+		int r = vhost_set_backend(&nv->vhost, index_of(q), up ? nv->tap->fd : -EBADF);
+
+		if (r < 0)
+			log_warning(
+				"network '%s': queue pair %u: vhost-net does not take the tap: %s",
+				q->dev->id, nv->index, strerrordesc_np(-r));
+		else if (up)
+			/* The kernel looks at the ring when its doorbell rings, not before. */
+			eventfd_signal(q->kick_fd);
+	}
 }
 
 void net_vhost_vector_changed(struct net_vhost *nv, struct virtio_queue *q)
 {
-	unsigned int i = q->index % 2U;
-
-	if (nv->running && queue_is_used(nv, i))
-		vhost_set_call(&nv->vhost, i, call_fd(nv, q));
+	external_queues_vector_changed(&nv->queues, q);
 }

@@ -2,10 +2,9 @@
 /*
  * The kernel's data path of virtio-net: two queues on one tap by vhost-net
  *
- * The other kind of struct net_pair: no thread, no frames here.  Between start
- * and stop the rings are the kernel's; stop brings back how far it has come.
- * Doorbells and interrupts go past this process, so a queue is `external`.
- * What the kernel finds wrong with a ring breaks the device, as with our own.
+ * The other kind of struct net_pair: no thread, no frames here, but the kernel's way of
+ * serving external queues (external-queues.h).  What the kernel finds wrong with a ring
+ * breaks the device, as with our own.
  *
  * Control thread, but for the sign of a broken ring, which the shared thread gets.
  */
@@ -14,8 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "vmm/base/loop.h"
 #include "vmm/net/vhost.h"
+#include "vmm/virtio/external-queues.h"
 
 struct err;
 struct net_backend;
@@ -23,14 +22,11 @@ struct virtio_device;
 struct virtio_queue;
 
 struct net_vhost {
-	struct virtio_device *dev;
+	struct external_queues queues; /* not set up when the driver uses neither */
 	uint16_t index;
 	struct vhost vhost;
 	struct net_backend *tap;
 	int err_fd; /* eventfd: the kernel found a ring malformed */
-	struct loop_source err_source;
-	bool set_up;  /* the driver uses at least one of the queues */
-	bool running; /* the rings are the kernel's */
 	bool link_down;
 };
 

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "vmm/base/err.h"
-#include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/memory/guest-memory.h"
 #include "vmm/virtio/device.h"
@@ -24,10 +23,16 @@ static int64_t now_ms(void)
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-static int wait_for(const struct vhost_user *vu, short events, int64_t deadline)
+/* A call begins. */
+static void begin(struct vhost_user *vu, int patience)
+{
+	vu->deadline = now_ms() + patience;
+}
+
+static int wait_for(const struct vhost_user *vu, short events)
 {
 	struct pollfd pfd = { .fd = vu->fd, .events = events };
-	int64_t left = deadline - now_ms();
+	int64_t left = vu->deadline - now_ms();
 	int r = poll(&pfd, 1, left > 0 ? (int)left : 0);
 
 	if (r < 0)
@@ -38,8 +43,7 @@ static int wait_for(const struct vhost_user *vu, short events, int64_t deadline)
 /* --- messages --- */
 
 static int send_message(const struct vhost_user *vu, enum vhost_user_request request, bool reply,
-			const void *payload, uint32_t size, const int *fds, unsigned int n_fds,
-			int64_t deadline)
+			const void *payload, uint32_t size, const int *fds, unsigned int n_fds)
 {
 	struct vhost_user_header header = {
 		.request = request,
@@ -70,13 +74,13 @@ static int send_message(const struct vhost_user *vu, enum vhost_user_request req
 			return n == (ssize_t)(sizeof(header) + size) ? 0 : -EIO;
 		if (errno != EAGAIN && errno != EINTR)
 			return -errno;
-		r = wait_for(vu, POLLOUT, deadline);
+		r = wait_for(vu, POLLOUT);
 		if (r < 0)
 			return r;
 	}
 }
 
-static int receive(const struct vhost_user *vu, void *buf, size_t len, int64_t deadline)
+static int receive(const struct vhost_user *vu, void *buf, size_t len)
 {
 	uint8_t *to = buf;
 
@@ -94,7 +98,7 @@ static int receive(const struct vhost_user *vu, void *buf, size_t len, int64_t d
 		}
 		if (errno != EAGAIN && errno != EINTR)
 			return -errno;
-		r = wait_for(vu, POLLIN, deadline);
+		r = wait_for(vu, POLLIN);
 		if (r < 0)
 			return r;
 	}
@@ -102,18 +106,18 @@ static int receive(const struct vhost_user *vu, void *buf, size_t len, int64_t d
 }
 
 static int receive_reply(const struct vhost_user *vu, enum vhost_user_request request, void *reply,
-			 uint32_t size, int64_t deadline)
+			 uint32_t size)
 {
 	struct vhost_user_header header;
 	int r;
 
-	r = receive(vu, &header, sizeof(header), deadline);
+	r = receive(vu, &header, sizeof(header));
 	if (r < 0)
 		return r;
 	if (header.request != (uint32_t)request || header.size != size ||
 	    (header.flags & (3U | VHOST_USER_REPLY)) != (VHOST_USER_VERSION | VHOST_USER_REPLY))
 		return -EBADMSG;
-	return receive(vu, reply, size, deadline);
+	return receive(vu, reply, size);
 }
 
 /* After a failure nobody knows whose answer would come next. */
@@ -123,6 +127,8 @@ static int give_up(struct vhost_user *vu, int r)
 		log_warning("device '%s': its vhost-user back end does not answer: %s", vu->id,
 			    strerrordesc_np(-r));
 	vu->dead = true;
+	/* It may have guest memory: without a connection a back end lets go of it. */
+	shutdown(vu->fd, SHUT_RDWR);
 	return r;
 }
 
@@ -130,16 +136,15 @@ static int give_up(struct vhost_user *vu, int r)
 static int tell(struct vhost_user *vu, enum vhost_user_request request, const void *payload,
 		uint32_t size, const int *fds, unsigned int n_fds)
 {
-	int64_t deadline = now_ms() + VHOST_USER_TIMEOUT_MS;
 	bool ack = vu->protocol & 1U << VHOST_USER_PROTOCOL_F_REPLY_ACK;
 	uint64_t failed = 0;
 	int r;
 
 	if (vu->dead)
 		return -EIO;
-	r = send_message(vu, request, ack, payload, size, fds, n_fds, deadline);
+	r = send_message(vu, request, ack, payload, size, fds, n_fds);
 	if (r >= 0 && ack)
-		r = receive_reply(vu, request, &failed, sizeof(failed), deadline);
+		r = receive_reply(vu, request, &failed, sizeof(failed));
 	if (r < 0)
 		return give_up(vu, r);
 	return failed ? -EREMOTEIO : 0;
@@ -168,14 +173,13 @@ static int tell_fd(struct vhost_user *vu, enum vhost_user_request request, uint3
 static int ask(struct vhost_user *vu, enum vhost_user_request request, const void *payload,
 	       uint32_t size, void *reply, uint32_t reply_size)
 {
-	int64_t deadline = now_ms() + VHOST_USER_TIMEOUT_MS;
 	int r;
 
 	if (vu->dead)
 		return -EIO;
-	r = send_message(vu, request, false, payload, size, NULL, 0, deadline);
+	r = send_message(vu, request, false, payload, size, NULL, 0);
 	if (r >= 0)
-		r = receive_reply(vu, request, reply, reply_size, deadline);
+		r = receive_reply(vu, request, reply, reply_size);
 	return r < 0 ? give_up(vu, r) : 0;
 }
 
@@ -207,12 +211,15 @@ static int learn_protocol(struct vhost_user *vu)
 	return r;
 }
 
-int vhost_user_init(struct vhost_user *vu, int fd, const char *id, struct err *err)
+int vhost_user_init(struct vhost_user *vu, int fd, const char *id,
+		    const struct vhost_user_patience *patience, struct err *err)
 {
 	uint64_t features = 0;
 	int r;
 
 	*vu = (struct vhost_user){ .fd = fd, .id = id, .n_queues_max = UINT16_MAX };
+	vu->patience = patience ? *patience : VHOST_USER_PATIENCE;
+	begin(vu, vu->patience.greet);
 	r = ask_u64(vu, VHOST_USER_GET_FEATURES, &features);
 	if (r >= 0)
 		r = tell(vu, VHOST_USER_SET_OWNER, NULL, 0, NULL, 0);
@@ -278,6 +285,12 @@ int vhost_user_set_up(struct vhost_user *vu, uint64_t features, const struct gue
 {
 	int r;
 
+	/* Its descriptor stays open: the guest may reset the device as often as it likes. */
+	if (vu->dead)
+		return err_set(err, EIO,
+			       "the vhost-user back end has failed before; a new one is used when "
+			       "the virtual machine is started again");
+	begin(vu, vu->patience.ask);
 	if (vu->has_protocol)
 		features |= VIRTIO_FEATURE(VHOST_USER_F_PROTOCOL_FEATURES);
 	r = tell_u64(vu, VHOST_USER_SET_FEATURES, features);
@@ -295,8 +308,10 @@ int vhost_user_start_queue(struct vhost_user *vu, struct virtio_queue *q, int ca
 		.avail = (uintptr_t)q->avail,
 		.used = (uintptr_t)q->used,
 	};
+	uint16_t ignored;
 	int r;
 
+	begin(vu, vu->patience.ask);
 	r = tell_state(vu, VHOST_USER_SET_VRING_NUM, q->index, q->st.size);
 	if (r >= 0)
 		r = tell_state(vu, VHOST_USER_SET_VRING_BASE, q->index, q->st.next_avail);
@@ -309,12 +324,11 @@ int vhost_user_start_queue(struct vhost_user *vu, struct virtio_queue *q, int ca
 	/* Without protocol features a ring begins enabled. */
 	if (r >= 0 && vu->has_protocol)
 		r = tell_state(vu, VHOST_USER_SET_VRING_ENABLE, q->index, 1);
-	if (r < 0)
-		return err_errno(err, -r, "the vhost-user back end does not take queue %u",
-				 q->index);
-	/* What was made available before it listened. */
-	eventfd_signal(q->kick_fd);
-	return 0;
+	if (r >= 0)
+		return 0;
+	/* What it took of it. */
+	(void)vhost_user_stop_queue(vu, q, &ignored);
+	return err_errno(err, -r, "the vhost-user back end does not take queue %u", q->index);
 }
 
 int vhost_user_stop_queue(struct vhost_user *vu, struct virtio_queue *q, uint16_t *ret_next_avail)
@@ -323,6 +337,7 @@ int vhost_user_stop_queue(struct vhost_user *vu, struct virtio_queue *q, uint16_
 	struct vhost_user_vring_state answer = { 0 };
 	int r;
 
+	begin(vu, vu->patience.stop);
 	r = ask(vu, VHOST_USER_GET_VRING_BASE, &state, sizeof(state), &answer, sizeof(answer));
 	if (r < 0)
 		return r;
@@ -332,5 +347,6 @@ int vhost_user_stop_queue(struct vhost_user *vu, struct virtio_queue *q, uint16_
 
 int vhost_user_set_call(struct vhost_user *vu, const struct virtio_queue *q, int call_fd)
 {
+	begin(vu, vu->patience.ask);
 	return tell_fd(vu, VHOST_USER_SET_VRING_CALL, q->index, call_fd);
 }

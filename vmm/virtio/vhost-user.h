@@ -8,8 +8,11 @@
  * guest's business.  Guest memory has to be of files that it can map
  * (memory.shared or memory.hugepages).
  *
- * Calls wait for an answer, for VHOST_USER_TIMEOUT_MS at most; a back end that has
- * failed once is asked nothing more (-EIO).  Control thread.
+ * Calls wait for answers, on the control thread: each for as long as struct
+ * vhost_user_patience says, however many messages it sends.  A back end that has failed
+ * once, by silence or by answers that are none, is asked nothing more (-EIO), and its
+ * connection is shut down: it lets go of guest memory, or is no vhost-user back end, and
+ * whoever watches fd sees a hang-up.
  */
 #pragma once
 
@@ -21,11 +24,19 @@ struct guest_mem;
 struct virtio_device;
 struct virtio_queue;
 
-#define VHOST_USER_TIMEOUT_MS 5000
+/* Milliseconds that a call waits at most. */
+struct vhost_user_patience {
+	int greet; /* it may just have been started */
+	int ask;
+	int stop; /* what the guest asked of it before is finished */
+};
+#define VHOST_USER_PATIENCE ((struct vhost_user_patience){ 2000, 1000, 5000 })
 
 struct vhost_user {
 	int fd;
-	const char *id;    /* of the device, for messages; its owner's */
+	const char *id; /* of the device, for messages; its owner's */
+	struct vhost_user_patience patience;
+	int64_t deadline;  /* of the call that is under way, on the monotonic clock */
 	uint64_t features; /* what the back end can, without the protocol's own bit */
 	uint64_t protocol; /* protocol features in use */
 	uint16_t n_queues_max;
@@ -33,15 +44,19 @@ struct vhost_user {
 	bool dead;
 };
 
-/* Takes fd over on success: greets the back end and learns what it can. */
-int vhost_user_init(struct vhost_user *vu, int fd, const char *id, struct err *err);
+/* Takes fd over on success: greets the back end and learns what it can. patience NULL: as above. */
+int vhost_user_init(struct vhost_user *vu, int fd, const char *id,
+		    const struct vhost_user_patience *patience, struct err *err);
 /* Of a zeroed one it is harmless. */
 void vhost_user_deinit(struct vhost_user *vu);
 
 /* Activation: what was negotiated, and where memory is. */
 int vhost_user_set_up(struct vhost_user *vu, uint64_t features, const struct guest_mem *mem,
 		      struct err *err);
-/* Hands a queue that is set up over; call_fd -EBADF: the driver wants no interrupts. */
+/*
+ * Hands a queue that is set up over; call_fd -EBADF: the driver wants no interrupts.  It
+ * serves what is available already when the doorbell rings.
+ */
 int vhost_user_start_queue(struct vhost_user *vu, struct virtio_queue *q, int call_fd,
 			   struct err *err);
 /* Takes it back: after that the back end does not touch its ring. */

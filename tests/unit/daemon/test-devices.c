@@ -20,6 +20,7 @@
 #define NET      VM "/device/n0"
 #define DISK_IFC BRUME_DEVICE_INTERFACE ".Disk"
 #define NET_IFC  BRUME_DEVICE_INTERFACE ".Net"
+#define FS_IFC   BRUME_DEVICE_INTERFACE ".FileSystem"
 
 static void create(struct fixture *f, const char *words, const char *more)
 {
@@ -92,6 +93,33 @@ static void call_ok(struct fixture *f, sd_bus_message *reply)
 {
 	g_assert_cmpstr(f->error.message, ==, NULL);
 	sd_bus_message_unref(reply);
+}
+
+/* A share needs a virtiofsd: given to the machine when it runs. */
+static void test_filesystem(void)
+{
+	struct fixture *f = fixture_new();
+	g_autoptr(GVariant) answer = g_variant_ref_sink(
+		g_variant_new_parsed("@a{sv} {'devices': <[('f0', 'fs', '0000:00:02.0', 'ok'), "
+				     "('f1', 'fs', '0000:00:03.0', 'ok')]>}"));
+	struct machine *vm = start(f, "");
+
+	machine_devices_clear(vm);
+	vm->boot->fs = g_new0(struct fs_config, 2);
+	vm->boot->n_fs = 2;
+	vm->boot->fs[0].pci.id = g_strdup("f0");
+	vm->boot->fs[0].tag = g_strdup("share");
+	vm->boot->fs[0].source = g_strdup("/srv/share");
+	vm->boot->fs[1].pci.id = g_strdup("f1");
+	vm->boot->fs[1].tag = g_strdup("other");
+	vm->boot->fs[1].socket = g_strdup("/run/virtiofsd.socket");
+	machine_devices_take(vm, answer);
+	assert_property(f, VM "/device/f0", FS_IFC, "Tag", "'share'");
+	assert_property(f, VM "/device/f0", FS_IFC, "Source", "'/srv/share'");
+	assert_property(f, VM "/device/f0", FS_IFC, "Socket", "''");
+	assert_property(f, VM "/device/f1", FS_IFC, "Source", "''");
+	assert_property(f, VM "/device/f1", FS_IFC, "Socket", "'/run/virtiofsd.socket'");
+	fixture_free(f);
 }
 
 static void test_objects(void)
@@ -355,6 +383,7 @@ int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/daemon/devices/objects", test_objects);
+	g_test_add_func("/daemon/devices/filesystem", test_filesystem);
 	g_test_add_func("/daemon/devices/counters", test_counters);
 	g_test_add_func("/daemon/devices/link", test_link);
 	g_test_add_func("/daemon/devices/disk-limit", test_disk_limit);

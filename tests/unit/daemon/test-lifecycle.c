@@ -64,6 +64,30 @@ static void test_start(void)
 	fixture_free(f);
 }
 
+/* Told twice that nothing changed, the list of machines with news is still a list. */
+static void test_nothing_changed(void)
+{
+	struct fixture *f = fixture_new();
+	struct machine *vm;
+	unsigned int n = 0;
+
+	fixture_create(f, "web1", "", true);
+	vm = manager_find(f->manager, "web1");
+	manager_flush(f->manager);
+	machine_changed(vm, 0);
+	machine_changed(vm, 0);
+	g_assert_true(list_empty(&f->manager->dirty));
+	machine_changed(vm, MACHINE_PROPERTY_DESCRIPTION);
+	machine_changed(vm, 0);
+	machine_changed(vm, MACHINE_PROPERTY_DESCRIPTION);
+	for (struct list *at = f->manager->dirty.next; at != &f->manager->dirty; at = at->next)
+		g_assert_cmpuint(++n, ==, 1);
+	manager_flush(f->manager);
+	g_assert_true(list_empty(&f->manager->dirty));
+	g_assert_cmpuint(vm->changed, ==, 0);
+	fixture_free(f);
+}
+
 static void test_pause(void)
 {
 	struct fixture *f = fixture_new();
@@ -600,6 +624,7 @@ int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/daemon/lifecycle/start", test_start);
+	g_test_add_func("/daemon/lifecycle/nothing-changed", test_nothing_changed);
 	g_test_add_func("/daemon/lifecycle/pause", test_pause);
 	g_test_add_func("/daemon/lifecycle/shutdown", test_shutdown);
 	g_test_add_func("/daemon/lifecycle/shutdown/deaf", test_shutdown_deaf);

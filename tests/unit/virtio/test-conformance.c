@@ -154,6 +154,46 @@ static const void *state_of(const struct virtio_device *dev)
 	return dev->ops->state ? dev->ops->state_ptr((struct virtio_device *)dev) : NULL;
 }
 
+/* What a snapshot would hold is what loading it would take. */
+static void check_state(const struct virtio_device *dev)
+{
+	struct err err = { 0 };
+
+	if (dev->ops->state && dev->ops->state->validate &&
+	    dev->ops->state->validate(state_of(dev), &err) < 0)
+		g_error("%s", err.msg);
+}
+
+static void save_tables(struct virtio_device *dev, struct state_table *ret)
+{
+	struct err err = { 0 };
+
+	if (dev->ops->n_tables && dev->ops->save_tables(dev, ret, &err) < 0)
+		g_error("%s", err.msg);
+	for (size_t i = 0; i < dev->ops->n_tables; i++)
+		if (!state_desc_tiles(ret[i].desc, &err))
+			g_error("%s", err.msg);
+}
+
+/* What was loaded is what is saved then. */
+static void check_tables(struct virtio_device *dev)
+{
+	struct state_table saved[4] = { 0 }, again[4] = { 0 };
+	struct err err = { 0 };
+
+	g_assert_cmpuint(dev->ops->n_tables, <=, G_N_ELEMENTS(saved));
+	save_tables(dev, saved);
+	if (dev->ops->n_tables && dev->ops->load_tables(dev, saved, &err) < 0)
+		g_error("%s", err.msg);
+	save_tables(dev, again);
+	for (size_t i = 0; i < dev->ops->n_tables; i++) {
+		g_assert_cmpmem(saved[i].rows, saved[i].n * saved[i].desc->size, again[i].rows,
+				again[i].n * again[i].desc->size);
+		state_table_deinit(&saved[i]);
+		state_table_deinit(&again[i]);
+	}
+}
+
 /* pause and resume, each once or twice, leave what a snapshot holds as it was. */
 static void check_pauses(struct virtio_device *dev)
 {
@@ -162,7 +202,10 @@ static void check_pauses(struct virtio_device *dev)
 	g_autofree void *state = NULL;
 	size_t size = dev->ops->state ? dev->ops->state->size : 0;
 
+	check_state(dev);
 	virtio_device_pause(dev);
+	check_state(dev);
+	check_tables(dev);
 	state = g_memdup2(state_of(dev), size);
 	for (uint16_t i = 0; i < dev->n_queues; i++)
 		queues[i] = dev->queues[i].st;
@@ -184,9 +227,11 @@ static void test_type(gconstpointer data)
 {
 	const struct type *type = data;
 	const uint64_t features = VIRTIO_FEATURE(VIRTIO_F_VERSION_1);
+	g_autofree void *power_on = NULL;
 	struct virtio_device *dev;
 	struct fixture f = { .wire = -EBADF };
 	struct err err = { 0 };
+	size_t size;
 
 	if (loop_start(&f.loop, "shared", NULL, &err) < 0)
 		g_error("%s", err.msg);
@@ -195,6 +240,9 @@ static void test_type(gconstpointer data)
 		g_error("%s", err.msg);
 	mock_driver_init(&f.driver, dev, 8 << 20);
 	dev->shared_loop = &f.loop;
+	size = dev->ops->state ? dev->ops->state->size : 0;
+	power_on = g_memdup2(state_of(dev), size);
+	check_state(dev);
 	virtio_device_pause(dev); /* inactive: nothing to do */
 	virtio_device_resume(dev);
 	mock_driver_conformance(&f.driver, features);
@@ -203,6 +251,10 @@ static void test_type(gconstpointer data)
 	mock_driver_reset(&f.driver);
 	mock_driver_start(&f.driver, dev->features_offered);
 	check_pauses(dev);
+	/* none of the driver's is left */
+	mock_driver_reset(&f.driver);
+	check_state(dev);
+	g_assert_cmpmem(state_of(dev), size, power_on, size);
 	mock_driver_deinit(&f.driver);
 	guest_mem_deinit(&f.mem);
 	iova_unit_free(f.unit);

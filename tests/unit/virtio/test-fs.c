@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <glib.h>
+#include <poll.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -11,10 +12,12 @@
 #include <unistd.h>
 
 #include "tests/lib/mock-queue.h"
+#include "vmm/base/cleanup.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
 #include "vmm/virtio/fs.h"
 #include "vmm/virtio/vhost-user-abi.h"
+#include "vmm/virtio/vhost-user.h"
 
 #define N_QUEUES 2U /* one of priority, one of requests */
 
@@ -28,6 +31,10 @@ enum fault_kind {
 	REFUSES, /* the memory table */
 	FEW_QUEUES,
 	DIES, /* when it gets a queue */
+	DEAF_TO_MEMORY,
+	DIES_OF_MEMORY, /* in the middle of its answer */
+	RUBBISH_FOR_MEMORY,
+	DEAF_TO_STOP,
 	NO_PROTOCOL,
 };
 
@@ -98,6 +105,7 @@ static void take_fd(struct backend *b, int *where, const int *fds)
 static bool handle(struct backend *b, const struct vhost_user_header *h,
 		   const union vhost_user_payload *p, const int *fds)
 {
+	static const char rubbish[] = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
 	struct vhost_user_vring_state state = p->state;
 	uint64_t status = 0;
 
@@ -119,6 +127,8 @@ static bool handle(struct backend *b, const struct vhost_user_header *h,
 		answer_u64(b, h->request, b->fault == FEW_QUEUES ? 1 : 8);
 		return true;
 	case VHOST_USER_GET_VRING_BASE:
+		if (b->fault == DEAF_TO_STOP)
+			return true;
 		/* It has served three more. */
 		state.num = b->base[state.index] + 3;
 		b->enabled[state.index] = 0;
@@ -132,6 +142,14 @@ static bool handle(struct backend *b, const struct vhost_user_header *h,
 		for (unsigned int i = 0; i < b->n_fds; i++)
 			close(fds[i]);
 		status = b->fault == REFUSES;
+		if (b->fault == DEAF_TO_MEMORY)
+			return true;
+		if (b->fault == RUBBISH_FOR_MEMORY)
+			return send(b->fd, rubbish, sizeof(rubbish), MSG_NOSIGNAL) > 0;
+		if (b->fault == DIES_OF_MEMORY) {
+			g_assert_cmpint(send(b->fd, h, 7, MSG_NOSIGNAL), ==, 7);
+			return false;
+		}
 		break;
 	case VHOST_USER_SET_VRING_NUM:
 		if (b->fault == DIES)
@@ -205,11 +223,22 @@ struct fixture {
 	struct virtio_device *dev;
 };
 
+/* All the time that a busy machine needs, but where silence is what is looked at. */
+static struct vhost_user_patience patience_for(enum fault_kind fault)
+{
+	return (struct vhost_user_patience){
+		.greet = fault == SILENT ? 100 : 10000,
+		.ask = fault == DEAF_TO_MEMORY ? 1000 : 10000,
+		.stop = fault == DEAF_TO_STOP ? 100 : 10000,
+	};
+}
+
 static int try_new(struct backend *b, enum fault_kind fault, struct virtio_device **ret,
 		   struct err *err)
 {
+	const struct vhost_user_patience patience = patience_for(fault);
 	struct virtio_fs_params params = {
-		.id = "f0", .tag = "shared", .n_queues = 1, .queue_size = 16
+		.id = "f0", .tag = "shared", .n_queues = 1, .queue_size = 16, .patience = &patience
 	};
 	int r;
 
@@ -316,18 +345,56 @@ static void test_no_protocol(void)
 	teardown(&f);
 }
 
+static void on_values_changed(void *data)
+{
+	eventfd_signal(*(int *)data);
+}
+
 static void test_dies(void)
 {
+	_cleanup_close_ int news_fd = eventfd_new();
+	struct pollfd news = { .fd = news_fd, .events = POLLIN };
 	struct fixture f;
 
 	setup(&f, RIGHT);
+	f.dev->values_changed_data = &news_fd;
+	f.dev->values_changed = on_values_changed;
 	mock_driver_start(&f.driver, VIRTIO_FEATURE(VIRTIO_F_VERSION_1));
+	g_assert_false(virtio_device_take_broken_news(f.dev));
 	shutdown(f.backend.fd, SHUT_RDWR);
 	mock_driver_wait_broken(&f.driver);
+	/* It is told, once. */
+	g_assert_cmpint(poll(&news, 1, 10000), ==, 1);
+	g_assert_true(virtio_device_take_broken_news(f.dev));
+	g_assert_false(virtio_device_take_broken_news(f.dev));
 	/* And what comes after does not wait for it. */
 	virtio_device_pause(f.dev);
 	virtio_device_resume(f.dev);
 	mock_driver_reset(&f.driver);
+	teardown(&f);
+}
+
+/* It does not give the queues back: once it is waited for, and not for ever. */
+static void test_deaf_to_stop(void)
+{
+	struct err err = { 0 };
+	int64_t begin;
+	struct fixture f;
+
+	setup(&f, DEAF_TO_STOP);
+	mock_driver_start(&f.driver, VIRTIO_FEATURE(VIRTIO_F_VERSION_1));
+	begin = g_get_monotonic_time();
+	virtio_device_pause(f.dev);
+	g_assert_true(virtio_device_is_broken(f.dev));
+	virtio_device_resume(f.dev);
+	mock_driver_reset(&f.driver);
+	g_assert_cmpint(mock_driver_try_start(&f.driver, VIRTIO_FEATURE(VIRTIO_F_VERSION_1), &err),
+			==, -EIO);
+	g_assert_cmpint(g_get_monotonic_time() - begin, <, 3 * G_USEC_PER_SEC);
+	g_assert_cmpstr(
+		err.msg, ==,
+		"fs 'f0': the vhost-user back end has failed before; a new one is used when "
+		"the virtual machine is started again");
 	teardown(&f);
 }
 
@@ -339,6 +406,12 @@ static void test_activation_fails(void)
 	} cases[] = {
 		{ REFUSES, "fs 'f0': the vhost-user back end does not take guest memory: "
 			   "Remote I/O error" },
+		{ DEAF_TO_MEMORY, "fs 'f0': the vhost-user back end does not take guest memory: "
+				  "Connection timed out" },
+		{ DIES_OF_MEMORY, "fs 'f0': the vhost-user back end does not take guest memory: "
+				  "Connection reset by peer" },
+		{ RUBBISH_FOR_MEMORY, "fs 'f0': the vhost-user back end does not take guest "
+				      "memory: Bad message" },
 		{ DIES,
 		  "fs 'f0': the vhost-user back end does not take queue 0: Connection reset by peer" },
 	};
@@ -352,6 +425,8 @@ static void test_activation_fails(void)
 						      &err),
 				<, 0);
 		g_assert_cmpstr(err.msg, ==, cases[i].text);
+		g_assert_true(virtio_device_is_broken(f.dev));
+		g_assert_true(virtio_device_take_broken_news(f.dev));
 		teardown(&f);
 	}
 }
@@ -392,8 +467,6 @@ static void test_refused(void)
 		struct backend b;
 		struct err err = { 0 };
 
-		if (cases[i].fault == SILENT && !g_test_slow())
-			continue; /* five seconds */
 		g_assert_cmpint(try_new(&b, cases[i].fault, &dev, &err), <, 0);
 		g_assert_cmpstr(err.msg, ==, cases[i].text);
 		backend_end(&b);
@@ -416,6 +489,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/virtio/fs/start-stop", test_start_stop);
 	g_test_add_func("/virtio/fs/no-protocol", test_no_protocol);
 	g_test_add_func("/virtio/fs/dies", test_dies);
+	g_test_add_func("/virtio/fs/deaf-to-stop", test_deaf_to_stop);
 	g_test_add_func("/virtio/fs/activation-fails", test_activation_fails);
 	g_test_add_func("/virtio/fs/private-memory", test_private_memory);
 	g_test_add_func("/virtio/fs/refused", test_refused);

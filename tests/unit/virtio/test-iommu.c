@@ -13,6 +13,7 @@
 #include "vmm/base/bytes.h"
 #include "vmm/base/err.h"
 #include "vmm/base/math.h"
+#include "vmm/virtio/iova-state.h"
 #include "vmm/virtio/iova.h"
 #include "vmm/virtio/rng.h"
 
@@ -195,6 +196,250 @@ static void test_race(void)
 	}
 	g_atomic_int_set(&r.stop, 1);
 	g_thread_join(thread);
+}
+
+/* --- saved state ------------------------------------------------------------------------ */
+
+static struct iova_unit *saved_unit(struct iova_endpoint **ret_ep)
+{
+	struct iova_unit *unit = iova_unit_new(40);
+	struct iova_endpoint *other = NULL;
+
+	iova_endpoint_add(unit, 1, ret_ep);
+	for (uint32_t id = 4; id > 1; id--)
+		iova_endpoint_add(unit, id, &other);
+	return unit;
+}
+
+static void deinit_tables(struct state_table *tables)
+{
+	for (size_t i = 0; i < IOVA_TABLES_N_; i++)
+		state_table_deinit(&tables[i]);
+}
+
+/* One domain for two endpoints, another one, a bypass, and an endpoint of none. */
+static void test_save_load(void)
+{
+	struct state_table saved[IOVA_TABLES_N_], again[IOVA_TABLES_N_];
+	struct iova_endpoint *from_ep = NULL, *ep = NULL;
+	struct iova_unit *from = saved_unit(&from_ep), *to = saved_unit(&ep);
+	const struct iova_attachment_state *at;
+	const struct iova_mapping_state *maps;
+	uint64_t gpa = 0, len = 0;
+
+	g_assert_cmpint(iova_attach(from, 9, 1, false), ==, 0);
+	g_assert_cmpint(iova_attach(from, 9, 3, false), ==, 0);
+	g_assert_cmpint(iova_attach(from, 2, 4, true), ==, 0);
+	for (uint64_t i = 100; i > 0; i--)
+		g_assert_cmpint(iova_map(from, 9, i * 2 * PAGE, i * 2 * PAGE + PAGE - 1,
+					 (200 - i) * PAGE, i % 2 ? IOVA_READ : IOVA_WRITE),
+				==, 0);
+	/* what is there before is not there any more */
+	g_assert_cmpint(iova_attach(to, 9, 2, false), ==, 0);
+	g_assert_cmpint(iova_map(to, 9, 0, PAGE - 1, 0, IOVA_READ), ==, 0);
+
+	g_assert_cmpint(iova_save(from, saved, NULL), ==, 0);
+	g_assert_cmpuint(saved[IOVA_TABLE_ATTACHMENTS].n, ==, 3);
+	at = saved[IOVA_TABLE_ATTACHMENTS].rows;
+	g_assert_cmpuint(at[0].endpoint, ==, 1);
+	g_assert_cmpuint(at[2].endpoint, ==, 4);
+	g_assert_true(at[2].bypass);
+	g_assert_cmpuint(saved[IOVA_TABLE_MAPPINGS].n, ==, 100);
+	maps = saved[IOVA_TABLE_MAPPINGS].rows;
+	g_assert_cmphex(maps[0].start, ==, 2 * PAGE);
+	g_assert_cmphex(maps[99].start, ==, 200 * PAGE);
+
+	g_assert_cmpint(iova_load(to, saved, NULL), ==, 0);
+	g_assert_cmpint(iova_save(to, again, NULL), ==, 0);
+	for (size_t i = 0; i < IOVA_TABLES_N_; i++)
+		g_assert_cmpmem(saved[i].rows, saved[i].n * saved[i].desc->size, again[i].rows,
+				again[i].n * again[i].desc->size);
+	g_assert_cmpuint(iova_n_mappings(to), ==, 100);
+	g_assert_cmpint(iova_translate(ep, 6 * PAGE + 5, 1, IOVA_READ, &gpa, &len), ==, 0);
+	g_assert_cmphex(gpa, ==, 197 * PAGE + 5);
+	g_assert_cmpint(iova_translate(ep, 6 * PAGE, 1, IOVA_WRITE, &gpa, &len), ==, -EFAULT);
+	g_assert_cmpint(iova_translate(ep, 0, 1, IOVA_READ, &gpa, &len), ==, -EFAULT);
+	/* and it goes on as it would have */
+	g_assert_cmpint(iova_detach(to, 9, 3), ==, 0);
+	g_assert_cmpint(iova_detach(to, 9, 1), ==, 0);
+	g_assert_cmpuint(iova_n_mappings(to), ==, 0);
+	deinit_tables(saved);
+	deinit_tables(again);
+	iova_unit_free(from);
+	iova_unit_free(to);
+}
+
+/* Refused with a sentence, and the unit is as it was. */
+static void test_load_hostile(void)
+{
+#define AT(e, d, b)                                                                                \
+	{                                                                                          \
+		.endpoint = (e), .domain = (d), .bypass = (b)                                      \
+	}
+#define MAP(s, e, ...)                                                                             \
+	{                                                                                          \
+		.start = (s), .end = (e), .domain = 7, __VA_ARGS__                                 \
+	}
+	static const struct {
+		struct iova_attachment_state at[2];
+		struct iova_mapping_state maps[2];
+		uint32_t n_at, n_maps;
+		const char *text;
+	} cases[] = {
+		{ { AT(5, 7, 0) }, {}, 1, 0, "there is no device at endpoint 0x5 of the IOMMU" },
+		{ { AT(2, 7, 0), AT(1, 7, 0) },
+		  {},
+		  2,
+		  0,
+		  "endpoint 0x1 of the IOMMU comes after 0x2, must be in ascending order" },
+		{ { AT(1, 7, 0), AT(1, 8, 0) },
+		  {},
+		  2,
+		  0,
+		  "endpoint 0x1 of the IOMMU comes after 0x1, must be in ascending order" },
+		{ { AT(1, 7, 0), AT(2, 7, 1) },
+		  {},
+		  2,
+		  0,
+		  "domain 7 of the IOMMU is a bypass for one endpoint and not for another" },
+		{ { { .endpoint = 1, .domain = 7, .pad = { 0, 1 } } },
+		  {},
+		  1,
+		  0,
+		  "endpoint 0x1 of the IOMMU: padding is not zero" },
+		{ { AT(1, 7, 0) },
+		  { MAP(0x1000, 0x2fff), MAP(0x2000, 0x3fff) },
+		  1,
+		  2,
+		  "mapping 0x2000-0x3fff of domain 7 of the IOMMU overlaps the one before" },
+		{ { AT(1, 7, 0) },
+		  { MAP(0x3000, 0x3fff), MAP(0x1000, 0x1fff) },
+		  1,
+		  2,
+		  "mapping 0x1000-0x1fff of domain 7 of the IOMMU is not in ascending order" },
+		{ { AT(1, 7, 0) },
+		  { MAP(0x3000, 0x3fff, .access = 4) },
+		  1,
+		  1,
+		  "mapping 0x3000-0x3fff of domain 7 of the IOMMU allows what there is not" },
+		{ { AT(1, 7, 0) },
+		  { MAP(0x3000, 0x2fff) },
+		  1,
+		  1,
+		  "mapping 0x3000-0x2fff of domain 7 of the IOMMU is not in whole pages of "
+		  "addresses that can be mapped" },
+		{ { AT(1, 7, 0) },
+		  { MAP(1ULL << 40, (1ULL << 40) + PAGE - 1) },
+		  1,
+		  1,
+		  "mapping 0x10000000000-0x10000000fff of domain 7 of the IOMMU is not in whole "
+		  "pages of addresses that can be mapped" },
+		{ { AT(1, 7, 0) },
+		  { MAP(0xfee00000, 0xfee00fff) },
+		  1,
+		  1,
+		  "mapping 0xfee00000-0xfee00fff of domain 7 of the IOMMU is not in whole pages "
+		  "of addresses that can be mapped" },
+		{ { AT(1, 7, 0) },
+		  { MAP(0, 0x1fff, .gpa = UINT64_MAX - PAGE + 1) },
+		  1,
+		  1,
+		  "mapping 0-0x1fff of domain 7 of the IOMMU is not in whole pages of addresses "
+		  "that can be mapped" },
+		{ { AT(1, 8, 0) },
+		  { MAP(0, 0xfff) },
+		  1,
+		  1,
+		  "mapping 0-0xfff of domain 7 of the IOMMU is of a domain without endpoints, or "
+		  "of a bypass" },
+		{ { AT(1, 7, 1) },
+		  { MAP(0, 0xfff) },
+		  1,
+		  1,
+		  "mapping 0-0xfff of domain 7 of the IOMMU is of a domain without endpoints, or "
+		  "of a bypass" },
+		{ { AT(1, 7, 0) },
+		  { MAP(0, 0xfff) },
+		  1,
+		  IOVA_MAPPINGS_MAX + 1,
+		  "the IOMMU has 65537 mappings, must be 65536 at most" },
+	};
+#undef AT
+#undef MAP
+	struct iova_endpoint *ep = NULL;
+	_cleanup_(iova_unit_free_cleanup) struct iova_unit *unit = saved_unit(&ep);
+	uint64_t gpa = 0, len = 0;
+
+	g_assert_cmpint(iova_attach(unit, 3, 1, false), ==, 0);
+	g_assert_cmpint(iova_map(unit, 3, 0x8000, 0x8fff, 0x5000, IOVA_READ), ==, 0);
+	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+		const struct state_table tables[] = {
+			[IOVA_TABLE_ATTACHMENTS] = { &iova_attachment_state_desc,
+						     (void *)(uintptr_t)cases[i].at,
+						     cases[i].n_at },
+			[IOVA_TABLE_MAPPINGS] = { &iova_mapping_state_desc,
+						  (void *)(uintptr_t)cases[i].maps,
+						  cases[i].n_maps },
+		};
+		struct err err = { 0 };
+
+		g_assert_cmpint(iova_load(unit, tables, &err), ==, -EBADMSG);
+		g_assert_cmpstr(err.msg, ==, cases[i].text);
+		g_assert_cmpuint(iova_n_mappings(unit), ==, 1);
+		g_assert_cmpint(iova_translate(ep, 0x8000, 1, IOVA_READ, &gpa, &len), ==, 0);
+		g_assert_cmphex(gpa, ==, 0x5000);
+	}
+}
+
+/* As many as there can be. */
+static void test_save_load_full(void)
+{
+	struct state_table saved[IOVA_TABLES_N_];
+	struct iova_endpoint *ep = NULL;
+	_cleanup_(iova_unit_free_cleanup) struct iova_unit *unit = saved_unit(&ep);
+
+	g_assert_cmpint(iova_attach(unit, 3, 1, false), ==, 0);
+	for (uint64_t i = 0; i < IOVA_MAPPINGS_MAX; i++)
+		g_assert_cmpint(iova_map(unit, 3, (1ULL << 33) + i * PAGE,
+					 (1ULL << 33) + i * PAGE + PAGE - 1, 0, IOVA_READ),
+				==, 0);
+	g_assert_cmpint(iova_save(unit, saved, NULL), ==, 0);
+	g_assert_cmpint(iova_load(unit, saved, NULL), ==, 0);
+	g_assert_cmpuint(iova_n_mappings(unit), ==, IOVA_MAPPINGS_MAX);
+	deinit_tables(saved);
+}
+
+/* The device: what it saved as a whole is in force when it has been loaded. */
+static void test_device_state(void)
+{
+	struct iova_endpoint *ep = NULL;
+	struct iova_unit *unit = saved_unit(&ep);
+	const struct virtio_iommu_params params = { .id = "iommu", .unit = unit };
+	struct state_table saved[IOVA_TABLES_N_];
+	struct virtio_device *dev = NULL;
+	struct mock_driver driver;
+	struct err err = { 0 };
+	uint64_t gpa = 0, len = 0;
+
+	g_assert_cmpint(virtio_iommu_new(&params, &dev, &err), ==, 0);
+	mock_driver_init(&driver, dev, 1 << 20);
+	g_assert_cmpint(iova_attach(unit, 3, 1, false), ==, 0);
+	g_assert_cmpint(iova_map(unit, 3, 0x8000, 0x8fff, 0x5000, IOVA_READ), ==, 0);
+	g_assert_cmpint(dev->ops->save_tables(dev, saved, &err), ==, 0);
+	virtio_iommu_power_on(dev);
+	g_assert_true(iova_get_bypass(unit));
+	*(uint8_t *)dev->ops->state_ptr(dev) = 0; /* bypass, its first member */
+	g_assert_cmpint(dev->ops->load_tables(dev, saved, &err), ==, 0);
+	g_assert_false(iova_get_bypass(unit));
+	g_assert_cmpuint(dev->config[offsetof(struct virtio_iommu_config, bypass)], ==, 0);
+	g_assert_cmpint(iova_translate(ep, 0x8000, 1, IOVA_READ, &gpa, &len), ==, 0);
+	((struct iova_mapping_state *)saved[IOVA_TABLE_MAPPINGS].rows)->domain = 4;
+	g_assert_cmpint(dev->ops->load_tables(dev, saved, &err), ==, -EBADMSG);
+	g_assert_true(
+		g_str_has_prefix(err.msg, "iommu 'iommu': mapping 0x8000-0x8fff of domain 4"));
+	deinit_tables(saved);
+	mock_driver_deinit(&driver);
+	iova_unit_free(unit);
 }
 
 /* --- the device ------------------------------------------------------------------------- */
@@ -497,6 +742,10 @@ int main(int argc, char **argv)
 	g_test_add_func("/virtio/iova/translate", test_translate);
 	g_test_add_func("/virtio/iova/limit", test_limit);
 	g_test_add_func("/virtio/iova/race", test_race);
+	g_test_add_func("/virtio/iova/save-load", test_save_load);
+	g_test_add_func("/virtio/iova/save-load/full", test_save_load_full);
+	g_test_add_func("/virtio/iova/load/hostile", test_load_hostile);
+	g_test_add_func("/virtio/iommu/state", test_device_state);
 	g_test_add_func("/virtio/iommu/requests", test_requests);
 	g_test_add_func("/virtio/iommu/probe", test_probe);
 	g_test_add_func("/virtio/iommu/malformed", test_malformed);
