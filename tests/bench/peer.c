@@ -124,19 +124,23 @@ static void hand_over(struct peer *p, const struct peer_resource *resources)
 	send_call(p, m);
 }
 
-/* config with payload, rng and memory */
+/* config with kernel and command line, memory and, unless it is there, rng */
 static GVariant *complete_config(const char *cmdline, const char *config)
 {
 	_cleanup_(g_variant_unref_cleanup) GVariant *given =
 		g_variant_ref_sink(g_variant_new_parsed(config));
-	GVariantDict dict;
+	_cleanup_(g_variant_unref_cleanup) GVariant *more = NULL;
+	GVariantDict dict, payload;
 
 	g_variant_dict_init(&dict, given);
-	g_variant_dict_insert_value(&dict, "payload",
-				    g_variant_new_parsed("{'kernel': <'/payload/kernel'>,"
-							 " 'cmdline': <%s>}",
-							 cmdline));
-	g_variant_dict_insert_value(&dict, "rng", g_variant_new_parsed("{'src': <'/rng/src'>}"));
+	more = g_variant_dict_lookup_value(&dict, "payload", G_VARIANT_TYPE_VARDICT);
+	g_variant_dict_init(&payload, more);
+	g_variant_dict_insert(&payload, "kernel", "s", "/payload/kernel");
+	g_variant_dict_insert(&payload, "cmdline", "s", cmdline);
+	g_variant_dict_insert_value(&dict, "payload", g_variant_dict_end(&payload));
+	if (!g_variant_dict_contains(&dict, "rng"))
+		g_variant_dict_insert_value(&dict, "rng",
+					    g_variant_new_parsed("{'src': <'/rng/src'>}"));
 	g_variant_dict_insert_value(&dict, "memory",
 				    g_variant_new_parsed("{'size': <%t>}",
 							 (guint64)PEER_MEMORY_MIB << 20));

@@ -159,7 +159,7 @@ static char *generation_of(struct test_worker *w, unsigned int nth)
 	return g_strndup(at, 32);
 }
 
-/* The same over a reset, another in the next machine. */
+/* The same over a reset, whatever the guest wrote there, another in the next machine. */
 static void test_vmgenid(void)
 {
 	g_autofree char *first = NULL, *again = NULL, *other = NULL;
@@ -168,7 +168,7 @@ static void test_vmgenid(void)
 
 	if (skip_without_kvm())
 		return;
-	start(&w, "test=vmgenid then=hlt", NULL);
+	start(&w, "test=vmgenid overwrite=1 then=hlt", NULL);
 	test_worker_wait_output(&w, "done ", 10);
 	first = generation_of(&w, 0);
 	g_assert_cmpint(test_worker_call(&w, "Reset", &err), ==, 0);

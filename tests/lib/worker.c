@@ -181,7 +181,9 @@ static GVariant *complete_config(const char *cmdline, const char *config)
 	g_variant_dict_insert(&payload, "kernel", "s", "/payload/kernel");
 	g_variant_dict_insert(&payload, "cmdline", "s", cmdline);
 	g_variant_dict_insert_value(&dict, "payload", g_variant_dict_end(&payload));
-	g_variant_dict_insert_value(&dict, "rng", g_variant_new_parsed("{'src': <'/rng/src'>}"));
+	if (!g_variant_dict_contains(&dict, "rng"))
+		g_variant_dict_insert_value(&dict, "rng",
+					    g_variant_new_parsed("{'src': <'/rng/src'>}"));
 	g_variant_dict_insert_value(&dict, "debug_console",
 				    g_variant_new_parsed(
 					    "{'mode': <'File'>, 'file': <'/debug_console/file'>}"));

@@ -36,7 +36,8 @@ void test_worker_end(struct test_worker *w);
 void test_worker_resource(struct test_worker *w, const char *name, int fd);
 /*
  * Starts with a configuration in GVariant text, to which payload (the tiny guest
- * with the command line), debug_console and kvm are added: 0, or the worker's error.
+ * with the command line), debug_console, kvm and, unless it is there, rng are added:
+ * 0, or the worker's error.
  */
 int test_worker_start(struct test_worker *w, const char *cmdline, const char *config, bool paused,
 		      struct err *err);

@@ -85,9 +85,11 @@
  *  - fw-cfg: prints `# NAME SIZE TEXT` of file=NAME (opt/test); DMA, good and bad
  *  - vsock: connects to port=N (80) of the host, which echoes; with refused=1 nobody may be there
  *  - vsock-echo: prints `# listening` and echoes for count=N (1) connections of the host
- *  - vmgenid: prints `# generation HEX`
+ *  - vmgenid: prints `# generation HEX`, then with overwrite=1 writes over its page
  *
- * Malformed drivers (dev=blk|net|rng|console|rtc|all, default all). Each case wants a completion
+ * Malformed drivers (dev=blk|net|rng|console|rtc|vsock|balloon|report|pmem|iommu|all, default all;
+ * report is the balloon's other queue, iommu wants the rng behind it; victims=N: how many of them
+ * there are to be). Each case wants a completion
  * that reports no success, or DEVICE_NEEDS_RESET (`# CASE on DEV: ...` says which), and then that
  * the device works after a reset. lenient=1 wants only the last (peers that let devices reach
  * outside RAM; bar-move then takes any value from where nothing answers).
@@ -105,6 +107,10 @@
  *    count=N (64)
  *  - bad-header: blk and net headers: short, missing status, unknown type, overflowing sector.
  *    first=N (0) leaves out the cases before number N
+ *  - bad-request: vsock, balloon, pmem, iommu and rtc: requests that are well-formed and wrong,
+ *    each with the answer that the specification has for it
+ *  - bad-noise: no virtio: fw_cfg and its DMA, watchdog, pvpanic: accesses of every width at every
+ *    place. seed=N (1). The watchdog's action is to let the guest live
  *  - bad-storm: random rings and, unless registers=0, registers. seed=N (1), count=N (64)
  *  - bad-race: prints `# racing`; then one processor cycles the devices, one moves BARs and masks,
  *    the others (from the fourth: again in that order) flood. Two processors at least. seed=N (1),
@@ -128,7 +134,7 @@ static const struct scenario *const groups[] = {
 	machine_scenarios, time_scenarios,  pci_scenarios,    msix_scenarios,  smp_scenarios,
 	blk_scenarios,     net_scenarios,   stream_scenarios, ring_scenarios,  register_scenarios,
 	header_scenarios,  storm_scenarios, race_scenarios,   bench_scenarios, small_scenarios,
-	pmem_scenarios,    vsock_scenarios,
+	pmem_scenarios,    vsock_scenarios, misuse_scenarios, noise_scenarios,
 };
 
 _Noreturn void guest_main(const struct hvm_start_info *hvm);

@@ -19,14 +19,14 @@
 #include "tests/kvm/guest/victim.h"
 
 #define CPUS_MAX      16
-#define TARGETS_MAX   4
+#define TARGETS_MAX   8
 #define RING_SIZE     16
 #define SCRATCH_PAGES 8
 
 struct target {
 	struct victim *victim;
 	struct pci_device pci; /* a copy: the BAR moves under the original */
-	uint64_t home, away, size;
+	uint64_t home, away, size, features;
 	uint64_t common, notify, msix; /* offsets in the BAR */
 	struct virtq_desc *desc;
 	volatile struct virtq_avail *avail;
@@ -67,7 +67,7 @@ static void cycle(struct target *t, struct random *r)
 	fill_ring(t, r);
 	mmio_write8(common + COMMON_STATUS, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER);
 	mmio_write32(common + COMMON_DRIVER_FEATURE_SELECT, 1);
-	mmio_write32(common + COMMON_DRIVER_FEATURE, 1);
+	mmio_write32(common + COMMON_DRIVER_FEATURE, (uint32_t)(t->features >> 32));
 	mmio_write8(common + COMMON_STATUS,
 		    VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_FEATURES_OK);
 	for (uint16_t q = 0; q < 2; q++) {
@@ -145,7 +145,7 @@ static void add_target(struct victim *v)
 	struct target *t = &targets[n_targets];
 	struct pci_bar bar = pci_bar_probe(v->dev.pci, 0);
 
-	if (n_targets == TARGETS_MAX || !bar.size || !v->dev.have_msix)
+	if (n_targets == TARGETS_MAX || v->type->frees || !bar.size || !v->dev.have_msix)
 		return;
 	/* once with well-formed requests: all that is lazily made is there */
 	check(victim_works(v), "%s works before", v->type->name);
@@ -154,6 +154,7 @@ static void add_target(struct victim *v)
 		.pci = *v->dev.pci,
 		.home = bar.address,
 		.size = bar.size,
+		.features = v->dev.features,
 		.common = v->dev.region[REGION_COMMON] - bar.address,
 		.notify = v->dev.region[REGION_NOTIFY] - bar.address,
 		.msix = v->dev.pci->msix_table - bar.address,

@@ -18,6 +18,7 @@
 #define WILD_HIGH (1ULL << 45)
 #define HOLE      0xe8000000ULL
 #define QUIET_MS  5
+#define RESETS    16
 
 static uint64_t common_of(const struct victim *v)
 {
@@ -299,6 +300,36 @@ static void run_bad_config(void)
 
 /* status sequences */
 
+/* up to FEATURES_OK with exactly these */
+static void offer_features(struct victim *v, uint64_t features)
+{
+	virtio_reset(&v->dev);
+	mmio_write8(common_of(v) + COMMON_STATUS, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER);
+	for (uint32_t i = 0; i < 2; i++) {
+		mmio_write32(common_of(v) + COMMON_DRIVER_FEATURE_SELECT, i);
+		mmio_write32(common_of(v) + COMMON_DRIVER_FEATURE, (uint32_t)(features >> 32 * i));
+	}
+	mmio_write8(common_of(v) + COMMON_STATUS,
+		    VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_FEATURES_OK);
+}
+
+/* a queue that is set up, filled and rung before features are agreed on (3.1.1) */
+static void early_queue(struct victim *v)
+{
+	virtio_reset(&v->dev);
+	mmio_write8(common_of(v) + COMMON_STATUS, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER);
+	virtqueue_setup(&v->dev, &v->vq, v->type->queue, VICTIM_QUEUE_SIZE);
+	v->type->build(v);
+	virtqueue_publish(&v->vq, 0);
+	virtqueue_kick(&v->vq);
+	mmio_write8(common_of(v) + COMMON_STATUS,
+		    VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_DRIVER_OK);
+	virtqueue_kick(&v->vq);
+	sleep_ms(QUIET_MS);
+	check(!virtqueue_has_used(&v->vq), "%s does nothing before FEATURES_OK", v->type->name);
+	victim_recovers(v, "queue before features");
+}
+
 static void attack_status(struct victim *v)
 {
 	static const uint8_t values[] = { 0, 1, 3, 4, 7, 8, 0xb, 0xf, 0x40, 0x80, 0xc0, 0xff };
@@ -333,32 +364,31 @@ static void attack_status(struct victim *v)
 	mmio_write8(common_of(v) + COMMON_STATUS, VIRTIO_FAILED);
 	victim_recovers(v, "DRIVER_OK twice without queues, then FAILED");
 	/* features the device never offered must not be accepted (2.2.2) */
-	virtio_reset(&v->dev);
-	mmio_write8(common_of(v) + COMMON_STATUS, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER);
-	for (uint32_t i = 0; i < 2; i++) {
-		mmio_write32(common_of(v) + COMMON_DRIVER_FEATURE_SELECT, i);
-		mmio_write32(common_of(v) + COMMON_DRIVER_FEATURE, 0xffffffff);
-	}
-	mmio_write8(common_of(v) + COMMON_STATUS,
-		    VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_FEATURES_OK);
+	offer_features(v, ~0ULL);
 	check(!(virtio_status(&v->dev) & VIRTIO_FEATURES_OK) || arg_u64("lenient", 0),
 	      "%s refuses features it did not offer", v->type->name);
 	victim_recovers(v, "features never offered");
 	/* a modern-only device refuses a driver without VERSION_1 (6.1) */
-	virtio_reset(&v->dev);
-	mmio_write8(common_of(v) + COMMON_STATUS, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER);
-	mmio_write8(common_of(v) + COMMON_STATUS,
-		    VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_FEATURES_OK);
+	offer_features(v, 0);
 	check(!(virtio_status(&v->dev) & VIRTIO_FEATURES_OK) || arg_u64("lenient", 0),
 	      "%s refuses a driver without VERSION_1", v->type->name);
 	victim_recovers(v, "driver without VERSION_1");
-	/* a queue reset in the middle of a request */
-	if (victim_start(v, 0)) {
+	if (v->dev.offered & VIRTIO_F_ACCESS_PLATFORM) {
+		offer_features(v, VIRTIO_F_VERSION_1);
+		check(!(virtio_status(&v->dev) & VIRTIO_FEATURES_OK),
+		      "%s refuses a driver that knows of no IOMMU", v->type->name);
+		victim_recovers(v, "driver without ACCESS_PLATFORM");
+	}
+	early_queue(v);
+	/* resets in the middle of requests, sooner and later */
+	for (unsigned int i = 0; i < RESETS && victim_start(v, 0); i++) {
 		virtqueue_publish(&v->vq, 0);
 		virtqueue_kick(&v->vq);
+		for (unsigned int k = random_below(&r, 4); k > 0; k--)
+			mmio_read8(common_of(v) + COMMON_STATUS);
 		mmio_write8(common_of(v) + COMMON_STATUS, 0);
 	}
-	victim_recovers(v, "reset with a request in flight");
+	victim_recovers(v, "resets with a request in flight");
 }
 
 static void run_bad_status(void)

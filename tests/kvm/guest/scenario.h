@@ -23,6 +23,8 @@ extern const struct scenario vsock_scenarios[];
 extern const struct scenario ring_scenarios[];
 extern const struct scenario register_scenarios[];
 extern const struct scenario header_scenarios[];
+extern const struct scenario misuse_scenarios[];
+extern const struct scenario noise_scenarios[];
 extern const struct scenario storm_scenarios[];
 extern const struct scenario race_scenarios[];
 extern const struct scenario bench_scenarios[];

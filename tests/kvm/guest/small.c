@@ -28,19 +28,18 @@ static bool request(struct virtio_device *dev, struct virtqueue *vq, const struc
 
 /* balloon */
 
-#define BALLOON_STATS_VQ  (1ULL << 1)
-#define BALLOON_REPORTING (1ULL << 5)
-#define BALLOON_PAGES     256
+#define BALLOON_PAGES 256
 
 static bool balloon_start(struct virtio_device *dev, struct virtqueue *inflate,
 			  struct virtqueue *deflate, struct virtqueue *report)
 {
-	if (!virtio_negotiate(dev, BALLOON_REPORTING) ||
+	if (!virtio_negotiate(dev, VIRTIO_BALLOON_REPORTING) ||
 	    !virtqueue_setup(dev, inflate, 0, QUEUE_SIZE) ||
 	    !virtqueue_setup(dev, deflate, 1, QUEUE_SIZE))
 		return false;
 	/* as Linux counts: the queue behind those that there are */
-	if (dev->features & BALLOON_REPORTING && !virtqueue_setup(dev, report, 2, QUEUE_SIZE))
+	if (dev->features & VIRTIO_BALLOON_REPORTING &&
+	    !virtqueue_setup(dev, report, 2, QUEUE_SIZE))
 		return false;
 	virtio_driver_ok(dev);
 	return true;
@@ -85,7 +84,7 @@ static void run_balloon(void)
 		 "given pages are empty when they are touched again");
 	check(request(&dev, &deflate, &list, 1, &used), "deflates");
 	mmio_write32(dev.region[REGION_CONFIG] + 4, 0);
-	if (!(dev.features & BALLOON_REPORTING))
+	if (!(dev.features & VIRTIO_BALLOON_REPORTING))
 		return;
 	memset(pages, 0xbb, BALLOON_PAGES * PAGE);
 	check(request(&dev, &report, &all, 1, &used), "reports");
@@ -373,6 +372,9 @@ static void run_vmgenid(void)
 	map_range(at, 16);
 	check(guid[0] | guid[1] | guid[2] | guid[3], "it is something");
 	info("generation %08x%08x%08x%08x", guid[0], guid[1], guid[2], guid[3]);
+	/* it is RAM like any other: what is written there is for the next reset to undo */
+	if (arg_u64("overwrite", 0))
+		memset((void *)at, 0xff, 4096);
 }
 
 const struct scenario small_scenarios[] = {

@@ -151,6 +151,8 @@ static void attack(struct victim *v)
 	uint64_t seed = arg_u64("seed", 1);
 	struct random r = random_seed(seed);
 
+	if (v->type->frees && v->type->queue == 0)
+		return;
 	if (!scratch)
 		scratch = alloc_pages(SCRATCH_PAGES);
 	for (uint32_t i = 0; i < count; i++) {

@@ -8,13 +8,17 @@
 
 #include "tests/kvm/guest/blk.h"
 #include "tests/kvm/guest/cpu.h"
+#include "tests/kvm/guest/pci.h"
 #include "tests/kvm/guest/platform.h"
 #include "tests/kvm/guest/report.h"
 
-#define NO_QUEUE    0xffff
-#define SETTLE_MS   5000 /* a busy host takes its time; what is right is quick */
-#define FRAME_LEN   60
-#define VNET_HEADER 12
+#define NO_QUEUE         0xffff
+#define SETTLE_MS        5000 /* a busy host takes its time; what is right is quick */
+#define FRAME_LEN        60
+#define VNET_HEADER      12
+#define VSOCK_HEADER     44
+#define IOMMU_PROBE      72
+#define IOMMU_PROPERTIES 512
 #define SLACK_PAGES                                                                                \
 	32 /* behind the page: where a device that believes a huge length writes first */
 
@@ -89,6 +93,90 @@ static bool rtc_succeeded(const struct victim *v, uint32_t used_len)
 	return used_len == 16 && v->page[VICTIM_DATA] == 0;
 }
 
+static void put32(struct victim *v, uint32_t offset, uint32_t value)
+{
+	memcpy(v->page + offset, &value, sizeof(value));
+}
+
+/* 5.10.6: RST of a connection that there is not, the one packet that is never answered */
+static void build_vsock(struct victim *v)
+{
+	memset(v->page, 0, VSOCK_HEADER);
+	put32(v, 0, *(volatile uint32_t *)v->dev.region[REGION_CONFIG]);
+	put32(v, 8, 2);
+	put32(v, 16, 1024);
+	put32(v, 20, 80);
+	v->page[28] = 1;
+	v->page[30] = 3;
+	set(v, 0, 0, VSOCK_HEADER, 0);
+	v->n = 1;
+	v->data = 0;
+}
+
+/* the page behind our own is given away */
+static void build_balloon(struct victim *v)
+{
+	put32(v, 0, (uint32_t)((uint64_t)v->page / 4096 + 1));
+	set(v, 0, 0, 4, 0);
+	v->n = 1;
+	v->data = 0;
+}
+
+static void build_report(struct victim *v)
+{
+	set(v, 0, 4096, 4096, VIRTQ_WRITE);
+	v->n = 1;
+	v->data = 0;
+}
+
+static void build_pmem(struct victim *v)
+{
+	put32(v, 0, 0); /* FLUSH */
+	memset(v->page + VICTIM_DATA, 0xff, 4);
+	set(v, 0, 0, 4, VIRTQ_NEXT);
+	set(v, 1, VICTIM_DATA, 4, VIRTQ_WRITE);
+	v->n = 2;
+	v->data = 1;
+}
+
+static bool pmem_succeeded(const struct victim *v, uint32_t used_len)
+{
+	return used_len == 4 && v->page[VICTIM_DATA] == 0;
+}
+
+uint32_t victim_endpoint(void)
+{
+	const struct pci_device *rng = pci_find(0x1af4, 0x1044, 0);
+
+	return rng ? rng->slot * 8U : 0xffffffff;
+}
+
+/* 5.13.6.7: PROBE of the entropy source */
+static void build_iommu(struct victim *v)
+{
+	memset(v->page, 0, IOMMU_PROBE);
+	v->page[0] = 5;
+	put32(v, 4, victim_endpoint());
+	v->page[VICTIM_DATA + IOMMU_PROPERTIES] = 0xff;
+	set(v, 0, 0, IOMMU_PROBE, VIRTQ_NEXT);
+	set(v, 1, VICTIM_DATA, IOMMU_PROPERTIES + 4, VIRTQ_WRITE);
+	v->n = 2;
+	v->data = 1;
+}
+
+static bool iommu_succeeded(const struct victim *v, uint32_t used_len)
+{
+	return used_len == IOMMU_PROPERTIES + 4 && v->page[VICTIM_DATA + IOMMU_PROPERTIES] == 0;
+}
+
+/* what is wrong breaks these: a completion says that it was taken for right */
+static bool completes(const struct victim *v, uint32_t used_len)
+{
+	(void)v;
+	(void)used_len;
+	return true;
+}
+
 static bool has_length(const struct victim *v, uint32_t used_len)
 {
 	(void)v;
@@ -103,9 +191,16 @@ static bool unknown(const struct victim *v, uint32_t used_len)
 	return false;
 }
 
+/* the IOMMU first: what was done to it ends before the device behind it is looked at */
 static const struct victim_type types[] = {
+	{ "iommu", VIRTIO_IOMMU, 0, NO_QUEUE, build_iommu, iommu_succeeded },
 	{ "blk", VIRTIO_BLK, 0, NO_QUEUE, build_blk, blk_succeeded },
 	{ "net", VIRTIO_NET, 1, 0, build_net, unknown },
+	{ "vsock", VIRTIO_VSOCK, 1, 0, build_vsock, completes },
+	{ "balloon", VIRTIO_BALLOON, 0, NO_QUEUE, build_balloon, completes, .frees = true },
+	{ "report", VIRTIO_BALLOON, 2, NO_QUEUE, build_report, completes,
+	  .features = VIRTIO_BALLOON_REPORTING, .frees = true },
+	{ "pmem", VIRTIO_PMEM, 0, NO_QUEUE, build_pmem, pmem_succeeded },
 	{ "rng", VIRTIO_RNG, 0, NO_QUEUE, build_rng, has_length },
 	{ "console", VIRTIO_CONSOLE, 1, 0, build_console, unknown },
 	{ "rtc", VIRTIO_RTC, 0, NO_QUEUE, build_rtc, rtc_succeeded },
@@ -137,11 +232,17 @@ void victim_each(void (*attack)(struct victim *v))
 	}
 	if (!n)
 		skip("no device of type %s", wanted);
+	if (arg_u64("victims", 0))
+		check_eq(n, arg_u64("victims", 0), "devices that can be attacked");
+	/* and none has harmed another */
+	for (unsigned int i = 0; n > 1 && i < TYPES_N; i++)
+		if (victims[i].type && victims[i].page)
+			victim_recovers(&victims[i], "after all others");
 }
 
 bool victim_negotiate(struct victim *v, uint64_t features)
 {
-	if (!virtio_negotiate(&v->dev, features))
+	if (!virtio_negotiate(&v->dev, features | v->type->features))
 		return false;
 	return v->type->other_queue == NO_QUEUE ||
 	       virtqueue_setup(&v->dev, &v->other, v->type->other_queue, VICTIM_QUEUE_SIZE);

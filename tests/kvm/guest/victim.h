@@ -25,6 +25,8 @@ struct victim_type {
 	void (*build)(struct victim *v);
 	/* a completion that claims success */
 	bool (*succeeded)(const struct victim *v, uint32_t used_len);
+	uint64_t features; /* always wanted */
+	bool frees;        /* takes page numbers: random ones could be the guest's own code */
 };
 
 struct victim {
@@ -40,6 +42,9 @@ struct victim {
 
 /* runs @attack on every device dev= names that is there */
 void victim_each(void (*attack)(struct victim *v));
+
+/* the IOMMU's name for the entropy source, which is to be behind it */
+uint32_t victim_endpoint(void);
 
 /* reset, negotiate, other queue; the attacked queue is left to the caller */
 bool victim_negotiate(struct victim *v, uint64_t features);

@@ -89,7 +89,8 @@ bool virtio_negotiate(struct virtio_device *dev, uint64_t wanted)
 	dev->offered = mmio_read32(common + COMMON_DEVICE_FEATURE);
 	mmio_write32(common + COMMON_DEVICE_FEATURE_SELECT, 1);
 	dev->offered |= (uint64_t)mmio_read32(common + COMMON_DEVICE_FEATURE) << 32;
-	dev->features = dev->offered & (wanted | VIRTIO_F_VERSION_1);
+	/* behind an IOMMU, which bypasses it until it is told otherwise, it wants to hear that */
+	dev->features = dev->offered & (wanted | VIRTIO_F_VERSION_1 | VIRTIO_F_ACCESS_PLATFORM);
 	mmio_write32(common + COMMON_DRIVER_FEATURE_SELECT, 0);
 	mmio_write32(common + COMMON_DRIVER_FEATURE, (uint32_t)dev->features);
 	mmio_write32(common + COMMON_DRIVER_FEATURE_SELECT, 1);

@@ -20,12 +20,17 @@ enum virtio_type {
 	VIRTIO_BALLOON = 5,
 	VIRTIO_RTC = 17,
 	VIRTIO_VSOCK = 19,
+	VIRTIO_IOMMU = 23,
 	VIRTIO_PMEM = 27,
 };
 
-#define VIRTIO_F_INDIRECT_DESC (1ULL << 28)
-#define VIRTIO_F_EVENT_IDX     (1ULL << 29)
-#define VIRTIO_F_VERSION_1     (1ULL << 32)
+#define VIRTIO_BALLOON_STATS_VQ  (1ULL << 1)
+#define VIRTIO_BALLOON_REPORTING (1ULL << 5)
+
+#define VIRTIO_F_INDIRECT_DESC   (1ULL << 28)
+#define VIRTIO_F_EVENT_IDX       (1ULL << 29)
+#define VIRTIO_F_VERSION_1       (1ULL << 32)
+#define VIRTIO_F_ACCESS_PLATFORM (1ULL << 33)
 
 #define VIRTIO_ACKNOWLEDGE 1
 #define VIRTIO_DRIVER      2
@@ -123,7 +128,7 @@ bool virtio_map(struct virtio_device *dev);
 uint8_t virtio_status(const struct virtio_device *dev);
 /* writes 0 and waits until it reads back; false = never did */
 bool virtio_reset(struct virtio_device *dev);
-/* 3.1.1 up to FEATURES_OK, with VERSION_1 and what of @wanted is offered */
+/* 3.1.1 up to FEATURES_OK, with VERSION_1, ACCESS_PLATFORM and what of @wanted is offered */
 bool virtio_negotiate(struct virtio_device *dev, uint64_t wanted);
 void virtio_driver_ok(struct virtio_device *dev);
 

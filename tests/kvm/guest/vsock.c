@@ -39,6 +39,7 @@ struct socket {
 	uint8_t *buffers, *out;
 	uint64_t cid;
 	uint32_t taken; /* bytes that came */
+	uint32_t room;  /* what we say we have */
 };
 
 static struct socket s;
@@ -56,6 +57,7 @@ static bool set_up(void)
 		   "set up"))
 		return false;
 	s.cid = *(volatile uint64_t *)s.dev.region[REGION_CONFIG];
+	s.room = BUFFERS * BUFFER;
 	for (unsigned int i = 0; i < BUFFERS; i++) {
 		const struct segment segment = { s.buffers + i * BUFFER, BUFFER, true };
 
@@ -83,7 +85,7 @@ static void send(enum op op, uint32_t port, uint32_t host, const void *data, uin
 		.type = 1,
 		.op = (uint16_t)op,
 		.flags = flags,
-		.buf_alloc = BUFFERS * BUFFER,
+		.buf_alloc = s.room,
 		.fwd_cnt = s.taken,
 	};
 	for (uint32_t i = 0; i < len; i++)
@@ -178,8 +180,162 @@ static void run_vsock_echo(void)
 	check_eq(count, 0, "all connections came and went");
 }
 
+/* misuse of connections that the host makes: each is ended by RST, and the next one works */
+
+#define PORT     1024
+#define QUIET_MS 100
+#define FLOOD    400 /* packets, of which no more than the host's buffers are to be taken */
+#define PAYLOAD  4000
+
+static struct header host; /* the REQUEST of the connection that is misused */
+static bool reset;         /* and whether it has ended */
+
+static bool await_request(void)
+{
+	const struct header *h;
+
+	do {
+		h = receive();
+	} while (h && h->op != REQUEST);
+	if (!check(h, "a connection of the host's comes"))
+		return false;
+	host = *h;
+	s.taken = 0;
+	reset = false;
+	return true;
+}
+
+static void answer(enum op op, uint32_t flags)
+{
+	send(op, PORT, host.src_port, NULL, 0, flags);
+}
+
+/* takes the next packet, which may be it; false: none came */
+static bool look_for_reset(void)
+{
+	const struct header *h = receive();
+
+	reset = reset || (h && h->op == RST && h->src_port == host.src_port);
+	return h;
+}
+
+/* whatever else comes first */
+static bool await_reset(void)
+{
+	while (!reset && look_for_reset())
+		;
+	return reset;
+}
+
+static void data_before_response(void)
+{
+	send(RW, PORT, host.src_port, "early", 5, 0);
+}
+
+static void request_back(void)
+{
+	answer(REQUEST, 0);
+}
+
+static void response_twice(void)
+{
+	answer(RESPONSE, 0);
+	answer(RESPONSE, 0);
+}
+
+static void request_when_open(void)
+{
+	answer(RESPONSE, 0);
+	answer(REQUEST, 0);
+}
+
+static void data_after_shutdown(void)
+{
+	answer(RESPONSE, 0);
+	answer(SHUTDOWN, 2);
+	send(RW, PORT, host.src_port, "late", 4, 0);
+}
+
+static void unknown_shutdown(void)
+{
+	answer(RESPONSE, 0);
+	answer(SHUTDOWN, 0xfffffff8);
+	answer(SHUTDOWN, 3);
+}
+
+/* the host does not read, and its buffers have an end */
+static void more_than_credit(void)
+{
+	static uint8_t payload[PAYLOAD];
+
+	answer(RESPONSE, 0);
+	for (unsigned int i = 0; i < FLOOD && !reset; i++) {
+		send(RW, PORT, host.src_port, payload, PAYLOAD, 0);
+		while (!reset && virtqueue_has_used(&s.rx))
+			look_for_reset();
+	}
+}
+
+/* no room, then room for less than nothing: no byte may come */
+static void forged_credit(void)
+{
+	const struct header *h;
+	uint32_t taken = s.taken;
+
+	s.room = 0;
+	answer(RESPONSE, 0);
+	expect(CREDIT_REQUEST, &h);
+	s.room = 4096;
+	s.taken = 0x80000000; /* as if more had been taken than was ever sent */
+	answer(CREDIT_UPDATE, 0);
+	check_eq(virtio_wait(&s.dev, &s.rx, QUIET_MS), OUTCOME_NOTHING,
+		 "credit that cannot be is none");
+	s.taken = taken;
+	s.room = 0xffffffff;
+	answer(CREDIT_UPDATE, 0);
+	check(expect(RW, &h) && h->len == 4, "credit of 4 GiB: what there is comes");
+	s.room = BUFFERS * BUFFER;
+	answer(SHUTDOWN, 3);
+}
+
+static void run_vsock_misuse(void)
+{
+	static const struct {
+		const char *name;
+		void (*misuse)(void);
+	} cases[] = {
+		{ "data before the answer", data_before_response },
+		{ "a request in answer to one", request_back },
+		{ "two answers", response_twice },
+		{ "a request on an open connection", request_when_open },
+		{ "data after the end", data_after_shutdown },
+		{ "unknown flags of an end", unknown_shutdown },
+		{ "more data than there is credit for", more_than_credit },
+		{ "forged credit", forged_credit },
+	};
+	const struct header *h;
+
+	if (!set_up())
+		return;
+	for (unsigned int i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		if (!await_request())
+			return;
+		cases[i].misuse();
+		check(await_reset(), "%s: RST", cases[i].name);
+		check(!(virtio_status(&s.dev) & VIRTIO_NEEDS_RESET), "%s: the device goes on",
+		      cases[i].name);
+	}
+	if (!await_request())
+		return;
+	answer(RESPONSE, 0);
+	check(expect(RW, &h) && h->len == 4, "a good connection works");
+	answer(SHUTDOWN, 3);
+	check(await_reset(), "and ends");
+}
+
 const struct scenario vsock_scenarios[] = {
 	{ "vsock", run_vsock },
 	{ "vsock-echo", run_vsock_echo },
+	{ "vsock-misuse", run_vsock_misuse },
 	{ 0 },
 };
