@@ -15,6 +15,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "vmm/arch/x86/cpuid.h"
+#include "vmm/arch/x86/memory-map.h"
+#include "vmm/config/vm-config.h"
+#include "vmm/hypervisor/hypervisor.h"
+
 #define TAP_NAME "tinytap0"
 
 void scenario_expect_done(struct test_worker *w)
@@ -116,4 +121,17 @@ void prepare_all_devices(struct test_worker *w)
 {
 	prepare_disk(w);
 	prepare_net(w);
+}
+
+uint64_t scenario_platform_start(void)
+{
+	_cleanup_close_ int kvm = test_open_kvm();
+	const struct cpus_config cpus = { .boot_vcpus = 1, .max_vcpus = 1, .max_phys_bits = 46 };
+	struct x86_windows windows;
+	struct hv_caps caps;
+
+	g_assert_cmpint(hypervisor_kvm.probe(kvm, &caps, NULL), ==, 0);
+	g_assert_cmpint(x86_windows_init(&windows, 512ULL << 20, x86_phys_bits(&caps, &cpus), NULL),
+			==, 0);
+	return windows.platform_start;
 }

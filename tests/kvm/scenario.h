@@ -30,6 +30,9 @@ void scenarios_add(const struct scenario *scenarios, size_t n);
 /* What a row does, for tests that do more: runs to the end and asserts no "not ok". */
 void scenario_expect_done(struct test_worker *w);
 
+/* Where the platform devices of a machine with the default configuration are. */
+uint64_t scenario_platform_start(void);
+
 /* Resources that rows share. */
 void prepare_disk(struct test_worker *w);        /* /disks/0/path, 1 MiB */
 void prepare_all_devices(struct test_worker *w); /* a disk, a tap with an echo, rng */

@@ -9,11 +9,7 @@
 
 #include "tests/kvm/scenario.h"
 #include "vmm/api/protocol.h"
-#include "vmm/arch/x86/cpuid.h"
 #include "vmm/arch/x86/layout.h"
-#include "vmm/arch/x86/memory-map.h"
-#include "vmm/config/vm-config.h"
-#include "vmm/hypervisor/hypervisor.h"
 
 static void check_two_boots(struct test_worker *w)
 {
@@ -171,24 +167,11 @@ static void test_nmi(void)
 	test_worker_end(&w);
 }
 
-/* Where the GED's byte is: the start of the platform area. */
-static uint64_t ged_address(void)
-{
-	_cleanup_close_ int kvm = test_open_kvm();
-	const struct cpus_config cpus = { .boot_vcpus = 1, .max_vcpus = 1, .max_phys_bits = 46 };
-	struct x86_windows windows;
-	struct hv_caps caps;
-
-	g_assert_cmpint(hypervisor_kvm.probe(kvm, &caps, NULL), ==, 0);
-	g_assert_cmpint(x86_windows_init(&windows, 512ULL << 20, x86_phys_bits(&caps, &cpus), NULL),
-			==, 0);
-	return windows.platform_start;
-}
-
 static void test_power_button(void)
 {
-	_cleanup_free_ char *cmdline = g_strdup_printf("test=power-button gsi=%u addr=0x%lx",
-						       LAYOUT_GED_GSI, ged_address());
+	_cleanup_free_ char *cmdline =
+		g_strdup_printf("test=power-button gsi=%u addr=0x%llx", LAYOUT_GED_GSI,
+				scenario_platform_start() + LAYOUT_PLATFORM_GED);
 	struct test_worker w;
 
 	begin(&w, cmdline, NULL, false);

@@ -387,6 +387,13 @@ static void fake_forget(struct hv_vcpu *hv)
 	pthread_mutex_unlock(&fake->lock);
 }
 
+/* They run as soon as they may. */
+static bool fake_is_waiting(struct hv_vcpu *hv)
+{
+	(void)hv;
+	return false;
+}
+
 static void fake_was_paused(struct hv_vcpu *hv)
 {
 	struct fake_hv *fake = to_fake_vcpu(hv)->fake;
@@ -415,6 +422,7 @@ static const struct hv_vcpu_ops fake_vcpu_ops = {
 	.state_get = fake_state_get,
 	.state_set = fake_state_set,
 	.was_paused = fake_was_paused,
+	.is_waiting = fake_is_waiting,
 	.forget = fake_forget,
 	.free = fake_vcpu_free,
 };

@@ -7,27 +7,32 @@
 #include "vmm/base/bytes.h"
 #include "vmm/base/math.h"
 
-#define EXT_OP_PREFIX    0x5b
-#define OP_NAME          0x08
-#define OP_BYTE          0x0a
-#define OP_WORD          0x0b
-#define OP_DWORD         0x0c
-#define OP_STRING        0x0d
-#define OP_QWORD         0x0e
-#define OP_SCOPE         0x10
-#define OP_BUFFER        0x11
-#define OP_PACKAGE       0x12
-#define OP_METHOD        0x14
-#define OP_DUAL_NAME     0x2e
-#define OP_MULTI_NAME    0x2f
-#define OP_LOCAL0        0x60
-#define OP_ARG0          0x68
-#define OP_IF            0xa0
-#define OP_ELSE          0xa1
-#define EXT_OP_REGION    0x80
-#define EXT_OP_FIELD     0x81
-#define EXT_OP_DEVICE    0x82
-#define FIELD_BYTE_ZEROS 0x41 /* byte access, WriteAsZeros */
+#define EXT_OP_PREFIX  0x5b
+#define OP_NAME        0x08
+#define OP_BYTE        0x0a
+#define OP_WORD        0x0b
+#define OP_DWORD       0x0c
+#define OP_STRING      0x0d
+#define OP_QWORD       0x0e
+#define OP_SCOPE       0x10
+#define OP_BUFFER      0x11
+#define OP_PACKAGE     0x12
+#define OP_METHOD      0x14
+#define OP_DUAL_NAME   0x2e
+#define OP_MULTI_NAME  0x2f
+#define OP_LOCAL0      0x60
+#define OP_ARG0        0x68
+#define OP_IF          0xa0
+#define OP_ELSE        0xa1
+#define OP_WHILE       0xa2
+#define EXT_OP_MUTEX   0x01
+#define EXT_OP_ACQUIRE 0x23
+#define EXT_OP_RELEASE 0x27
+#define EXT_OP_REGION  0x80
+#define EXT_OP_FIELD   0x81
+#define EXT_OP_DEVICE  0x82
+#define FIELD_ZEROS    0x40 /* WriteAsZeros */
+#define WAIT_FOREVER   0xffff
 
 #define NAME_SEGMENT 4
 #define PKG_LEN_MAX  ((1u << 28) - 1)
@@ -293,6 +298,41 @@ void aml_open_if(struct aml *a)
 	open_pkg(a);
 }
 
+void aml_open_else(struct aml *a)
+{
+	put_byte(a, OP_ELSE);
+	open_pkg(a);
+}
+
+void aml_open_while(struct aml *a)
+{
+	put_byte(a, OP_WHILE);
+	open_pkg(a);
+}
+
+void aml_mutex(struct aml *a, const char *path)
+{
+	put_byte(a, EXT_OP_PREFIX);
+	put_byte(a, EXT_OP_MUTEX);
+	aml_path(a, path);
+	put_byte(a, 0); /* sync level: no method here holds two */
+}
+
+void aml_acquire(struct aml *a, const char *path)
+{
+	put_byte(a, EXT_OP_PREFIX);
+	put_byte(a, EXT_OP_ACQUIRE);
+	aml_path(a, path);
+	put_le(a, WAIT_FOREVER, 2);
+}
+
+void aml_release(struct aml *a, const char *path)
+{
+	put_byte(a, EXT_OP_PREFIX);
+	put_byte(a, EXT_OP_RELEASE);
+	aml_path(a, path);
+}
+
 void aml_region(struct aml *a, const char *path, enum aml_space space, uint64_t start, uint64_t len)
 {
 	put_byte(a, EXT_OP_PREFIX);
@@ -303,20 +343,23 @@ void aml_region(struct aml *a, const char *path, enum aml_space space, uint64_t 
 	aml_integer(a, len);
 }
 
-void aml_open_field(struct aml *a, const char *region)
+void aml_open_field(struct aml *a, const char *region, enum aml_access access)
 {
 	put_byte(a, EXT_OP_PREFIX);
 	put_byte(a, EXT_OP_FIELD);
 	open_pkg(a);
 	aml_path(a, region);
-	put_byte(a, FIELD_BYTE_ZEROS);
+	put_byte(a, (uint8_t)(FIELD_ZEROS | access));
 }
 
 void aml_field_member(struct aml *a, const char *name, unsigned int bits)
 {
 	/* A field's width is encoded like a package length, but does not count itself. */
-	assert(bits <= 0x3f && strlen(name) == NAME_SEGMENT);
-	aml_bytes(a, name, NAME_SEGMENT);
+	assert(bits <= 0x3f && (!name || strlen(name) == NAME_SEGMENT));
+	if (name)
+		aml_bytes(a, name, NAME_SEGMENT);
+	else
+		put_byte(a, AML_NULL);
 	put_byte(a, (uint8_t)bits);
 }
 

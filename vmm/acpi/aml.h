@@ -39,15 +39,26 @@ struct aml {
 
 /* Operators without a package length of their own. */
 enum aml_op {
-	AML_NULL = 0x00,  /* no target */
-	AML_STORE = 0x70, /* value, target */
-	AML_AND = 0x7b,   /* value, value, target */
+	AML_NULL = 0x00,       /* no target */
+	AML_STORE = 0x70,      /* value, target */
+	AML_ADD = 0x72,        /* value, value, target */
+	AML_INCREMENT = 0x75,  /* target */
+	AML_SHIFT_LEFT = 0x79, /* value, count, target */
+	AML_SHIFT_RIGHT = 0x7a,
+	AML_AND = 0x7b, /* value, value, target */
 	AML_OR = 0x7d,
 	AML_NOTIFY = 0x86, /* object, value */
 	AML_LAND = 0x90,   /* value, value */
 	AML_LNOT = 0x92,   /* value */
 	AML_LEQUAL = 0x93, /* value, value */
+	AML_LLESS = 0x95,
 	AML_RETURN = 0xa4, /* value */
+};
+
+/* How wide the accesses to a field are. */
+enum aml_access {
+	AML_ACCESS_BYTE = 1,
+	AML_ACCESS_DWORD = 3,
 };
 
 enum aml_space {
@@ -79,14 +90,22 @@ void aml_open_scope(struct aml *a, const char *path);
 void aml_open_device(struct aml *a, const char *path);
 void aml_open_method(struct aml *a, const char *path, unsigned int n_args, bool serialized);
 void aml_open_package(struct aml *a, uint8_t n_elements);
-void aml_open_if(struct aml *a); /* the condition follows */
+void aml_open_if(struct aml *a);    /* the condition follows */
+void aml_open_while(struct aml *a); /* the condition follows */
+/* Right after the close of an if. */
+void aml_open_else(struct aml *a);
 void aml_close(struct aml *a);
 
 void aml_region(struct aml *a, const char *path, enum aml_space space, uint64_t start,
 		uint64_t len);
-/* Byte access, no lock, bits that are not written keep zero. */
-void aml_open_field(struct aml *a, const char *region);
+/* No lock; bits that are not written become zero. */
+void aml_open_field(struct aml *a, const char *region, enum aml_access access);
+/* name NULL: bits that have none. */
 void aml_field_member(struct aml *a, const char *name, unsigned int bits);
+/* A call of a method is its path, the arguments follow. */
+void aml_mutex(struct aml *a, const char *path);
+void aml_acquire(struct aml *a, const char *path); /* waits for ever */
+void aml_release(struct aml *a, const char *path);
 
 /* Resource descriptors. */
 void aml_res_bus(struct aml *a, uint16_t min, uint16_t max);

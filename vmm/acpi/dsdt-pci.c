@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "vmm/acpi/aml.h"
+#include "vmm/acpi/pci-hotplug.h"
 #include "vmm/acpi/tables.h"
 #include "vmm/acpi/topology.h"
 #include "vmm/arch/x86/layout.h"
@@ -17,6 +18,9 @@
 #define PINS              4
 #define INTX_LINES        8
 #define ECAM_SEGMENT_SIZE 0x100000u /* one bus: 32 slots, 8 functions, 4 KiB each */
+
+/* In a machine with more a refusal goes unheard: its tables would not fit below 1 MiB. */
+#define SEGMENTS_WITH_OST 32
 
 #define DSM_UUID        "e5c937d0-3553-4d7a-9117-ea4d19c3434d" /* PCI FW 3.2, 4.6 */
 #define DSM_BOOT_CONFIG 5
@@ -105,6 +109,16 @@ static void emit_same_prt(struct aml *a)
 	aml_close(a);
 }
 
+static void emit_same_dsm(struct aml *a)
+{
+	aml_open_method(a, "_DSM", 4, false);
+	aml_op(a, AML_RETURN);
+	aml_path(a, "\\_SB_.PC00._DSM");
+	for (unsigned int i = 0; i < 4; i++)
+		aml_arg(a, i);
+	aml_close(a);
+}
+
 static void emit_host_bridge(struct aml *a, uint32_t i, const struct acpi_topology *t)
 {
 	char name[5];
@@ -121,12 +135,17 @@ static void emit_host_bridge(struct aml *a, uint32_t i, const struct acpi_topolo
 	aml_name_integer(a, "_CCA", 1);
 	if (t->numa)
 		aml_name_integer(a, "_PXM", t->segments[i].node);
-	emit_dsm(a);
+	if (i == 0)
+		emit_dsm(a);
+	else
+		emit_same_dsm(a);
 	emit_windows(a, i, &t->segments[i].windows);
 	if (i == 0)
 		emit_prt(a);
 	else
 		emit_same_prt(a);
+	if (i < PCI_HOTPLUG_SEGMENTS)
+		acpi_emit_pci_slots(a, i, t->n_segments <= SEGMENTS_WITH_OST);
 	aml_close(a);
 }
 

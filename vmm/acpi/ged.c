@@ -102,7 +102,7 @@ static void emit_controller(struct aml *a, const struct acpi_params *params)
 	aml_res_mem64(&res, gpa, GED_MMIO_SIZE);
 	aml_name_crs(a, &res);
 	aml_region(a, "GDST", AML_SYSTEM_MEMORY, gpa, GED_MMIO_SIZE);
-	aml_open_field(a, "GDST");
+	aml_open_field(a, "GDST", AML_ACCESS_BYTE);
 	aml_field_member(a, "GDAT", 8);
 	aml_close(a);
 

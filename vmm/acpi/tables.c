@@ -132,8 +132,9 @@ static int build_fadt(struct writer *w, uint64_t dsdt_gpa, uint64_t *ret_gpa)
  * Every vCPU there may ever be, in the order of their indexes; x2APIC entries
  * even for ids below 255, so that one kind covers any number.
  */
-static int build_madt(struct writer *w, const struct cpus_config *cpus, uint64_t *ret_gpa)
+static int build_madt(struct writer *w, const struct acpi_params *params, uint64_t *ret_gpa)
 {
+	const struct cpus_config *cpus = params->cpus;
 	const struct acpi_madt madt = {
 		.header = header_make("APIC", 5),
 		.local_apic_address = le32_make(LAYOUT_LAPIC),
@@ -153,13 +154,14 @@ static int build_madt(struct writer *w, const struct cpus_config *cpus, uint64_t
 
 	aml_bytes(&a, &madt, sizeof(madt));
 	for (uint32_t i = 0; i < cpus->max_vcpus; i++) {
+		bool present =
+			params->cpus_present ? params->cpus_present[i] : i < cpus->boot_vcpus;
 		const struct acpi_madt_x2apic cpu = {
 			.type = ACPI_MADT_X2APIC,
 			.length = sizeof(cpu),
 			.apic_id = le32_make(x86_apic_id(cpus, i)),
 			/* online capable must be clear where enabled is set */
-			.flags = le32_make(i < cpus->boot_vcpus ? ACPI_MADT_ENABLED
-								: ACPI_MADT_ONLINE_CAPABLE),
+			.flags = le32_make(present ? ACPI_MADT_ENABLED : ACPI_MADT_ONLINE_CAPABLE),
 			.uid = le32_make(i),
 		};
 
@@ -275,7 +277,7 @@ int acpi_build(struct guest_mem *mem, const struct acpi_params *params, uint64_t
 	if (r >= 0)
 		r = build_fadt(&w, dsdt, &tables[n++]);
 	if (r >= 0)
-		r = build_madt(&w, params->cpus, &tables[n++]);
+		r = build_madt(&w, params, &tables[n++]);
 	if (r >= 0)
 		r = build_mcfg(&w, params->topology->n_segments, &tables[n++]);
 	if (r >= 0 && params->topology->numa)

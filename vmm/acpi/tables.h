@@ -27,6 +27,8 @@ struct x86_windows;
 
 struct acpi_params {
 	const struct cpus_config *cpus;
+	/* Of each processor: is it there as the guest starts?  NULL: the first boot_vcpus are. */
+	const bool *cpus_present;
 	const struct x86_windows *windows;
 	const struct acpi_topology *topology; /* at least one segment */
 	bool serial;                          /* there is a COM1 */
@@ -47,7 +49,8 @@ struct acpi_part {
 };
 
 extern const struct acpi_part acpi_part_ged, acpi_part_pci, acpi_part_serial, acpi_part_rtc,
-	acpi_part_power_button, acpi_part_vmgenid, acpi_part_fw_cfg;
+	acpi_part_power_button, acpi_part_vmgenid, acpi_part_fw_cfg, acpi_part_pci_hotplug,
+	acpi_part_cpu_hotplug;
 
 /* The parts of this machine: NULL-terminated. */
 const struct acpi_part *const *acpi_parts(void);

@@ -46,7 +46,7 @@ static int append_value(sd_bus_message *m, const struct vm_device_value *value)
 }
 
 /* a{sv} */
-static int append_values_of(sd_bus_message *m, struct vm_device *dev)
+int control_append_values_of(sd_bus_message *m, struct vm_device *dev)
 {
 	struct vm_device_value values[VM_DEVICE_VALUES_MAX];
 	size_t n = dev->kind->values ? dev->kind->values(dev, values) : 0;
@@ -75,7 +75,7 @@ int control_append_values(sd_bus_message *m, struct vm *vm)
 		if (r >= 0)
 			r = sd_bus_message_append(m, "s", vm->devices[i]->id);
 		if (r >= 0)
-			r = append_values_of(m, vm->devices[i]);
+			r = control_append_values_of(m, vm->devices[i]);
 		if (r >= 0)
 			r = sd_bus_message_close_container(m);
 	}
@@ -94,7 +94,7 @@ static int tell(struct control *c, struct vm_device *dev)
 	if (r >= 0)
 		r = sd_bus_message_append(m, "s", dev->id);
 	if (r >= 0)
-		r = append_values_of(m, dev);
+		r = control_append_values_of(m, dev);
 	return r < 0 ? r : sd_bus_send(c->bus, m, NULL);
 }
 

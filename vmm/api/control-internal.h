@@ -34,8 +34,6 @@ struct control {
 	sd_event_source *tell_timer; /* control-devices.c: values of devices */
 	uint64_t next_tell_usec;
 	struct list connecting; /* vsock connections the guest has not answered */
-	uint32_t boot_vcpus;
-	uint64_t memory_size;
 };
 
 /* --- control-devices.c --- */
@@ -53,6 +51,23 @@ int control_on_connect_vsock(sd_bus_message *m, void *data, sd_bus_error *ret_er
 int control_on_accept_vsock(sd_bus_message *m, void *data, sd_bus_error *ret_error);
 int control_on_refuse_vsock(sd_bus_message *m, void *data, sd_bus_error *ret_error);
 void control_devices_deinit(struct control *c);
+
+/* a{sv} */
+int control_append_values_of(sd_bus_message *m, struct vm_device *dev);
+
+/* --- control-hotplug.c --- */
+
+int control_on_add_device(sd_bus_message *m, void *data, sd_bus_error *ret_error);
+int control_on_remove_device(sd_bus_message *m, void *data, sd_bus_error *ret_error);
+int control_on_forget_removal(sd_bus_message *m, void *data, sd_bus_error *ret_error);
+/* The listener's; data: the struct control. */
+void control_on_device_removed(const char *id, void *data);
+void control_on_removal_refused(const char *id, void *data);
+int control_on_set_vcpus(sd_bus_message *m, void *data, sd_bus_error *ret_error);
+void control_on_sizes_changed(void *data);
+void control_on_resize_refused(const char *what, void *data);
+/* Members of a{sv}. */
+int control_append_sizes(sd_bus_message *m, const struct vm *vm);
 
 /* --- control-events.c --- */
 

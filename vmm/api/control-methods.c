@@ -51,7 +51,7 @@ static int on_add_resources(sd_bus_message *m, void *data, sd_bus_error *ret_err
 		copy = fd_dup(fd);
 		if (copy < 0)
 			return copy;
-		r = resources_add(&c->resources, name, copy, &err);
+		r = resources_add(c->vm ? &c->vm->resources : &c->resources, name, copy, &err);
 		if (r < 0)
 			return control_fail(ret_error, &err);
 	}
@@ -126,8 +126,6 @@ static int start(struct control *c, sd_bus_message *m, struct err *err)
 		sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%lu",
 			   START_USEC +
 				   memory_config_size(&config->memory) / PREFAULT_BYTES_PER_USEC);
-	c->boot_vcpus = config->cpus.boot_vcpus;
-	c->memory_size = memory_config_size(&config->memory);
 	r = build_and_boot(c, config, paused, err);
 	/* Wrong definitions say so themselves; the rest is memory, KVM, threads of the host. */
 	if (r < 0 && err->fault == FAULT_NONE)
@@ -240,6 +238,10 @@ const sd_bus_vtable control_vtable[] = {
 	SD_BUS_METHOD("SetRateLimit", "sstttttt", NULL, control_on_set_rate_limit, 0),
 	SD_BUS_METHOD("SetRateLimitGroup", "stttttt", NULL, control_on_set_rate_limit_group, 0),
 	SD_BUS_METHOD("SetBalloon", "t", NULL, control_on_set_balloon, 0),
+	SD_BUS_METHOD("AddDevice", "sa{sv}", "ssa{sv}", control_on_add_device, 0),
+	SD_BUS_METHOD("RemoveDevice", "sb", NULL, control_on_remove_device, 0),
+	SD_BUS_METHOD("ForgetRemoval", "s", NULL, control_on_forget_removal, 0),
+	SD_BUS_METHOD("SetVCPUs", "u", NULL, control_on_set_vcpus, 0),
 	SD_BUS_METHOD("ConnectVSock", "u", "h", control_on_connect_vsock, 0),
 	SD_BUS_METHOD("AcceptVSock", "uh", NULL, control_on_accept_vsock, 0),
 	SD_BUS_METHOD("RefuseVSock", "u", NULL, control_on_refuse_vsock, 0),
@@ -248,6 +250,10 @@ const sd_bus_vtable control_vtable[] = {
 	SD_BUS_SIGNAL("StateChanged", "sss", 0),
 	SD_BUS_SIGNAL("Event", "ssa{sv}", 0),
 	SD_BUS_SIGNAL("DeviceChanged", "sa{sv}", 0),
+	SD_BUS_SIGNAL("DeviceRemoved", "s", 0),
+	SD_BUS_SIGNAL("RemovalRefused", "s", 0),
+	SD_BUS_SIGNAL("SizesChanged", "a{sv}", 0),
+	SD_BUS_SIGNAL("ResizeRefused", "s", 0),
 	SD_BUS_SIGNAL("VSockWanted", "uub", 0),
 	SD_BUS_VTABLE_END
 };

@@ -81,6 +81,26 @@ static int append_devices(sd_bus_message *reply, const struct vm *vm)
 	return r;
 }
 
+/* Ids of those that came while the machine ran. */
+static int append_hotplugged(sd_bus_message *reply, const struct vm *vm)
+{
+	int r;
+
+	r = sd_bus_message_open_container(reply, 'e', "sv");
+	if (r >= 0)
+		r = sd_bus_message_append(reply, "s", "hotplugged");
+	if (r >= 0)
+		r = sd_bus_message_open_container(reply, 'v', "as");
+	if (r >= 0)
+		r = sd_bus_message_open_container(reply, 'a', "s");
+	for (size_t i = 0; r >= 0 && vm && i < vm->n_devices; i++)
+		if (vm->devices[i]->hotplugged)
+			r = sd_bus_message_append(reply, "s", vm->devices[i]->id);
+	for (int depth = 0; r >= 0 && depth < 3; depth++)
+		r = sd_bus_message_close_container(reply);
+	return r;
+}
+
 static int append_consoles(sd_bus_message *reply, const char *const *consoles)
 {
 	int r;
@@ -110,16 +130,18 @@ int control_on_query(sd_bus_message *m, void *data, sd_bus_error *ret_error _unu
 	if (r >= 0)
 		r = sd_bus_message_open_container(reply, 'a', "{sv}");
 	if (r >= 0)
-		r = sd_bus_message_append(reply, "{sv}{sv}{sv}{sv}", "state", "s",
+		r = sd_bus_message_append(reply, "{sv}{sv}", "state", "s",
 					  vm_state_to_string(c->vm ? c->vm->state
 								   : VM_STATE_CREATED),
-					  "vcpus", "u", c->vm ? c->boot_vcpus : 0, "memory", "t",
-					  c->vm ? c->memory_size : 0, "boots", "u",
-					  c->vm ? c->vm->boots : 0);
+					  "boots", "u", c->vm ? c->vm->boots : 0);
+	if (r >= 0 && c->vm)
+		r = control_append_sizes(reply, c->vm);
 	if (r >= 0)
 		r = append_consoles(reply, consoles);
 	if (r >= 0)
 		r = append_devices(reply, c->vm);
+	if (r >= 0)
+		r = append_hotplugged(reply, c->vm);
 	if (r >= 0)
 		r = control_append_values(reply, c->vm);
 	if (r >= 0)

@@ -17,7 +17,8 @@
  *
  *   Hello() -> (u version, u pid, s state)
  *   AddResources(a{sh} resources)           descriptors by JSON pointer, and "kvm";
- *                                           as often as needed before Start (<= 200 a call)
+ *                                           as often as needed before Start or AddDevice
+ *                                           (<= 200 a call)
  *   Start(a{sv} config, a{sv} options) -> a{sv}    options: paused b.  Builds and boots;
  *                                           replies when the vCPUs run (or stand, if paused),
  *                                           with what Query says then
@@ -34,18 +35,32 @@
  *                                           of bytes, then of operations; size 0: no limit
  *   SetRateLimitGroup(s group, tttttt limit)
  *   SetBalloon(t bytes)                     what the guest is to give up
+ *   AddDevice(s key, a{sv} device) -> (s id, s bdf, a{sv} values)    an element of list `key`
+ *                                           of the configuration, or its object; its resources
+ *                                           have the pointers of the end of that list.  When it
+ *                                           fails, they are dropped and all is as before
+ *   RemoveDevice(s id, b force)             the guest is asked to let go of it, DeviceRemoved
+ *                                           follows if it does; force: it is gone with the reply
+ *   ForgetRemoval(s id)                     nobody waits for that any more
+ *   SetVCPUs(u n)                           what the guest is to have; SizesChanged follows
  *   ConnectVSock(u port) -> (h socket)      when the guest has accepted; ECONNREFUSED
  *   AcceptVSock(u cookie, h socket)         the answer to VSockWanted: connected, stream or
  *                                           seqpacket as was wanted
  *   RefuseVSock(u cookie)
  *   GetCounters() -> a{sa{st}}
- *   Query() -> a{sv}    state s, reason s, vcpus u, memory t, consoles as, devices a(ssss)
- *                       (id, type, bdf, driver state "ok"|"broken"|"inactive"), boots u,
- *                       values a{sa{sv}} (id, all values of the device)
+ *   Query() -> a{sv}    state s, reason s, vcpus u, vcpus_target u, memory t,
+ *                       memory_target t (bytes; what the guest has, and is to have), consoles as,
+ * devices a(ssss) (id, type, bdf, driver state "ok"|"broken"|"inactive"), boots u, hotplugged as
+ * (ids of what came while the machine ran), values a{sa{sv}} (id, all values of the device)
  *
  *   signal StateChanged(s old, s new, s reason)
  *   signal Event(s source, s name, a{sv} details)
- *   signal VSockWanted(u cookie, u port, b seqpacket)    the guest connects to a port of the
+ *   signal DeviceRemoved(s id)              it is gone with all it had, also without having been
+ *                                           asked for now: late, or by a reset
+ *   signal RemovalRefused(s id)             the guest says that it keeps the device for now
+ *   signal SizesChanged(a{sv} sizes)        those members of Query: the guest has more or less now
+ *   signal ResizeRefused(s what)            the guest keeps what it was asked for; "vcpus",
+ * "memory" signal VSockWanted(u cookie, u port, b seqpacket)    the guest connects to a port of the
  *                                           host; without an answer for 2 s it is refused
  *   signal DeviceChanged(s id, a{sv} values)    all of them, at most ten times a second
  *

@@ -56,6 +56,16 @@ void mailbox_post(struct mailbox *box, struct message *message)
 	pthread_mutex_unlock(&box->lock);
 }
 
+void mailbox_withdraw(struct mailbox *box, struct message *message)
+{
+	assert_on_control();
+	pthread_mutex_lock(&box->lock);
+	if (message->queued)
+		list_remove(&message->link);
+	message->queued = false;
+	pthread_mutex_unlock(&box->lock);
+}
+
 static void run_call(struct message *message)
 {
 	struct call *call = container_of(message, struct call, message);

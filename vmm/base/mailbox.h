@@ -41,6 +41,8 @@ void mailbox_deinit(struct mailbox *box);
 /* vCPU and I/O threads. On the control thread call runs fn at once. */
 int mailbox_call(struct mailbox *box, int (*fn)(void *data), void *data);
 void mailbox_post(struct mailbox *box, struct message *message);
+/* Control thread: a message whose owner goes; nobody posts it any more. */
+void mailbox_withdraw(struct mailbox *box, struct message *message);
 
 /* Control thread. */
 void mailbox_drain(struct mailbox *box);

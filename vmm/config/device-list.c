@@ -17,6 +17,7 @@ struct device_kind {
 	size_t pci; /* offset of the struct pci_placement */
 	/* Single ones: is there one? NULL: always, or by the row's CONFIG_HAS. */
 	bool (*wanted)(const struct vm_config *config);
+	bool removable;
 };
 
 static size_t list_devices(const struct vm_config *config, bool with_iommu,
@@ -50,13 +51,13 @@ static const struct device_kind kinds[] = {
 	/* first: drivers of what is behind it have to wait for it */
 	{ "iommu", "__iommu", offsetof(struct iommu_config, pci), vm_config_has_iommu },
 	{ "console", "__console", offsetof(struct console_config, pci), console_wanted },
-	{ "disks", "disk", offsetof(struct disk_config, pci), NULL },
-	{ "net", "net", offsetof(struct net_config, pci), NULL },
-	{ "fs", "fs", offsetof(struct fs_config, pci), NULL },
+	{ "disks", "disk", offsetof(struct disk_config, pci), NULL, true },
+	{ "net", "net", offsetof(struct net_config, pci), NULL, true },
+	{ "fs", "fs", offsetof(struct fs_config, pci), NULL, true },
 	{ "pmem", "pmem", offsetof(struct pmem_config, pci), NULL },
 	{ "rng", "__rng", offsetof(struct rng_config, pci), NULL },
 	{ "balloon", "__balloon", offsetof(struct balloon_config, pci), NULL },
-	{ "vsock", "__vsock", offsetof(struct vsock_config, pci), NULL },
+	{ "vsock", "__vsock", offsetof(struct vsock_config, pci), NULL, true },
 	{ "rtc", "__rtc", offsetof(struct rtc_config, pci), NULL },
 	/* its row is the bool that the struct begins with */
 	{ "pvpanic", "__pvpanic", offsetof(struct pvpanic_config, pci), pvpanic_wanted },
@@ -111,6 +112,37 @@ const char *config_device_pointer(const struct config_device *device,
 	else
 		snprintf(buf, CONFIG_POINTER_MAX, "/%s/%zu", device->key, device->index);
 	return buf;
+}
+
+bool config_device_at(const struct vm_config *config, const char *key, size_t index,
+		      struct config_device *ret)
+{
+	struct config_device devices[CONFIG_DEVICES_MAX];
+	size_t n = config_devices(config, devices);
+
+	for (size_t i = 0; i < n; i++) {
+		if (strcmp(devices[i].key, key) == 0 && devices[i].index == index) {
+			*ret = devices[i];
+			return true;
+		}
+	}
+	return false;
+}
+
+bool config_is_device_key(const char *key)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (strcmp(kinds[i].key, key) == 0)
+			return true;
+	return false;
+}
+
+bool config_device_is_removable(const char *key)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (strcmp(kinds[i].key, key) == 0)
+			return kinds[i].removable;
+	return false;
 }
 
 static bool id_taken(const struct config_device *devices, size_t n, const char *id)

@@ -31,6 +31,16 @@ struct config_device {
 size_t config_devices(const struct vm_config *config,
 		      struct config_device ret[static CONFIG_DEVICES_MAX]);
 
+/* The one at this place of its list; false: there is none. */
+bool config_device_at(const struct vm_config *config, const char *key, size_t index,
+		      struct config_device *ret);
+
+/* Is this the key of a kind of device: "disks", "vsock"? */
+bool config_is_device_key(const char *key);
+
+/* Can it be added and removed while the machine runs? */
+bool config_device_is_removable(const char *key);
+
 /* Devices of lists without an id get one: Cloud Hypervisor's scheme, "_disk0", "_net1". */
 void config_devices_choose_ids(struct vm_config *config);
 

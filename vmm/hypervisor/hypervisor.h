@@ -114,6 +114,8 @@ struct hv_vcpu_ops {
 	 * written for the last one.  Part of a machine reset, before state_set.
 	 */
 	void (*forget)(struct hv_vcpu *vcpu);
+	/* Own thread, or parked: it has not been started by another processor yet (SIPI). */
+	bool (*is_waiting)(struct hv_vcpu *vcpu);
 	void (*free)(struct hv_vcpu *vcpu);
 };
 

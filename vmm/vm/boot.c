@@ -93,6 +93,8 @@ static int set_vcpus(struct vm *vm, const struct x86_boot_entry *entry, struct e
 	for (uint32_t i = 0; i < vm->vcpus.n; i++) {
 		struct hv_vcpu *hv = vm->vcpus.vcpus[i].hv;
 
+		if (!vm->vcpus.vcpus[i].present)
+			continue;
 		x86_boot_state(st, entry, i == 0, x86_apic_id(cpus, i), x2apic);
 		/* A vCPU that never ran has nothing to forget, and asking takes a while. */
 		if (vm->boots > 0)

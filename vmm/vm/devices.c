@@ -97,7 +97,7 @@ static int plug(struct vm *vm, const struct config_device *device, struct vm_dev
 			return r;
 		}
 	}
-	vm->devices[vm->n_devices++] = dev;
+	vm->devices[vm->n_devices++] = dev; /* there is room: vm_devices_create() */
 	return 0;
 }
 
@@ -147,13 +147,19 @@ struct vm_device *vm_device_find(struct vm *vm, const char *id)
 	return NULL;
 }
 
+int vm_device_create(struct vm *vm, const struct config_device *device, struct err *err)
+{
+	return kind_of(device)->create(vm, device, err);
+}
+
 int vm_devices_create(struct vm *vm, struct err *err)
 {
 	struct config_device devices[CONFIG_DEVICES_MAX];
 	size_t n = config_devices(vm->config, devices);
 	int r = 0;
 
-	vm->devices = calloc(n, sizeof(struct vm_device *));
+	/* More can come while the machine runs. */
+	vm->devices = calloc(CONFIG_DEVICES_MAX, sizeof(struct vm_device *));
 	if (!vm->devices)
 		return err_set(err, ENOMEM, "out of memory for the devices");
 	r = vm_limits_init(vm, err);
@@ -163,7 +169,7 @@ int vm_devices_create(struct vm *vm, struct err *err)
 	for (int with_slot = 1; with_slot >= 0; with_slot--) {
 		for (size_t i = 0; r >= 0 && i < n; i++)
 			if (devices[i].pci->has_pci_device_id == with_slot)
-				r = kind_of(&devices[i])->create(vm, &devices[i], err);
+				r = vm_device_create(vm, &devices[i], err);
 	}
 	return r;
 }

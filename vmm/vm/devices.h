@@ -37,6 +37,13 @@ struct virtio_device;
 struct virtio_pci;
 struct vm;
 
+/* hotplug.h */
+enum vm_removal {
+	VM_REMOVAL_NONE,
+	VM_REMOVAL_ASKED,
+	VM_REMOVAL_FORGOTTEN, /* nobody waits for it, but the guest was asked */
+};
+
 struct vm_device {
 	struct vm *vm;
 	const struct vm_device_kind *kind;
@@ -50,6 +57,8 @@ struct vm_device {
 	void *data; /* the kind's */
 	struct message values_changed;
 	bool to_be_told; /* vmm/api's: the daemon has not got the last values */
+	bool hotplugged; /* came while the machine ran */
+	enum vm_removal removal;
 };
 
 enum vm_value_type {
@@ -114,6 +123,8 @@ extern const struct vm_device_kind vm_console_kind;
 /* Before the PCI windows are shared out: takes the addresses that `pmem` needs. */
 int vm_pmem_reserve(struct vm *vm, struct err *err);
 int vm_devices_create(struct vm *vm, struct err *err);
+/* One of config_devices(), into a slot; the last of vm->devices then. */
+int vm_device_create(struct vm *vm, const struct config_device *device, struct err *err);
 void vm_devices_free(struct vm *vm);
 /* NULL: there is none. */
 struct vm_device *vm_device_find(struct vm *vm, const char *id);
@@ -140,6 +151,7 @@ void vm_device_values_changed(struct vm_device *dev);
 /* The IOMMU: before all devices; for one that is in its slot; as at power-on. */
 int vm_iommu_init(struct vm *vm, struct err *err);
 int vm_iommu_add(struct vm *vm, struct vm_device *dev, struct err *err);
+void vm_iommu_remove(struct vm *vm, struct vm_device *dev);
 void vm_iommu_reset(struct vm *vm);
 
 /* Takes virtio over, also when it fails. */

@@ -22,7 +22,7 @@ struct place {
 	bool present;
 };
 
-#define PLACES 11
+#define PLACES 13
 
 static void list_places(struct platform *p, struct place ret[static PLACES])
 {
@@ -34,6 +34,12 @@ static void list_places(struct platform *p, struct place ret[static PLACES])
 	const struct place places[PLACES] = {
 		{ &p->ioapic.region, true, LAYOUT_IOAPIC, LAYOUT_IOAPIC_SIZE, true },
 		{ &p->ged.mmio, true, p->windows->platform_start + LAYOUT_PLATFORM_GED, 1, true },
+		{ &p->pci_hotplug.mmio, true,
+		  p->windows->platform_start + LAYOUT_PLATFORM_PCI_HOTPLUG, PCI_HOTPLUG_SIZE,
+		  true },
+		{ &p->cpu_hotplug.mmio, true,
+		  p->windows->platform_start + LAYOUT_PLATFORM_CPU_HOTPLUG, CPU_HOTPLUG_SIZE,
+		  c->cpus.max_vcpus > 1 },
 		{ &p->i8042.region, false, PORT_I8042, I8042_PORTS, true },
 		{ &p->rtc.region, false, PORT_RTC, RTC_PORTS, true },
 		{ &p->debug_port.region, false, PORT_DEBUG, 1, true },
@@ -74,7 +80,7 @@ static int open_chardev(struct chardev *c, const char *name, const struct consol
 		const char *resource =
 			config->mode == CONSOLE_MODE_FILE ? config->file : config->socket;
 
-		fd = resources_dup(params->resources, resource, err);
+		fd = resources_take(params->resources, resource, err);
 		if (fd < 0)
 			return err_prefix(err, fd, "console '%s'", name);
 		/*
@@ -142,6 +148,10 @@ int platform_init(struct platform *p, const struct platform_params *params, stru
 	rtc_init(&p->rtc, x86_ram_low_end(ram), ram, params->request, params->data);
 	i8042_init(&p->i8042, params->request, params->data);
 	ged_init(&p->ged, ioapic_line(&p->ioapic, LAYOUT_GED_GSI));
+	pci_hotplug_init(&p->pci_hotplug, &p->ged, params->config->platform.num_pci_segments,
+			 params->pci_hotplug, params->data);
+	cpu_hotplug_init(&p->cpu_hotplug, &p->ged, params->config->cpus.max_vcpus,
+			 params->cpu_hotplug, params->data);
 	pm_init(&p->pm, params->request, params->data);
 	if (p->config->payload.has_fw_cfg)
 		fw_cfg_init(&p->fw_cfg, params->mem);
@@ -160,6 +170,8 @@ void platform_deinit(struct platform *p)
 	fw_cfg_deinit(&p->fw_cfg);
 	if (p->pm.request) {
 		pm_deinit(&p->pm);
+		cpu_hotplug_deinit(&p->cpu_hotplug);
+		pci_hotplug_deinit(&p->pci_hotplug);
 		ged_deinit(&p->ged);
 		rtc_deinit(&p->rtc);
 		serial_deinit(&p->serial);
@@ -176,6 +188,8 @@ void platform_reset(struct platform *p)
 	ioapic_reset(&p->ioapic);
 	serial_reset(&p->serial);
 	rtc_reset(&p->rtc);
+	pci_hotplug_reset(&p->pci_hotplug);
+	cpu_hotplug_reset(&p->cpu_hotplug);
 	ged_reset(&p->ged);
 	pm_reset(&p->pm);
 	if (p->config->watchdog)
@@ -196,12 +210,13 @@ void platform_resume(struct platform *p)
 		watchdog_resume(&p->watchdog);
 }
 
-int platform_build_acpi(struct platform *p, struct guest_mem *mem,
+int platform_build_acpi(struct platform *p, struct guest_mem *mem, const bool *cpus_present,
 			const struct acpi_topology *topology, uint64_t *ret_rsdp_gpa,
 			struct err *err)
 {
 	const struct acpi_params params = {
 		.cpus = &p->config->cpus,
+		.cpus_present = cpus_present,
 		.windows = p->windows,
 		.topology = topology,
 		.serial = p->config->serial.mode != CONSOLE_MODE_OFF,

@@ -9,7 +9,9 @@
  */
 #pragma once
 
+#include "vmm/acpi/cpu-hotplug.h"
 #include "vmm/acpi/ged.h"
+#include "vmm/acpi/pci-hotplug.h"
 #include "vmm/acpi/pm.h"
 #include "vmm/acpi/vmgenid.h"
 #include "vmm/devices/chardev.h"
@@ -37,11 +39,13 @@ struct platform_params {
 	struct irq_table *irqs;
 	struct loop *loop; /* for console clients */
 	const struct vm_config *config;
-	const struct resources *resources;
+	struct resources *resources; /* devices take theirs */
 	const struct x86_windows *windows;
 	machine_request_fn request;     /* vCPU threads */
 	void (*debug_code)(void *data); /* vCPU threads: debug_port_take() has something */
 	void (*watchdog)(void *data);   /* shared or control thread: so has watchdog_take() */
+	const struct pci_hotplug_ops *pci_hotplug;
+	const struct cpu_hotplug_ops *cpu_hotplug;
 	void *data;
 };
 
@@ -57,6 +61,8 @@ struct platform {
 	struct rtc rtc;
 	struct i8042 i8042;
 	struct ged ged;
+	struct pci_hotplug pci_hotplug;
+	struct cpu_hotplug cpu_hotplug; /* present if there can be more than one */
 	struct pm pm;
 	struct vmgenid vmgenid;
 	struct watchdog watchdog; /* if configured */
@@ -70,7 +76,8 @@ void platform_reset(struct platform *p);
 /* The machine's own clocks stop with it; vCPUs parked. */
 void platform_pause(struct platform *p);
 void platform_resume(struct platform *p);
-int platform_build_acpi(struct platform *p, struct guest_mem *mem,
+/* cpus_present: of each of max_vcpus */
+int platform_build_acpi(struct platform *p, struct guest_mem *mem, const bool *cpus_present,
 			const struct acpi_topology *topology, uint64_t *ret_rsdp_gpa,
 			struct err *err);
 void platform_power_button(struct platform *p);

@@ -53,16 +53,28 @@ int resources_get(const struct resources *res, const char *name, struct err *err
 	return fd;
 }
 
-int resources_dup(const struct resources *res, const char *name, struct err *err)
+static int leave(struct resources *res, size_t i)
 {
-	int fd = resources_get(res, name, err);
+	int fd = res->entries[i].fd;
 
-	if (fd < 0)
-		return fd;
-	fd = fd_dup(fd);
-	if (fd < 0)
-		return err_errno(err, -fd, "cannot duplicate resource '%s'", name);
+	free(res->entries[i].name);
+	res->entries[i] = res->entries[--res->n];
 	return fd;
+}
+
+int resources_take(struct resources *res, const char *name, struct err *err)
+{
+	for (size_t i = 0; i < res->n; i++)
+		if (strcmp(res->entries[i].name, name) == 0)
+			return leave(res, i);
+	return resources_get(res, name, err);
+}
+
+void resources_drop(struct resources *res, const char *prefix)
+{
+	for (size_t i = res->n; i-- > 0;)
+		if (strncmp(res->entries[i].name, prefix, strlen(prefix)) == 0)
+			close(leave(res, i));
 }
 
 int resources_blame(int r, struct err *err)

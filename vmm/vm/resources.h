@@ -25,8 +25,10 @@ void resources_deinit(struct resources *res);
 int resources_add(struct resources *res, const char *name, int fd, struct err *err);
 /* The descriptor, still owned by the table, or -ENOENT with a sentence. */
 int resources_get(const struct resources *res, const char *name, struct err *err);
-/* A duplicate for a device to own. */
-int resources_dup(const struct resources *res, const char *name, struct err *err);
+/* The same for a device to own: it leaves the table. */
+int resources_take(struct resources *res, const char *name, struct err *err);
+/* Closes all whose names begin so. */
+void resources_drop(struct resources *res, const char *prefix);
 
 /*
  * Says whose fault it is that what lies behind a descriptor cannot be used, and

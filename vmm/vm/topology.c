@@ -178,6 +178,7 @@ int vm_build_acpi(struct vm *vm, uint64_t *ret_rsdp_gpa, struct err *err)
 	const size_t n_ranges = vm->config->platform.n_iommu_segments + vm->n_devices;
 	_cleanup_free_ struct acpi_segment *segments = calloc(vm->n_segments, sizeof(*segments));
 	_cleanup_free_ struct acpi_iommu_range *ranges = calloc(n_ranges + 1, sizeof(*ranges));
+	_cleanup_free_ bool *cpus = calloc(vm->vcpus.n, sizeof(*cpus));
 	struct vm_device *iommu = vm_device_find(vm, "__iommu");
 	struct acpi_iommu viot = { .ranges = ranges };
 	const struct acpi_topology topology = {
@@ -187,7 +188,7 @@ int vm_build_acpi(struct vm *vm, uint64_t *ret_rsdp_gpa, struct err *err)
 		.iommu = iommu ? &viot : NULL,
 	};
 
-	if (!segments || !ranges)
+	if (!segments || !ranges || !cpus)
 		return err_set(err, ENOMEM, "out of memory for the ACPI tables");
 	for (size_t i = 0; i < vm->n_segments; i++) {
 		const struct pci_segment *s = &vm->segments[i];
@@ -203,5 +204,7 @@ int vm_build_acpi(struct vm *vm, uint64_t *ret_rsdp_gpa, struct err *err)
 		viot.slot = iommu->pci->slot;
 		viot.n_ranges = list_iommu_ranges(vm, ranges);
 	}
-	return platform_build_acpi(&vm->platform, &vm->mem, &topology, ret_rsdp_gpa, err);
+	for (uint32_t i = 0; i < vm->vcpus.n; i++)
+		cpus[i] = vm->vcpus.vcpus[i].present;
+	return platform_build_acpi(&vm->platform, &vm->mem, cpus, &topology, ret_rsdp_gpa, err);
 }

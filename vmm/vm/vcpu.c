@@ -60,9 +60,9 @@ static bool park(struct vcpu *vcpu)
 	set->n_parked++;
 	eventfd_signal(set->parked_fd);
 	/* One that stands by itself waits for a hold too: only its end is a release. */
-	while ((set->hold || vcpu->stand) && !set->stop)
+	while ((set->hold || vcpu->stand) && !set->stop && !vcpu->leave)
 		pthread_cond_wait(&set->released, &set->lock);
-	go_on = !set->stop;
+	go_on = !set->stop && !vcpu->leave;
 	vcpu->parked = false;
 	set->n_parked--;
 	pthread_mutex_unlock(&set->lock);
@@ -123,6 +123,11 @@ static void vcpu_run(void *data)
 				 strerror(-r));
 		}
 		handle(vcpu, &exit);
+		if (vcpu->waiting && !vcpu->hv->ops->is_waiting(vcpu->hv)) {
+			vcpu->waiting = false;
+			if (set->on_started)
+				set->on_started(vcpu, set->data);
+		}
 	}
 }
 
@@ -160,27 +165,74 @@ static int set_affinity(const struct vcpu *vcpu, const struct cpu_affinity *affi
 	return r;
 }
 
-int vcpu_set_start(struct vcpu_set *set, int (*enter)(enum thread_role role, struct err *err),
-		   const struct cpu_affinity *affinity, size_t n_affinity, struct err *err)
+static int spawn(struct vcpu *vcpu, const struct vcpu_start *start, struct err *err)
 {
 	int r;
 
-	atomic_store_explicit(&set->hold, true, memory_order_release);
-	for (uint32_t i = 0; i < set->n; i++) {
-		struct vcpu *vcpu = &set->vcpus[i];
+	vcpu->leave = false;
+	vcpu->stand = false;
+	vcpu->thread = (struct thread){
+		.role = THREAD_ROLE_VCPU, .enter = start->enter, .run = vcpu_run, .data = vcpu
+	};
+	snprintf(vcpu->thread.name, sizeof(vcpu->thread.name), "vcpu%u", vcpu->index);
+	r = thread_spawn(&vcpu->thread, err);
+	return r < 0 ? r : set_affinity(vcpu, start->affinity, start->n_affinity, err);
+}
 
-		vcpu->thread = (struct thread){
-			.role = THREAD_ROLE_VCPU, .enter = enter, .run = vcpu_run, .data = vcpu
-		};
-		snprintf(vcpu->thread.name, sizeof(vcpu->thread.name), "vcpu%u", i);
-		r = thread_spawn(&vcpu->thread, err);
-		if (r < 0)
-			return r; /* those started are ended by vcpu_set_deinit */
-		r = set_affinity(vcpu, affinity, n_affinity, err);
-		if (r < 0)
-			return r;
+int vcpu_set_start(struct vcpu_set *set, const struct vcpu_start *start, struct err *err)
+{
+	int r = 0;
+
+	atomic_store_explicit(&set->hold, true, memory_order_release);
+	/* Those started are ended by vcpu_set_deinit, also when this fails. */
+	for (uint32_t i = 0; r >= 0 && i < set->n; i++)
+		if (set->vcpus[i].present)
+			r = spawn(&set->vcpus[i], start, err);
+	return r;
+}
+
+static void end_thread(struct vcpu *vcpu)
+{
+	struct vcpu_set *set = vcpu->set;
+
+	pthread_mutex_lock(&set->lock);
+	vcpu->leave = true;
+	pthread_cond_broadcast(&set->released);
+	pthread_mutex_unlock(&set->lock);
+	thread_join(&vcpu->thread);
+}
+
+int vcpu_set_add(struct vcpu_set *set, uint32_t index, const struct vcpu_start *start,
+		 struct err *err)
+{
+	struct vcpu *vcpu = &set->vcpus[index];
+	bool held = set->hold;
+	int r;
+
+	assert_on_control();
+	vcpu->waiting = true;
+	r = spawn(vcpu, start, err);
+	if (r >= 0)
+		r = thread_settle(&vcpu->thread, err);
+	if (r < 0 && vcpu->thread.started) {
+		/* It may be in the hypervisor: out of it first, with the others. */
+		vcpu_set_park(set);
+		end_thread(vcpu);
+		if (!held)
+			vcpu_set_release(set);
 	}
-	return 0;
+	vcpu->present = r >= 0;
+	return r;
+}
+
+void vcpu_set_remove(struct vcpu_set *set, uint32_t index)
+{
+	struct vcpu *vcpu = &set->vcpus[index];
+
+	assert_on_control();
+	vcpu->present = false;
+	if (vcpu->thread.started)
+		end_thread(vcpu);
 }
 
 int vcpu_set_settle(struct vcpu_set *set, struct err *err)

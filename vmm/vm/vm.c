@@ -18,7 +18,9 @@
 #include "vmm/virtio/transport-pci.h"
 #include "vmm/vm/boot.h"
 #include "vmm/vm/devices.h"
+#include "vmm/vm/hotplug.h"
 #include "vmm/vm/limits.h"
+#include "vmm/vm/resize.h"
 #include "vmm/vm/topology.h"
 
 static const char *const state_names[VM_STATE_N_] = {
@@ -58,7 +60,7 @@ static int wrong_state(const struct vm *vm, const char *what, struct err *err)
 			 state_names[vm->state]);
 }
 
-static bool is_alive(const struct vm *vm)
+bool vm_is_alive(const struct vm *vm)
 {
 	return vm->state == VM_STATE_RUNNING || vm->state == VM_STATE_PAUSED;
 }
@@ -70,6 +72,7 @@ enum vm_request {
 	VM_REQUEST_SHUTDOWN,
 	VM_REQUEST_TRIPLE_FAULT,
 	VM_REQUEST_FAILURE,
+	VM_REQUEST_EJECT,
 };
 
 /* vCPU thread. The vCPU does not run on until the control thread has answered. */
@@ -93,6 +96,11 @@ static void on_machine_request(void *data, enum machine_request request)
 		vm_ask(vm, VM_REQUEST_SHUTDOWN);
 		break;
 	}
+}
+
+void vm_request_ejects(struct vm *vm)
+{
+	vm_ask(vm, VM_REQUEST_EJECT);
 }
 
 /* vCPU thread */
@@ -182,7 +190,7 @@ static void vm_fail(struct vm *vm, const char *text)
 
 void vm_stop(struct vm *vm, const char *reason)
 {
-	if (!is_alive(vm))
+	if (!vm_is_alive(vm))
 		return;
 	if (vm->state == VM_STATE_RUNNING)
 		quiesce(vm);
@@ -204,6 +212,9 @@ static int restart(struct vm *vm, const char *reason, struct err *err)
 	for (size_t i = vm->n_segments; i-- > 0;)
 		pci_segment_reset(&vm->segments[i]);
 	vm_iommu_reset(vm);
+	/* Nobody uses them any more. */
+	vm_finish_removals(vm);
+	vm_reset_cpus(vm);
 	platform_reset(&vm->platform);
 	r = guest_mem_clear(&vm->mem, vm->listener.getting_on, vm->listener.data, err);
 	if (r >= 0)
@@ -229,12 +240,20 @@ static void restart_or_log(struct vm *vm, const char *reason)
 		log_error("%s", err.msg);
 }
 
-/* True when there were any; the vCPUs then run on only if that is the answer. */
+/*
+ * True when the vCPUs run on only if that is the answer to what was asked.  An ejected
+ * device leaves first, with the vCPUs parked.
+ */
 static bool serve_kept_requests(struct vm *vm)
 {
 	/* acquire: pairs with vm_ask */
 	uint32_t asked = atomic_exchange_explicit(&vm->requests, 0, memory_order_acquire);
 
+	if (asked & (1U << VM_REQUEST_EJECT)) {
+		vm_serve_ejects(vm);
+		vm_serve_cpu_ejects(vm);
+	}
+	asked &= ~(1U << VM_REQUEST_EJECT);
 	if (asked & (1U << VM_REQUEST_FAILURE))
 		vm_fail(vm, vm->failure);
 	else if ((asked & (1U << VM_REQUEST_SHUTDOWN)) && !vm->reboot_wanted)
@@ -280,8 +299,26 @@ static void serve_requests(struct message *message)
 {
 	struct vm *vm = container_of(message, struct vm, request_message);
 
-	if (!vm->parking && vm->state == VM_STATE_RUNNING)
+	if (vm->parking || vm->state != VM_STATE_RUNNING)
+		return;
+	/* relaxed: who asked for an ejection stands until it is served, now or by another mail */
+	if (!(atomic_load_explicit(&vm->requests, memory_order_relaxed) & 1U << VM_REQUEST_EJECT)) {
 		serve_kept_requests(vm);
+		return;
+	}
+	vm_park(vm);
+	vm_unpark(vm);
+}
+
+void vm_park(struct vm *vm)
+{
+	park_vcpus(vm);
+}
+
+void vm_unpark(struct vm *vm)
+{
+	if (vm->state == VM_STATE_RUNNING && !serve_kept_requests(vm))
+		vcpu_set_release(&vm->vcpus);
 }
 
 void vm_dispatch(struct vm *vm)
@@ -290,38 +327,6 @@ void vm_dispatch(struct vm *vm)
 }
 
 /* --- construction --- */
-
-static int create_vcpus(struct vm *vm, struct err *err)
-{
-	const struct cpus_config *cpus = &vm->config->cpus;
-	int r;
-
-	if (cpus->max_vcpus > vm->hv->caps.max_vcpus)
-		return err_fault(err, FAULT_BAD_CONFIG, EINVAL,
-				 "/cpus/max_vcpus: %u is more than this host can run, at most %u",
-				 cpus->max_vcpus, vm->hv->caps.max_vcpus);
-	r = vcpu_set_init(&vm->vcpus, cpus->boot_vcpus, &vm->pio, &vm->mmio, &vm->mailbox, err);
-	if (r < 0)
-		return r;
-	vm->vcpus.on_exit = on_vcpu_exit;
-	vm->vcpus.data = vm;
-	for (uint32_t i = 0; i < vm->vcpus.n; i++) {
-		_cleanup_free_ struct x86_cpuid_entry *cpuid = NULL;
-		struct hv_vcpu *hv = NULL;
-		size_t n = 0;
-
-		r = vm->hv->ops->vcpu_create(vm->hv, i, x86_apic_id(cpus, i), &hv, err);
-		if (r < 0)
-			return err_prefix(err, r, "vCPU %u", i);
-		vm->vcpus.vcpus[i].hv = hv;
-		r = x86_cpuid_make(vm->hv, cpus, i, &cpuid, &n, err);
-		if (r >= 0)
-			r = hv->ops->cpuid_set(hv, cpuid, n, err);
-		if (r < 0)
-			return err_prefix(err, r, "vCPU %u", i);
-	}
-	return 0;
-}
 
 static int build(struct vm *vm, struct err *err)
 {
@@ -336,6 +341,8 @@ static int build(struct vm *vm, struct err *err)
 		.request = on_machine_request,
 		.debug_code = on_debug_code,
 		.watchdog = on_watchdog,
+		.pci_hotplug = &vm_pci_hotplug_ops,
+		.cpu_hotplug = &vm_cpu_hotplug_ops,
 		.mem = &vm->mem,
 		.data = vm,
 	};
@@ -343,6 +350,7 @@ static int build(struct vm *vm, struct err *err)
 		.ioapic_pins = LAYOUT_IOAPIC_PINS,
 		.max_apic_id = x86_max_apic_id(&vm->config->cpus),
 	};
+	struct vcpu_start start;
 	int r;
 
 	r = resources_get(&vm->resources, PROTOCOL_RESOURCE_KVM, err);
@@ -369,15 +377,17 @@ static int build(struct vm *vm, struct err *err)
 	r = vm_devices_create(vm, err);
 	if (r < 0)
 		return r;
-	r = create_vcpus(vm, err);
+	r = vm_cpus_init(vm, err);
 	if (r < 0)
 		return r;
+	vm->vcpus.on_exit = on_vcpu_exit;
+	vm->vcpus.data = vm;
 	/* Threads come up while the payload is loaded: settle_threads() waits for them. */
 	r = loop_spawn(&vm->shared_loop, err);
 	if (r < 0)
 		return r;
-	return vcpu_set_start(&vm->vcpus, sandbox_enter, vm->config->cpus.affinity,
-			      vm->config->cpus.n_affinity, err);
+	start = vm_vcpu_start(vm);
+	return vcpu_set_start(&vm->vcpus, &start, err);
 }
 
 static int settle_threads(struct vm *vm, struct err *err)
@@ -407,6 +417,7 @@ int vm_new(struct vm_config *config, struct resources *resources,
 	vm->request_message.fn = serve_requests;
 	vm->debug_message.fn = serve_debug_codes;
 	vm->watchdog_message.fn = serve_watchdog;
+	vm->refused_message.fn = vm_serve_refusals;
 	vm->failing = (atomic_flag)ATOMIC_FLAG_INIT;
 	bus_init(&vm->pio, 0x10000);
 	bus_init(&vm->mmio, 0);
@@ -429,6 +440,7 @@ void vm_free(struct vm *vm)
 	/* A vCPU that waits in the mailbox must come out of it before it can end. */
 	mailbox_close(&vm->mailbox);
 	vcpu_set_deinit(&vm->vcpus);
+	vm_cpus_deinit(vm);
 	loop_unpark(&vm->shared_loop);
 	vm_devices_free(vm);
 	vm_limits_deinit(vm);
@@ -491,7 +503,8 @@ int vm_resume(struct vm *vm, struct err *err)
 	if (vm->state != VM_STATE_PAUSED)
 		return wrong_state(vm, "resume", err);
 	for (uint32_t i = 0; i < vm->vcpus.n; i++)
-		vm->vcpus.vcpus[i].hv->ops->was_paused(vm->vcpus.vcpus[i].hv);
+		if (vm->vcpus.vcpus[i].present)
+			vm->vcpus.vcpus[i].hv->ops->was_paused(vm->vcpus.vcpus[i].hv);
 	vm_set_state(vm, VM_STATE_RUNNING, WORKER_REASON_REQUEST);
 	/* What the guest asked for as it was being paused comes first: it may be its end. */
 	if (!serve_kept_requests(vm))
@@ -502,7 +515,7 @@ int vm_resume(struct vm *vm, struct err *err)
 int vm_reset(struct vm *vm, struct err *err)
 {
 	assert_on_control();
-	if (!is_alive(vm))
+	if (!vm_is_alive(vm))
 		return wrong_state(vm, "reset", err);
 	return restart(vm, WORKER_REASON_RESET, err);
 }
@@ -531,17 +544,18 @@ int vm_inject_nmi(struct vm *vm, struct err *err)
 	int r = 0;
 
 	assert_on_control();
-	if (!is_alive(vm))
+	if (!vm_is_alive(vm))
 		return wrong_state(vm, "inject an NMI", err);
 	/* KVM takes the vCPU's own lock for this, which KVM_RUN holds: out of the guest first. */
 	park_vcpus(vm);
 	for (uint32_t i = 0; r >= 0 && i < vm->vcpus.n; i++) {
+		if (!vm->vcpus.vcpus[i].present)
+			continue;
 		r = vm->vcpus.vcpus[i].hv->ops->nmi(vm->vcpus.vcpus[i].hv);
 		if (r < 0)
 			err_errno(err, -r, "cannot inject an NMI into vCPU %u", i);
 	}
-	if (vm->state == VM_STATE_RUNNING && !serve_kept_requests(vm))
-		vcpu_set_release(&vm->vcpus);
+	vm_unpark(vm);
 	return r;
 }
 

@@ -28,6 +28,7 @@
 
 struct err;
 struct iova_unit;
+struct vm_cpu;
 struct vm_device;
 
 enum vm_state {
@@ -53,6 +54,15 @@ struct vm_listener {
 	void (*event)(const char *source, const char *name, const char *id, void *data);
 	/* Values of a device (devices.h) are not what they were. Optional. */
 	void (*values_changed)(struct vm_device *dev, void *data);
+	/* A device has left the machine. */
+	void (*device_removed)(const char *id, void *data);
+	/* vm_get_sizes() has another answer. Optional. */
+	void (*sizes_changed)(void *data);
+	/* The guest says that it keeps what it was asked for; what: "vcpus", "memory", or a zone.
+	 */
+	void (*resize_refused)(const char *what, void *data);
+	/* The guest says that it does not let go of it; it may still do so later. */
+	void (*removal_refused)(const char *id, void *data);
 	/*
 	 * The guest's vsock connects to a port of the host: vm_answer_vsock() with the same
 	 * cookie, or false: it is refused. Optional.
@@ -87,10 +97,16 @@ struct vm {
 	struct iova_unit *iommu; /* what devices behind it translate by; NULL: none */
 	struct list limits;      /* limits.c */
 	struct vcpu_set vcpus;
+	struct vm_cpu *cpus; /* cpus.c: of each of vcpus */
+	uint32_t vcpus_target;
+	struct message cpu_message;
 
 	/* What vCPUs ask of the control thread; bits of 1 << enum vm_request. */
 	struct message request_message, debug_message, watchdog_message;
 	struct message vsock_wishes; /* devices/vsock.c */
+	/* hotplug.c: slots of each segment that the guest has ejected, or does not let go of */
+	struct message refused_message;
+	_Atomic uint32_t ejected[VM_PCI_SEGMENTS_MAX], refused[VM_PCI_SEGMENTS_MAX];
 	_Atomic uint32_t requests;
 	bool parking;      /* control is waiting for vCPUs: requests are kept */
 	char failure[160]; /* written once by the vCPU that fails first */
@@ -106,6 +122,14 @@ int vm_new(struct vm_config *config, struct resources *resources,
 	   const struct vm_listener *listener, struct vm **ret, struct err *err);
 void vm_free(struct vm *vm);
 DEFINE_CLEANUP(struct vm, vm_free);
+
+/* It has a guest: running or paused. */
+bool vm_is_alive(const struct vm *vm);
+/* For hotplug.c.  vCPU thread: vm_serve_ejects() is called before it runs on. */
+void vm_request_ejects(struct vm *vm);
+/* Control thread: the vCPUs stand, until vm_unpark() lets them run if the machine does. */
+void vm_park(struct vm *vm);
+void vm_unpark(struct vm *vm);
 
 /* Runs what vCPUs asked for. */
 void vm_dispatch(struct vm *vm);

@@ -85,6 +85,13 @@
  *  - fw-cfg: prints `# NAME SIZE TEXT` of file=NAME (opt/test); DMA, good and bad
  *  - vsock: connects to port=N (80) of the host, which echoes; with refused=1 nobody may be there
  *  - vsock-echo: prints `# listening` and echoes for count=N (1) connections of the host
+ *  - hotplug-pci: rounds=N (1): prints `# waiting ROUND`, uses the disk that is plugged in, prints
+ *    `# plugged ROUND`, and ejects it when asked to. addr=ADDRESS of the controller, in all three
+ *  - hotplug-refuse: the same, but says no when asked for the first time (`# refused`)
+ *  - hotplug-rude: ejects what it was not asked for and writes rubbish to the registers. seed=N
+ * (1), count=N (512)
+ *  - vsock-misuse: connections of the host to port 1024, which say `ping`, one after the other,
+ *    each misused in another way and ended by RST
  *  - vmgenid: prints `# generation HEX`, then with overwrite=1 writes over its page
  *
  * Malformed drivers (dev=blk|net|rng|console|rtc|vsock|balloon|report|pmem|iommu|all, default all;
@@ -131,10 +138,10 @@
 #include "tests/kvm/guest/scenario.h"
 
 static const struct scenario *const groups[] = {
-	machine_scenarios, time_scenarios,  pci_scenarios,    msix_scenarios,  smp_scenarios,
-	blk_scenarios,     net_scenarios,   stream_scenarios, ring_scenarios,  register_scenarios,
-	header_scenarios,  storm_scenarios, race_scenarios,   bench_scenarios, small_scenarios,
-	pmem_scenarios,    vsock_scenarios, misuse_scenarios, noise_scenarios,
+	machine_scenarios, time_scenarios,  pci_scenarios,     msix_scenarios,   smp_scenarios,
+	blk_scenarios,     net_scenarios,   stream_scenarios,  ring_scenarios,   register_scenarios,
+	header_scenarios,  storm_scenarios, race_scenarios,    bench_scenarios,  small_scenarios,
+	pmem_scenarios,    vsock_scenarios, hotplug_scenarios, misuse_scenarios, noise_scenarios,
 };
 
 _Noreturn void guest_main(const struct hvm_start_info *hvm);

@@ -136,6 +136,12 @@ void pci_scan(void)
 	}
 }
 
+void pci_rescan(void)
+{
+	pci_n_devices = 0;
+	pci_scan();
+}
+
 struct pci_device *pci_find(uint16_t vendor, uint16_t device, unsigned int nth)
 {
 	pci_scan();

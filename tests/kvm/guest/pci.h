@@ -46,6 +46,8 @@ extern struct pci_device pci_devices[PCI_DEVICES_MAX];
 extern unsigned int pci_n_devices;
 
 void pci_scan(void);
+/* what was found before is forgotten */
+void pci_rescan(void);
 struct pci_device *pci_find(uint16_t vendor, uint16_t device, unsigned int nth);
 
 uint64_t pci_ecam_base(void);

@@ -28,3 +28,4 @@ extern const struct scenario noise_scenarios[];
 extern const struct scenario storm_scenarios[];
 extern const struct scenario race_scenarios[];
 extern const struct scenario bench_scenarios[];
+extern const struct scenario hotplug_scenarios[];

@@ -123,7 +123,7 @@ static void test_field(void)
 	struct aml a = { 0 };
 
 	aml_region(&a, "GDST", AML_SYSTEM_MEMORY, 0x1000, 1);
-	aml_open_field(&a, "GDST");
+	aml_open_field(&a, "GDST", AML_ACCESS_BYTE);
 	aml_field_member(&a, "GDAT", 8);
 	aml_close(&a);
 	CHECK(a, 0x5b, 0x80, 'G', 'D', 'S', 'T', 0x00, 0x0b, 0x00, 0x10, 0x01, 0x5b, 0x81, 0x0b,

@@ -353,7 +353,8 @@ static void test_too_big(void)
 							  .topology = &f.topology },
 				   &f.rsdp_gpa, &err),
 			==, -ENOSPC);
-	g_assert_cmpstr(err.msg, ==, "ACPI: table APIC of 480066 bytes does not fit below 0xef000");
+	g_assert_true(g_str_has_prefix(err.msg, "ACPI: table DSDT of "));
+	g_assert_true(g_str_has_suffix(err.msg, " bytes does not fit below 0xef000"));
 }
 
 /* Runs iasl and returns its output; fails the test unless it says nothing is wrong. */

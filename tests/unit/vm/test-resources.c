@@ -12,7 +12,7 @@ static void test_add_get(void)
 {
 	struct resources res = { 0 };
 	struct err err = { 0 };
-	int a = eventfd_new(), b = eventfd_new(), copy;
+	int a = eventfd_new(), b = eventfd_new();
 
 	g_assert_cmpint(resources_add(&res, "/disks/0/path", a, &err), ==, 0);
 	g_assert_cmpint(resources_get(&res, "/disks/0/path", &err), ==, a);
@@ -20,17 +20,35 @@ static void test_add_get(void)
 	g_assert_cmpstr(err.msg, ==, "resource '/disks/0/path' was handed over twice");
 	g_assert_cmpint(fcntl(b, F_GETFD), ==, -1); /* taken over, also when refused */
 	err = (struct err){ 0 };
-	g_assert_cmpint(resources_dup(&res, "kvm", &err), ==, -ENOENT);
+	g_assert_cmpint(resources_take(&res, "kvm", &err), ==, -ENOENT);
 	g_assert_cmpstr(err.msg, ==, "resource 'kvm' was not handed over");
-	copy = resources_dup(&res, "/disks/0/path", NULL);
-	g_assert_cmpint(copy, >=, 0);
-	g_assert_cmpint(copy, !=, a);
-	g_assert_cmpint(fcntl(copy, F_GETFD), ==, FD_CLOEXEC);
 	resources_deinit(&res);
 	g_assert_cmpint(fcntl(a, F_GETFD), ==, -1);
-	g_assert_cmpint(fcntl(copy, F_GETFD), >=, 0);
-	close(copy);
 	resources_deinit(&res); /* twice is harmless */
+}
+
+static void test_take_drop(void)
+{
+	static const char *const names[] = { "kvm", "/disks/1/path", "/disks/1/path/backing/1/raw",
+					     "/disks/10/path" };
+	struct resources res = { 0 };
+	int fds[G_N_ELEMENTS(names)], taken;
+
+	for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+		fds[i] = eventfd_new();
+		g_assert_cmpint(resources_add(&res, names[i], fds[i], NULL), ==, 0);
+	}
+	taken = resources_take(&res, "/disks/1/path", NULL);
+	g_assert_cmpint(taken, ==, fds[1]);
+	/* It is there for the next one of this name. */
+	g_assert_cmpint(resources_get(&res, "/disks/1/path", NULL), ==, -ENOENT);
+	resources_drop(&res, "/disks/1/");
+	g_assert_cmpint(fcntl(fds[2], F_GETFD), ==, -1);
+	g_assert_cmpint(resources_get(&res, "/disks/10/path", NULL), ==, fds[3]);
+	g_assert_cmpint(resources_get(&res, "kvm", NULL), ==, fds[0]);
+	resources_deinit(&res);
+	g_assert_cmpint(fcntl(taken, F_GETFD), >=, 0);
+	close(taken);
 }
 
 static void test_blame(void)
@@ -62,6 +80,7 @@ int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/vm/resources/add-get", test_add_get);
+	g_test_add_func("/vm/resources/take-drop", test_take_drop);
 	g_test_add_func("/vm/resources/blame", test_blame);
 	return g_test_run();
 }

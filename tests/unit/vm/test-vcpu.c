@@ -94,7 +94,9 @@ static void setup(struct fixture *f)
 		g_assert_cmpint(fake_hv_vm(f->hv)->ops->vcpu_create(fake_hv_vm(f->hv), i, i,
 								    &f->set.vcpus[i].hv, &err),
 				==, 0);
-	if (vcpu_set_start(&f->set, NULL, NULL, 0, &err) < 0)
+	for (uint32_t i = 0; i < N; i++)
+		f->set.vcpus[i].present = true;
+	if (vcpu_set_start(&f->set, &(struct vcpu_start){ 0 }, &err) < 0)
 		g_error("%s", err.msg);
 	g_assert_true(f->set.hold);
 }

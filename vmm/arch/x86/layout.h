@@ -34,7 +34,10 @@
 /* Platform devices (GED ...) take the last MiB below 2^phys_bits - 64 KiB. */
 #define LAYOUT_PLATFORM_SIZE 0x100000ULL
 #define LAYOUT_PLATFORM_GAP  0x10000ULL
-#define LAYOUT_PLATFORM_GED  0x0ULL /* one byte, offset from the start of the area */
+/* Offsets from the start of the area. */
+#define LAYOUT_PLATFORM_GED         0x0ULL /* one byte */
+#define LAYOUT_PLATFORM_PCI_HOTPLUG 0x1000ULL
+#define LAYOUT_PLATFORM_CPU_HOTPLUG 0x2000ULL
 
 #define LAYOUT_IOAPIC_PINS  24
 #define LAYOUT_SERIAL_GSI   4

@@ -46,8 +46,8 @@ static void close_backing(struct block_backing *backing, unsigned int n)
 }
 
 /* File i of the chain, as the daemon names it: "/disks/0/path/backing/1/qcow2"; 1, or 0 none. */
-static int dup_backing(const struct vm *vm, const char *path, unsigned int i,
-		       struct block_backing *ret, struct err *err)
+static int dup_backing(struct vm *vm, const char *path, unsigned int i, struct block_backing *ret,
+		       struct err *err)
 {
 	static const char *const formats[] = { "raw", "qcow2" };
 	char name[128];
@@ -57,15 +57,14 @@ static int dup_backing(const struct vm *vm, const char *path, unsigned int i,
 		if (resources_get(&vm->resources, name, NULL) < 0)
 			continue;
 		ret->format = block_format_by_name(formats[f]);
-		ret->fd = resources_dup(&vm->resources, name, err);
+		ret->fd = resources_take(&vm->resources, name, err);
 		return ret->fd < 0 ? ret->fd : 1;
 	}
 	return 0;
 }
 
 /* Number of files behind the image, or -errno. */
-static int dup_chain(const struct vm *vm, const char *path, struct block_backing *ret,
-		     struct err *err)
+static int dup_chain(struct vm *vm, const char *path, struct block_backing *ret, struct err *err)
 {
 	unsigned int n = 0;
 	int r = 1;
@@ -130,7 +129,7 @@ static int create_disk(struct vm *vm, const struct config_device *device, struct
 	struct virtio_device *dev = NULL;
 	int r;
 
-	params.fd = resources_dup(&vm->resources, disk->path, err);
+	params.fd = resources_take(&vm->resources, disk->path, err);
 	if (params.fd < 0)
 		return err_prefix(err, params.fd, "disk '%s'", device->id);
 	r = new_disk(vm, disk, &params, &dev, err);

@@ -25,7 +25,7 @@ static int create_fs(struct vm *vm, const struct config_device *device, struct e
 	struct virtio_device *dev = NULL;
 	int r;
 
-	params.fd = resources_dup(&vm->resources, name, err);
+	params.fd = resources_take(&vm->resources, name, err);
 	if (params.fd < 0)
 		return err_prefix(err, params.fd, "fs '%s'", device->id);
 	r = virtio_fs_new(&params, &dev, err);

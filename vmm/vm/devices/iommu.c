@@ -36,6 +36,11 @@ int vm_iommu_add(struct vm *vm, struct vm_device *dev, struct err *err)
 	return 0;
 }
 
+void vm_iommu_remove(struct vm *vm _unused_, struct vm_device *dev)
+{
+	iova_endpoint_remove(TAKE_PTR(dev->vp->dev->iova));
+}
+
 void vm_iommu_reset(struct vm *vm)
 {
 	struct vm_device *dev = vm_device_find(vm, "__iommu");

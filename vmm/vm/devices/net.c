@@ -23,7 +23,7 @@ static int take_fds(struct vm *vm, const struct net_config *net, const char *poi
 
 	for (uint16_t i = 0; i < net->num_queues / 2; i++) {
 		snprintf(name, sizeof(name), "%s/%u", pointer, i);
-		fds[i] = resources_dup(&vm->resources, name, err);
+		fds[i] = resources_take(&vm->resources, name, err);
 		if (fds[i] < 0)
 			return err_prefix(err, fds[i], "network '%s'", net->pci.id);
 	}

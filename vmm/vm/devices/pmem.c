@@ -62,7 +62,7 @@ static int create_pmem(struct vm *vm, const struct config_device *device, struct
 	r = size_of(vm, device->index, &params.size, err);
 	if (r < 0)
 		return r;
-	params.fd = resources_dup(&vm->resources, pmem->file, err);
+	params.fd = resources_take(&vm->resources, pmem->file, err);
 	if (params.fd < 0)
 		return err_prefix(err, params.fd, "pmem '%s'", device->id);
 	if (range_fits(params.gpa, params.size, vm->pmem_end))

@@ -17,7 +17,7 @@ static int create_rng(struct vm *vm, const struct config_device *device, struct 
 	struct virtio_device *dev = NULL;
 	int r;
 
-	params.fd = resources_dup(&vm->resources, vm->config->rng.src, err);
+	params.fd = resources_take(&vm->resources, vm->config->rng.src, err);
 	if (params.fd < 0)
 		return err_prefix(err, params.fd, "rng");
 	r = virtio_rng_new(&params, &dev, err);

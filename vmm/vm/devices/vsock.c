@@ -71,7 +71,7 @@ int vm_answer_vsock(struct vm *vm, uint32_t cookie, int fd, struct err *err)
 static int open_listener(struct vm *vm, const char *name, bool needed, struct err *err)
 {
 	struct err missing = { 0 };
-	int fd = resources_dup(&vm->resources, name, needed ? err : &missing), r;
+	int fd = resources_take(&vm->resources, name, needed ? err : &missing), r;
 
 	if (fd < 0)
 		return needed ? fd : -EBADF;

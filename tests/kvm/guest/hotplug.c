@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * scenarios of hotplug: the controllers' registers, as the AML of the DSDT uses them
+ */
+#include "tests/kvm/guest/blk.h"
+#include "tests/kvm/guest/cpu.h"
+#include "tests/kvm/guest/io.h"
+#include "tests/kvm/guest/pci.h"
+#include "tests/kvm/guest/platform.h"
+#include "tests/kvm/guest/random.h"
+#include "tests/kvm/guest/report.h"
+#include "tests/kvm/guest/scenario.h"
+
+/* vmm/acpi/pci-hotplug.h */
+#define PCIU      0x00
+#define PCID      0x04
+#define B0EJ      0x08
+#define PSEG      0x0c
+#define PSLT      0x10
+#define PEVT      0x14
+#define PSTA      0x18
+#define REGISTERS 0x1c
+
+#define OST_EJECT  3
+#define OST_BUSY   0x82
+#define WAIT_MS    20000
+#define POLL_MS    10
+#define NO_DEVICE  0xffff
+#define NO_SLOT    32u
+#define SECTOR_LEN 512
+
+static uint64_t controller;
+
+/* the lowest slot of a register's, waited for; what it tells is told once */
+static unsigned int wait_slot(uint32_t reg)
+{
+	uint32_t slots = 0;
+
+	for (unsigned int ms = 0; !slots && ms < WAIT_MS; ms += POLL_MS) {
+		slots = mmio_read32(controller + reg);
+		if (!slots)
+			sleep_ms(POLL_MS);
+	}
+	return slots ? (unsigned int)__builtin_ctz(slots) : NO_SLOT;
+}
+
+static bool has_device(unsigned int slot)
+{
+	return pci_ecam_read((uint8_t)slot, 0, PCI_VENDOR, 2) != NO_DEVICE;
+}
+
+static bool reads(struct blk *blk)
+{
+	return blk_request(blk, 0, BLK_T_IN, 0, blk->slot[0].data, SECTOR_LEN) == BLK_S_OK;
+}
+
+static void answer(unsigned int slot, uint32_t status)
+{
+	mmio_write32(controller + PSLT, slot);
+	mmio_write32(controller + PEVT, OST_EJECT);
+	mmio_write32(controller + PSTA, status);
+}
+
+static bool open_new(struct blk *blk, unsigned int slot)
+{
+	pci_rescan();
+	return check(has_device(slot), "slot %u has a device", slot) && blk_open(blk, 0, false) &&
+	       check_eq(blk->dev.pci->slot, slot, "the disk is in the slot that was told of") &&
+	       check(reads(blk), "the disk can be read");
+}
+
+static void eject(struct blk *blk, unsigned int slot)
+{
+	virtio_reset(&blk->dev);
+	mmio_write32(controller + B0EJ, 1U << slot);
+	/* the very next instruction finds it gone */
+	check(!has_device(slot), "slot %u is empty", slot);
+}
+
+static bool start(void)
+{
+	controller = arg_u64("addr", 0);
+	if (!check(controller != 0, "addr= is given"))
+		return false;
+	map_range(controller & ~0xfffULL, 0x1000);
+	pci_scan();
+	return true;
+}
+
+static void run_pci(void)
+{
+	unsigned int rounds = (unsigned int)arg_u64("rounds", 1), slot;
+	static struct blk blk;
+
+	if (!start())
+		return;
+	for (unsigned int i = 0; i < rounds; i++) {
+		info("waiting %u", i);
+		slot = wait_slot(PCIU);
+		if (!check(slot != NO_SLOT, "a slot was filled") || !open_new(&blk, slot))
+			return;
+		check_eq(mmio_read32(controller + PCIU), 0, "reading clears");
+		info("plugged %u", i);
+		if (!check_eq(wait_slot(PCID), slot, "the slot is to be emptied"))
+			return;
+		eject(&blk, slot);
+	}
+}
+
+/* says no first, is asked again, and obeys */
+static void run_refuse(void)
+{
+	static struct blk blk;
+	unsigned int slot;
+
+	if (!start())
+		return;
+	info("waiting");
+	slot = wait_slot(PCIU);
+	if (!check(slot != NO_SLOT, "a slot was filled") || !open_new(&blk, slot))
+		return;
+	info("plugged");
+	if (!check_eq(wait_slot(PCID), slot, "the slot is to be emptied"))
+		return;
+	answer(slot, OST_BUSY);
+	check(has_device(slot) && reads(&blk), "the disk works after the refusal");
+	info("refused");
+	if (!check_eq(wait_slot(PCID), slot, "asked again"))
+		return;
+	eject(&blk, slot);
+	/* twice */
+	mmio_write32(controller + B0EJ, 1U << slot);
+}
+
+/* lets go of what nobody wanted, then writes rubbish all over the registers */
+static void run_rude(void)
+{
+	unsigned int count = (unsigned int)arg_u64("count", 512);
+	static struct blk blk;
+	struct random r;
+
+	if (!start() || !blk_open(&blk, 0, false))
+		return;
+	mmio_write32(controller + B0EJ, UINT32_MAX);
+	check(has_device(blk.dev.pci->slot) && reads(&blk), "the disk stays");
+	r = random_seed(arg_u64("seed", 1));
+	for (unsigned int i = 0; i < count; i++) {
+		uint64_t at = controller + random_below(&r, REGISTERS + 4);
+
+		switch (random_below(&r, 6)) {
+		case 0:
+			mmio_write8(at, (uint8_t)random_next(&r));
+			break;
+		case 1:
+			mmio_write16(at, (uint16_t)random_next(&r));
+			break;
+		case 2:
+			mmio_read8(at);
+			break;
+		case 3:
+			mmio_read32(at);
+			break;
+		default:
+			mmio_write32(at, (uint32_t)random_next(&r));
+			break;
+		}
+	}
+	mmio_write32(controller + PSEG, 0);
+	mmio_write32(controller + PSEG, 0xffffffff);
+	check_eq(mmio_read32(controller + PSEG), 0, "a segment that is not there is not chosen");
+	check(has_device(blk.dev.pci->slot) && reads(&blk), "the disk still stays");
+}
+
+const struct scenario hotplug_scenarios[] = {
+	{ "hotplug-pci", run_pci },
+	{ "hotplug-refuse", run_refuse },
+	{ "hotplug-rude", run_rude },
+	{ 0 },
+};

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Devices, vCPUs and memory that come and go (vmm/vm/hotplug.h, resize.h)
+ */
+#include "vmm/api/control-internal.h"
+
+#include <string.h>
+
+#include "dbus/variant.h"
+#include "vmm/api/protocol.h"
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
+#include "vmm/config/device-list.h"
+#include "vmm/config/edit.h"
+#include "vmm/pci/segment.h"
+#include "vmm/vm/devices.h"
+#include "vmm/vm/hotplug.h"
+#include "vmm/vm/resize.h"
+
+static int add_device(struct control *c, sd_bus_message *m, struct vm_device **ret, struct err *err)
+{
+	_cleanup_(g_variant_unref_cleanup) GVariant *element = NULL;
+	struct vm_config *config = NULL;
+	const char *key;
+	size_t index;
+	int r;
+
+	r = sd_bus_message_read(m, "s", &key);
+	if (r < 0)
+		return err_errno(err, -r, "cannot read a device's kind");
+	r = variant_from_message(m, "a{sv}", &element, err);
+	if (r < 0)
+		return r;
+	if (!config_is_device_key(key))
+		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL, "'%s' is no kind of device", key);
+	r = vm_config_with_device(c->vm->config, key, element, &config, &index, err);
+	if (r < 0) {
+		vm_drop_resources(c->vm, key, index);
+		return r;
+	}
+	return vm_add_device(c->vm, config, key, index, ret, err);
+}
+
+static int reply_device(sd_bus_message *m, struct vm_device *dev)
+{
+	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+	char bdf[16];
+	int r;
+
+	pci_format_bdf(dev->pci, bdf);
+	r = sd_bus_message_new_method_return(m, &reply);
+	if (r >= 0)
+		r = sd_bus_message_append(reply, "ss", dev->id, bdf);
+	if (r >= 0)
+		r = control_append_values_of(reply, dev);
+	return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
+}
+
+int control_on_add_device(sd_bus_message *m, void *data, sd_bus_error *ret_error)
+{
+	struct vm_device *dev = NULL;
+	struct control *c = data;
+	struct err err = { 0 };
+
+	if (!c->vm)
+		return control_no_vm(ret_error);
+	if (add_device(c, m, &dev, &err) < 0)
+		return control_fail(ret_error, &err);
+	return reply_device(m, dev);
+}
+
+int control_on_remove_device(sd_bus_message *m, void *data, sd_bus_error *ret_error)
+{
+	struct control *c = data;
+	struct err err = { 0 };
+	const char *id;
+	int force, r;
+
+	r = sd_bus_message_read(m, "sb", &id, &force);
+	if (r < 0)
+		return r;
+	if (!c->vm)
+		return control_no_vm(ret_error);
+	r = force ? vm_take_out(c->vm, id, &err) : vm_ask_removal(c->vm, id, &err);
+	return r < 0 ? control_fail(ret_error, &err) : sd_bus_reply_method_return(m, NULL);
+}
+
+int control_on_forget_removal(sd_bus_message *m, void *data, sd_bus_error *ret_error)
+{
+	struct control *c = data;
+	struct err err = { 0 };
+	const char *id;
+	int r;
+
+	r = sd_bus_message_read(m, "s", &id);
+	if (r < 0)
+		return r;
+	if (!c->vm)
+		return control_no_vm(ret_error);
+	if (vm_forget_removal(c->vm, id, &err) < 0)
+		return control_fail(ret_error, &err);
+	return sd_bus_reply_method_return(m, NULL);
+}
+
+static void tell(struct control *c, const char *signal, const char *id)
+{
+	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+	int r;
+
+	/* A daemon that is away asks with Query when it comes back. */
+	if (!c->bus)
+		return;
+	r = sd_bus_message_new_signal(c->bus, &m, PROTOCOL_OBJECT, PROTOCOL_INTERFACE, signal);
+	if (r >= 0)
+		r = sd_bus_message_append(m, "s", id);
+	if (r >= 0)
+		r = sd_bus_send(c->bus, m, NULL);
+	if (r < 0)
+		log_warning("cannot tell the daemon of device '%s': %s", id, strerror(-r));
+}
+
+int control_on_set_vcpus(sd_bus_message *m, void *data, sd_bus_error *ret_error)
+{
+	struct control *c = data;
+	struct err err = { 0 };
+	uint32_t n;
+	int r;
+
+	r = sd_bus_message_read(m, "u", &n);
+	if (r < 0)
+		return r;
+	if (!c->vm)
+		return control_no_vm(ret_error);
+	if (vm_set_vcpus(c->vm, n, &err) < 0)
+		return control_fail(ret_error, &err);
+	return sd_bus_reply_method_return(m, NULL);
+}
+
+int control_append_sizes(sd_bus_message *m, const struct vm *vm)
+{
+	struct vm_sizes sizes;
+
+	vm_get_sizes(vm, &sizes);
+	return sd_bus_message_append(m, "{sv}{sv}{sv}{sv}", "vcpus", "u", sizes.vcpus,
+				     "vcpus_target", "u", sizes.vcpus_target, "memory", "t",
+				     sizes.memory, "memory_target", "t", sizes.memory_target);
+}
+
+void control_on_sizes_changed(void *data)
+{
+	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+	struct control *c = data;
+	int r;
+
+	if (!c->bus || !c->vm)
+		return;
+	r = sd_bus_message_new_signal(c->bus, &m, PROTOCOL_OBJECT, PROTOCOL_INTERFACE,
+				      "SizesChanged");
+	if (r >= 0)
+		r = sd_bus_message_open_container(m, 'a', "{sv}");
+	if (r >= 0)
+		r = control_append_sizes(m, c->vm);
+	if (r >= 0)
+		r = sd_bus_message_close_container(m);
+	if (r >= 0)
+		r = sd_bus_send(c->bus, m, NULL);
+	if (r < 0)
+		log_warning("cannot tell the daemon of the machine's size: %s", strerror(-r));
+}
+
+void control_on_resize_refused(const char *what, void *data)
+{
+	tell(data, "ResizeRefused", what);
+}
+
+void control_on_device_removed(const char *id, void *data)
+{
+	tell(data, "DeviceRemoved", id);
+}
+
+void control_on_removal_refused(const char *id, void *data)
+{
+	tell(data, "RemovalRefused", id);
+}
