@@ -12,6 +12,7 @@
 #include "daemon/runtime.h"
 #include "daemon/stop.h"
 #include "daemon/store.h"
+#include "daemon/unplug.h"
 #include "daemon/worker.h"
 #include "dbus/variant.h"
 #include "vmm/api/protocol.h"
@@ -103,6 +104,11 @@ static void on_query(void *data, sd_bus_message *reply, const struct err *err)
 	else
 		adopted_as(vm, MACHINE_STATE_RUNNING, MACHINE_REASON_DAEMON_RESTARTED);
 	machine_devices_take(vm, answer);
+	machine_take_sizes(vm, answer);
+	if (vm->removal_to_resume.id)
+		machine_resume_removal(vm);
+	if (vm->resize_to_resume.present)
+		machine_resume_resize(vm);
 }
 
 void machine_adopt_started(struct machine *vm, const struct err *err)
@@ -234,6 +240,9 @@ static void adopt_one(struct runtime_state *state, void *data)
 	vm->terminating = state->exit_reason != NULL;
 	vm->preparing = state->preparing;
 	vm->stop_to_resume = state->stop;
+	vm->removal_to_resume = state->removal;
+	state->removal = (struct runtime_removal){ 0 };
+	vm->resize_to_resume = state->resize;
 	vm->created = state->created;
 	state->created = (struct created_files){ 0 };
 	vm->spawn.pid = state->pid;

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/device.h"
 
+#include "daemon/listen.h"
 #include "daemon/manager.h"
+#include "daemon/resources.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include "vmm/config/device-list.h"
+#include "vmm/config/edit.h"
 #include "vmm/config/vm-config.h"
 #include <errno.h>
 #include <net/if.h>
@@ -12,17 +15,27 @@
 #include <string.h>
 
 /* Where the bus has another word than the configuration. */
+static const struct {
+	const char *key, *type;
+} types[] = {
+	{ "disks", "disk" },
+	{ "devices", "vfio" },
+	{ "user_devices", "user-device" },
+	{ "generic_vhost_user", "vhost-user" },
+};
+
+const char *machine_device_key(const char *type)
+{
+	const char *key = type;
+
+	for (size_t i = 0; i < G_N_ELEMENTS(types); i++)
+		if (strcmp(types[i].type, type) == 0)
+			key = types[i].key;
+	return config_device_is_removable(key) ? key : NULL;
+}
+
 static const char *type_of(const char *key)
 {
-	static const struct {
-		const char *key, *type;
-	} types[] = {
-		{ "disks", "disk" },
-		{ "devices", "vfio" },
-		{ "user_devices", "user-device" },
-		{ "generic_vhost_user", "vhost-user" },
-	};
-
 	for (size_t i = 0; i < G_N_ELEMENTS(types); i++)
 		if (strcmp(types[i].key, key) == 0)
 			return types[i].type;
@@ -203,6 +216,24 @@ static void take_addresses(struct machine *vm, GVariant *list)
 
 /* --- life --------------------------------------------------------------------------- */
 
+/* all: vm->boot, serialised */
+static struct machine_device *device_new(struct machine *vm, const struct config_device *device,
+					 GVariant *all)
+{
+	struct machine_device *dev = g_new0(struct machine_device, 1);
+
+	dev->vm = vm;
+	dev->id = g_strdup(device->id);
+	dev->key = device->key;
+	dev->index = device->index;
+	dev->type = type_of(device->key);
+	dev->config = config_of(all, device);
+	dev->values = g_variant_ref_sink(g_variant_new("a{sv}", NULL));
+	find_interface(dev);
+	g_ptr_array_add(vm->devices, dev);
+	return dev;
+}
+
 static void make(struct machine *vm)
 {
 	g_autoptr(GVariant) all = g_variant_ref_sink(vm_config_serialise(vm->boot));
@@ -210,18 +241,136 @@ static void make(struct machine *vm)
 	size_t n = config_devices(vm->boot, devices);
 
 	vm->devices = g_ptr_array_new_with_free_func(device_free);
-	for (size_t i = 0; i < n; i++) {
-		struct machine_device *dev = g_new0(struct machine_device, 1);
+	for (size_t i = 0; i < n; i++)
+		device_new(vm, &devices[i], all);
+}
 
-		dev->vm = vm;
-		dev->id = g_strdup(devices[i].id);
-		dev->key = devices[i].key;
-		dev->index = devices[i].index;
-		dev->type = type_of(devices[i].key);
-		dev->config = config_of(all, &devices[i]);
-		dev->values = g_variant_ref_sink(g_variant_new("a{sv}", NULL));
-		find_interface(dev);
-		g_ptr_array_add(vm->devices, dev);
+/* --- those that come and go --------------------------------------------------------- */
+
+static void add_taps(struct machine *vm, const struct resource_set *resources)
+{
+	size_t n = vm->taps ? g_strv_length(vm->taps) : 0;
+
+	if (resources->n_taps == 0)
+		return;
+	vm->taps = g_renew(char *, vm->taps, n + resources->n_taps + 1);
+	for (size_t i = 0; i < resources->n_taps; i++)
+		vm->taps[n + i] = g_strdup(resources->taps[i]);
+	vm->taps[n + resources->n_taps] = NULL;
+}
+
+static void drop_tap(struct machine *vm, const char *name)
+{
+	size_t i = 0;
+
+	while (vm->taps && vm->taps[i] && g_strcmp0(vm->taps[i], name) != 0)
+		i++;
+	if (!name || !vm->taps || !vm->taps[i])
+		return;
+	g_free(vm->taps[i]);
+	for (; vm->taps[i]; i++)
+		vm->taps[i] = vm->taps[i + 1];
+}
+
+static void replace_boot(struct machine *vm, struct vm_config *boot, uint32_t properties)
+{
+	vm_config_free(vm->boot);
+	vm->boot = boot;
+	machine_boot_changed(vm, MACHINE_PROPERTY_CONFIG | properties);
+}
+
+void machine_devices_plugged(struct machine *vm, struct vm_config *boot, const char *key,
+			     size_t index, const struct resource_set *resources, const char *bdf,
+			     GVariant *values)
+{
+	g_autoptr(GVariant) all = g_variant_ref_sink(vm_config_serialise(boot));
+	struct config_device device;
+	struct machine_device *dev;
+
+	add_taps(vm, resources);
+	replace_boot(vm, boot, MACHINE_PROPERTY_BALLOON);
+	if (!vm->devices || !config_device_at(boot, key, index, &device))
+		return;
+	dev = device_new(vm, &device, all);
+	dev->hotplugged = true;
+	if (is_bdf(bdf))
+		snprintf(dev->bdf, sizeof(dev->bdf), "%s", bdf);
+	set_values(dev, values);
+	log_info("VM '%s': device '%s' was added", vm->def.name, dev->id);
+	manager_tell(vm->manager, device_added, dev);
+}
+
+void machine_device_gone(struct machine *vm, const char *id)
+{
+	struct machine_device *dev = machine_find_device(vm, id);
+	struct vm_config *boot = NULL;
+	struct err err = { 0 };
+
+	if (!dev)
+		return;
+	log_info("VM '%s': device '%s' was removed", vm->def.name, id);
+	manager_tell(vm->manager, device_removed, dev);
+	for (guint i = 0; i < vm->devices->len; i++) {
+		struct machine_device *other = g_ptr_array_index(vm->devices, i);
+
+		if (strcmp(other->key, dev->key) == 0 && other->index > dev->index)
+			other->index--;
+	}
+	drop_tap(vm, dev->host_interface);
+	/* What it has left in the file system is nobody's now. */
+	listen_remove_later(vm->boot, vm->def.owner, vm->manager->event, vm->def.name);
+	if (vm_config_without_device(vm->boot, dev->key, dev->index, &boot, &err) < 0)
+		log_warning("VM '%s': device '%s' stays in the configuration: %s", vm->def.name, id,
+			    err.msg);
+	g_ptr_array_remove(vm->devices, dev);
+	if (boot)
+		replace_boot(vm, boot, MACHINE_PROPERTY_BALLOON);
+}
+
+void machine_device_set_ejecting(struct machine_device *dev, bool ejecting)
+{
+	if (dev->ejecting == ejecting)
+		return;
+	dev->ejecting = ejecting;
+	manager_tell(dev->vm->manager, device_changed, dev, MACHINE_DEVICE_EJECTING);
+}
+
+/* A device that the worker does not have came to nothing, or has gone while nobody looked. */
+static void drop_missing(struct machine *vm, GVariant *list)
+{
+	g_autoptr(GPtrArray) missing = g_ptr_array_new_with_free_func(g_free);
+	const char *id, *type, *bdf, *state;
+	GVariantIter iter;
+
+	for (guint i = 0; i < vm->devices->len; i++) {
+		const struct machine_device *dev = g_ptr_array_index(vm->devices, i);
+		bool there = !config_device_is_removable(dev->key);
+
+		g_variant_iter_init(&iter, list);
+		while (!there && g_variant_iter_next(&iter, "(&s&s&s&s)", &id, &type, &bdf, &state))
+			there = strcmp(id, dev->id) == 0;
+		if (!there)
+			g_ptr_array_add(missing, g_strdup(dev->id));
+	}
+	for (guint i = 0; i < missing->len; i++)
+		machine_device_gone(vm, missing->pdata[i]);
+}
+
+static void take_hotplugged(struct machine *vm, GVariant *answer)
+{
+	g_autoptr(GVariant) list =
+		g_variant_lookup_value(answer, "hotplugged", G_VARIANT_TYPE_STRING_ARRAY);
+	GVariantIter iter;
+	const char *id;
+
+	if (!list)
+		return;
+	g_variant_iter_init(&iter, list);
+	while (g_variant_iter_next(&iter, "&s", &id)) {
+		struct machine_device *dev = machine_find_device(vm, id);
+
+		if (dev)
+			dev->hotplugged = true;
 	}
 }
 
@@ -238,6 +387,7 @@ void machine_devices_take(struct machine *vm, GVariant *answer)
 	if (made)
 		make(vm);
 	list = g_variant_lookup_value(answer, "devices", G_VARIANT_TYPE("a(ssss)"));
+	take_hotplugged(vm, answer);
 	if (list)
 		take_addresses(vm, list);
 	values = g_variant_lookup_value(answer, "values", G_VARIANT_TYPE("a{sa{sv}}"));
@@ -250,11 +400,16 @@ void machine_devices_take(struct machine *vm, GVariant *answer)
 			tell_values(dev);
 		g_variant_unref(of);
 	}
-	if (!made)
+	if (!made) {
+		if (list)
+			drop_missing(vm, list);
 		return;
+	}
 	for (guint i = 0; i < vm->devices->len; i++)
 		manager_tell(vm->manager, device_added, g_ptr_array_index(vm->devices, i));
 	machine_changed(vm, MACHINE_PROPERTY_BALLOON);
+	if (list)
+		drop_missing(vm, list);
 }
 
 void machine_devices_clear(struct machine *vm)

@@ -22,6 +22,8 @@
 
 struct err;
 struct rate_limit_config;
+struct resource_set;
+struct vm_config;
 
 struct machine_device {
 	struct machine *vm;
@@ -34,6 +36,8 @@ struct machine_device {
 	int host_ifindex;
 	GVariant *config; /* its element of the configuration, a{sv} */
 	GVariant *values; /* a{sv}, by the worker's names */
+	bool hotplugged;  /* came while the machine ran */
+	bool ejecting;    /* the guest has been asked to let go of it */
 };
 
 /* What a change of a device is about. */
@@ -41,10 +45,21 @@ enum machine_device_property {
 	MACHINE_DEVICE_VALUES = 1 << 0,
 	MACHINE_DEVICE_LIMIT = 1 << 1,
 	MACHINE_DEVICE_DEFINITION = 1 << 2, /* machine_device_is_persistent() */
+	MACHINE_DEVICE_EJECTING = 1 << 3,
 };
 
 /* answer: of Query or Start. Makes the devices, or takes over what is new of them. */
 void machine_devices_take(struct machine *vm, GVariant *answer);
+/*
+ * The worker has plugged one in: boot is what the machine runs with now, taken over, and the
+ * device is at `index` of `key` there.  Its interface of the host is among the resources.
+ */
+void machine_devices_plugged(struct machine *vm, struct vm_config *boot, const char *key,
+			     size_t index, const struct resource_set *resources, const char *bdf,
+			     GVariant *values);
+/* The worker has let one go; nothing when there is none of this id. */
+void machine_device_gone(struct machine *vm, const char *id);
+void machine_device_set_ejecting(struct machine_device *dev, bool ejecting);
 /* Its element of vm->boot is not what it was. */
 void machine_device_refresh(struct machine_device *dev);
 /* The worker is gone. */
@@ -53,6 +68,8 @@ void machine_devices_clear(struct machine *vm);
 void machine_devices_redefined(struct machine *vm);
 /* The next boot has it too. */
 bool machine_device_is_persistent(const struct machine_device *dev);
+/* The key of the configuration for a type of the bus ("disk": "disks"); NULL: there is none. */
+const char *machine_device_key(const char *type);
 /* A DeviceChanged of the worker. */
 void machine_device_told(struct machine *vm, const char *id, GVariant *values);
 /* NULL: there is none now. */

@@ -5,9 +5,11 @@
 #include "daemon/listen.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
+#include "daemon/plug.h"
 #include "daemon/runtime.h"
 #include "daemon/start.h"
 #include "daemon/stop.h"
+#include "daemon/unplug.h"
 #include "daemon/worker.h"
 #include "vmm/api/protocol.h"
 #include "vmm/base/err.h"
@@ -216,6 +218,9 @@ void machine_on_exited(struct machine *vm, const struct spawn_exit *how)
 	clean = machine_exit_is_clean(reason);
 	outcome = job_outcome(vm, reason, clean, forced, &err);
 	stop_free(TAKE_PTR(vm->stop));
+	unplug_free(TAKE_PTR(vm->unplug));
+	resize_free(TAKE_PTR(vm->resize));
+	machine_abort_plug(vm);
 	vm->quit_timer = sd_event_source_disable_unref(vm->quit_timer);
 	vm->reconnect = sd_event_source_disable_unref(vm->reconnect);
 	worker_free(worker);

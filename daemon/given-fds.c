@@ -71,6 +71,7 @@ int given_fds_dup(const struct given_fds *fds, struct given_fds *ret, struct err
 
 struct check {
 	const struct given_fds *fds;
+	const char *pointer;        /* NULL: all */
 	char *users[GIVEN_FDS_MAX]; /* pointer of the key that refers to it */
 };
 
@@ -81,15 +82,15 @@ static int check_one(const struct resource *res, void *data, struct err *err)
 	size_t i = 0;
 	int r;
 
-	if (!name)
+	if (!name || (check->pointer && !resource_is_of(res, check->pointer)))
 		return 0;
 	while (i < check->fds->n && strcmp(check->fds->items[i].name, name) != 0)
 		i++;
 	if (i == check->fds->n)
 		return err_fault(err, FAULT_BAD_CONFIG, ENOENT,
 				 "%s: there is no descriptor '%s', must be one that came with "
-				 "CreateVM",
-				 res->pointer, name);
+				 "%s",
+				 res->pointer, name, check->pointer ? "AddDevice" : "CreateVM");
 	if (check->users[i])
 		return err_fault(err, FAULT_BAD_CONFIG, EINVAL,
 				 "%s: descriptor '%s' is %s's already, must be another",
@@ -99,10 +100,10 @@ static int check_one(const struct resource *res, void *data, struct err *err)
 	return r < 0 ? err_prefix(err, r, "%s", res->pointer) : 0;
 }
 
-int given_fds_check(const struct given_fds *fds, const struct vm_config *config, bool all,
-		    struct err *err)
+int given_fds_check(const struct given_fds *fds, const struct vm_config *config,
+		    const char *pointer, bool all, struct err *err)
 {
-	struct check check = { .fds = fds };
+	struct check check = { .fds = fds, .pointer = pointer };
 	int r = vm_config_foreach_resource(config, check_one, &check, err);
 
 	for (size_t i = 0; i < fds->n; i++) {

@@ -40,6 +40,7 @@ int given_fds_find(const struct given_fds *fds, const char *name);
 /*
  * Each reference of the configuration is to a descriptor of the set that suits
  * its key, and no two are to the same one.  With `all`, none is left over.
+ * pointer: only those of one device, "/disks/2"; NULL: of all the configuration.
  */
-int given_fds_check(const struct given_fds *fds, const struct vm_config *config, bool all,
-		    struct err *err);
+int given_fds_check(const struct given_fds *fds, const struct vm_config *config,
+		    const char *pointer, bool all, struct err *err);

@@ -19,6 +19,9 @@ static const char *const kind_names[JOB_KIND_N_] = {
 	[JOB_KIND_START] = "start",
 	[JOB_KIND_SHUTDOWN] = "shutdown",
 	[JOB_KIND_REBOOT] = "reboot",
+	[JOB_KIND_REMOVE_DEVICE] = "remove-device",
+	[JOB_KIND_RESIZE_VCPUS] = "resize-vcpus",
+	[JOB_KIND_RESIZE_MEMORY] = "resize-memory",
 };
 
 static const char *const state_names[JOB_STATE_N_] = {

@@ -5,9 +5,11 @@
 #include "daemon/end.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
+#include "daemon/plug.h"
 #include "daemon/runtime.h"
 #include "daemon/start.h"
 #include "daemon/stop.h"
+#include "daemon/unplug.h"
 #include "daemon/vsock.h"
 #include "daemon/worker.h"
 #include "dbus/variant.h"
@@ -146,6 +148,7 @@ static void on_worker_device(void *data, const char *id, GVariant *values)
 /* What it did while nobody listened: signals of that time are lost. */
 static void take_answer(struct machine *vm, GVariant *answer)
 {
+	g_autoptr(GVariant) devices = NULL;
 	const char *state = NULL;
 	guint32 boots = 0;
 
@@ -167,7 +170,17 @@ static void take_answer(struct machine *vm, GVariant *answer)
 		machine_on_rebooted(vm, WORKER_REASON_GUEST_REBOOT);
 	if (boots > 0)
 		vm->n_boots = boots;
+	devices = g_variant_lookup_value(answer, "devices", G_VARIANT_TYPE("a(ssss)"));
+	if (devices)
+		machine_review_plug(vm, devices);
 	machine_devices_take(vm, answer);
+	machine_take_sizes(vm, answer);
+	/* What was being removed when the connection ended may be gone. */
+	machine_review_removal(vm);
+	if (vm->removal_to_resume.id)
+		machine_resume_removal(vm);
+	if (vm->resize_to_resume.present)
+		machine_resume_resize(vm);
 }
 
 static void on_reconnect_answer(void *data, sd_bus_message *reply, const struct err *err)
@@ -265,7 +278,37 @@ static void on_worker_vsock(void *data, uint32_t cookie, uint32_t port, bool seq
 	machine_vsock_wanted(data, cookie, port, seqpacket);
 }
 
+static void on_worker_device_removed(void *data, const char *id)
+{
+	struct machine *vm = data;
+
+	if (!vm->start && !vm->adopting)
+		machine_on_device_removed(vm, id);
+}
+
+static void on_worker_removal_refused(void *data, const char *id)
+{
+	machine_on_removal_refused(data, id);
+}
+
+static void on_worker_sizes(void *data, GVariant *sizes)
+{
+	struct machine *vm = data;
+
+	if (!vm->start && !vm->adopting)
+		machine_take_sizes(vm, sizes);
+}
+
+static void on_worker_resize_refused(void *data, const char *what)
+{
+	machine_on_resize_refused(data, what);
+}
+
 static const struct worker_handlers worker_handlers = {
+	.sizes_changed = on_worker_sizes,
+	.resize_refused = on_worker_resize_refused,
+	.device_removed = on_worker_device_removed,
+	.removal_refused = on_worker_removal_refused,
 	.state_changed = on_worker_state,
 	.wants_event = wants_worker_event,
 	.event_too_large = on_worker_event_too_large,

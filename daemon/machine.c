@@ -5,11 +5,13 @@
 #include "daemon/device.h"
 #include "daemon/end.h"
 #include "daemon/manager.h"
+#include "daemon/plug.h"
 #include "daemon/runtime.h"
 #include "daemon/set-properties.h"
 #include "daemon/start.h"
 #include "daemon/stop.h"
 #include "daemon/store.h"
+#include "daemon/unplug.h"
 #include "daemon/worker.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
@@ -219,6 +221,10 @@ void machine_free(struct machine *vm)
 		return;
 	start_free(TAKE_PTR(vm->start));
 	stop_free(TAKE_PTR(vm->stop));
+	unplug_free(TAKE_PTR(vm->unplug));
+	resize_free(TAKE_PTR(vm->resize));
+	machine_abort_plug(vm);
+	g_free(vm->removal_to_resume.id);
 	worker_free(TAKE_PTR(vm->worker));
 	spawn_deinit(&vm->spawn);
 	sd_event_source_disable_unref(vm->reconnect);
@@ -308,6 +314,7 @@ void machine_set_boot(struct machine *vm, struct vm_config *boot, char *boot_con
 	g_free(vm->boot_config);
 	vm->boot = boot;
 	vm->boot_config = boot_config;
+	vm->sizes = (struct machine_sizes){ 0 };
 	if (!boot)
 		machine_devices_clear(vm);
 	machine_changed(vm, MACHINE_PROPERTY_CONFIG);
@@ -330,7 +337,9 @@ int machine_save_runtime(struct machine *vm, struct err *err)
 {
 	struct runtime_state state = {
 		.def = vm->def,
-		.boot_config = vm->boot_config,
+		/* What is being added may be there before anybody can write that down. */
+		.boot_config =
+			vm->plug ? (char *)(uintptr_t)machine_plug_config(vm) : vm->boot_config,
 		.invocation_id = vm->spawn.invocation_id[0] ? vm->spawn.invocation_id : NULL,
 		.pid = vm->spawn.pid,
 		.pid_start = vm->spawn.pid_start,
@@ -343,6 +352,14 @@ int machine_save_runtime(struct machine *vm, struct err *err)
 		state.stop = vm->stop_to_resume;
 	else if (vm->stop)
 		machine_describe_stop(vm, &state.stop);
+	if (vm->unplug)
+		machine_describe_removal(vm, &state.removal);
+	else
+		state.removal = vm->removal_to_resume;
+	if (vm->resize)
+		machine_describe_resize(vm, &state.resize);
+	else
+		state.resize = vm->resize_to_resume;
 	state.created = vm->start ? *machine_start_created(vm) : vm->created;
 	return runtime_save(vm->manager->runtime_dir, &state, err);
 }
@@ -380,6 +397,10 @@ void machine_end_job(struct machine *vm, const struct err *err)
 
 int machine_check_idle(const struct machine *vm, struct err *err)
 {
+	if (vm->plug)
+		return err_fault(err, FAULT_BUSY, EBUSY,
+				 "VM '%s' is busy: device '%s' is being added to it", vm->def.name,
+				 plug_id(vm->plug));
 	if (!vm->job)
 		return 0;
 	return err_fault(err, FAULT_BUSY, EBUSY, "VM '%s' is busy with job %u (%s)", vm->def.name,
@@ -404,7 +425,7 @@ int machine_check_config(const struct machine *vm, const char *text, struct vm_c
 
 	r = parse_config(text, &vm->def, &config, &normalised, err);
 	if (r == 0)
-		r = given_fds_check(&vm->def.fds, config, false, err);
+		r = given_fds_check(&vm->def.fds, config, NULL, false, err);
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(config);

@@ -10,6 +10,9 @@
  *   link.h            the connection to its worker, and what the worker says
  *   device.h          the devices it has while it runs
  *   request.h         what a running one is asked: pause, reset, consoles, counters
+ *   plug.h            a device is added
+ *   unplug.h          a device is removed
+ *   resize.h          it gets more or fewer vCPUs, more or less memory
  *   set-properties.h  resource properties of its definition and of its running unit
  *   stop.h            shutdown and reboot: jobs that ask the guest
  *   end.h             terminate, kill, and what an ended worker leaves
@@ -23,6 +26,7 @@
 #include "daemon/definition.h"
 #include "daemon/job.h"
 #include "daemon/rate-limit.h"
+#include "daemon/resize.h"
 #include "daemon/runtime.h"
 #include "daemon/spawner.h"
 #include "vmm/base/list.h"
@@ -33,9 +37,11 @@
 #include <systemd/sd-event.h>
 
 struct manager;
+struct plug;
 struct property_change;
 struct start;
 struct stop;
+struct unplug;
 struct vm_config;
 struct worker;
 
@@ -100,10 +106,16 @@ struct machine {
 	sd_event_source *reconnect;
 	struct start *start;                /* while starting */
 	struct stop *stop;                  /* while a shutdown or reboot job runs */
+	struct plug *plug;                  /* while a device is being added */
+	struct unplug *unplug;              /* while one is being removed */
+	struct resize *resize;              /* while the guest is to get more or less */
+	struct machine_sizes sizes;         /* of the guest, while there is one */
 	struct runtime_stop stop_to_resume; /* while adopting */
-	struct created_files created;       /* by the start it was found in, while adopting */
-	bool preparing;                     /* the worker cannot have a guest yet */
-	char worker_reason[32];             /* why the worker said it is going to end */
+	struct runtime_removal removal_to_resume;
+	struct runtime_resize resize_to_resume;
+	struct created_files created; /* by the start it was found in, while adopting */
+	bool preparing;               /* the worker cannot have a guest yet */
+	char worker_reason[32];       /* why the worker said it is going to end */
 	struct rate_limit events, event_warnings;
 	struct rate_limit vsock_wishes;                                 /* vsock.c */
 	struct rate_limit worker_states, worker_losses, worker_devices; /* link.c */

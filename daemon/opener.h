@@ -26,6 +26,7 @@ struct open_run {
 	const struct vm_config *config;
 	const struct given_fds *fds;
 	const struct image_users *users; /* NULL: nobody else is there */
+	const char *pointer;             /* of a device: only what is of it; NULL: everything */
 	struct resource_set *set;
 };
 

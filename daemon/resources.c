@@ -130,6 +130,13 @@ static int open_given(struct open_run *run, const struct resource *res, const ch
 	return r < 0 ? r : openers[res->kind]->take(run, res, given, err);
 }
 
+bool resource_is_of(const struct resource *res, const char *pointer)
+{
+	size_t len = strlen(pointer);
+
+	return strncmp(res->pointer, pointer, len) == 0 && res->pointer[len] == '/';
+}
+
 static int open_one(const struct resource *res, void *data, struct err *err)
 {
 	const char *name = vm_config_fd_name(res->value);
@@ -137,6 +144,8 @@ static int open_one(const struct resource *res, void *data, struct err *err)
 	char label[160];
 	int r;
 
+	if (run->pointer && !resource_is_of(res, run->pointer))
+		return 0;
 	r = name ? open_given(run, res, name, err) : openers[res->kind]->open(run, res, err);
 	if (r < 0) {
 		if (err && err->fault == FAULT_BAD_CONFIG)
@@ -214,23 +223,38 @@ void resource_set_deinit(struct resource_set *set)
 	*set = (struct resource_set){ 0 };
 }
 
+static int open_all(struct open_run *run, struct resource_set *ret, struct err *err)
+{
+	int r = vm_config_foreach_resource(run->config, open_one, run, err);
+
+	if (r < 0) {
+		created_files_remove(&run->set->created);
+		return r;
+	}
+	*ret = *run->set;
+	*run->set = (struct resource_set){ 0 };
+	return 0;
+}
+
 int resources_open(const struct vm_config *config, const struct given_fds *fds,
 		   const struct image_users *users, const char *kvm_device, uid_t owner,
 		   struct resource_set *ret, struct err *err)
 {
 	_cleanup_(resource_set_deinit) struct resource_set set = { .created.owner = owner };
-	struct open_run run = { config, fds, users, &set };
-	int r;
+	struct open_run run = { .config = config, .fds = fds, .users = users, .set = &set };
+	int r = open_kvm(&set, kvm_device, err);
 
-	r = open_kvm(&set, kvm_device, err);
-	if (r < 0)
-		return r;
-	r = vm_config_foreach_resource(config, open_one, &run, err);
-	if (r < 0) {
-		created_files_remove(&set.created);
-		return r;
-	}
-	*ret = set;
-	set = (struct resource_set){ 0 };
-	return 0;
+	return r < 0 ? r : open_all(&run, ret, err);
+}
+
+int resources_open_device(const struct vm_config *config, const char *pointer,
+			  const struct given_fds *fds, const struct image_users *users, uid_t owner,
+			  struct resource_set *ret, struct err *err)
+{
+	_cleanup_(resource_set_deinit) struct resource_set set = { .created.owner = owner };
+	struct open_run run = {
+		.config = config, .fds = fds, .users = users, .set = &set, .pointer = pointer
+	};
+
+	return open_all(&run, ret, err);
 }

@@ -16,6 +16,7 @@
 
 #include "daemon/created-files.h"
 #include "vmm/base/cleanup.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -55,7 +56,13 @@ int resource_check_fd(const struct resource *res, int fd, struct err *err);
 int resources_open(const struct vm_config *config, const struct given_fds *fds,
 		   const struct image_users *users, const char *kvm_device, uid_t owner,
 		   struct resource_set *ret, struct err *err);
+/* The same for one device of the configuration; pointer: its own, "/disks/2". */
+int resources_open_device(const struct vm_config *config, const char *pointer,
+			  const struct given_fds *fds, const struct image_users *users, uid_t owner,
+			  struct resource_set *ret, struct err *err);
 void resource_set_deinit(struct resource_set *set);
+/* Is it one of the device at this pointer? */
+bool resource_is_of(const struct resource *res, const char *pointer);
 
 /*
  * A worker knows pointers, not paths: makes "/payload/kernel: '/srv/vmlinuz': <reason>"

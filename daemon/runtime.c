@@ -30,6 +30,7 @@ void runtime_state_deinit(struct runtime_state *state)
 	g_strfreev(state->taps);
 	created_files_deinit(&state->created);
 	g_free(state->exit_reason);
+	g_free(state->removal.id);
 	*state = (struct runtime_state){ 0 };
 }
 
@@ -217,6 +218,59 @@ static void load_stop(GVariant *dict, struct runtime_stop *stop)
 	stop->present = stop->job != 0;
 }
 
+static void save_removal(const struct runtime_removal *removal, GVariantBuilder *dict)
+{
+	GVariantBuilder inner;
+
+	g_variant_builder_init(&inner, G_VARIANT_TYPE_VARDICT);
+	dict_add(&inner, "id", "s", removal->id);
+	dict_add(&inner, "force", "b", removal->force);
+	dict_add(&inner, "deadline", "t", (guint64)removal->deadline_usec);
+	dict_add(&inner, "job", "t", (guint64)removal->job);
+	dict_add(&inner, "owner", "t", (guint64)removal->owner);
+	dict_add_value(dict, "removal", g_variant_builder_end(&inner));
+}
+
+static void load_removal(GVariant *dict, struct runtime_removal *removal)
+{
+	g_autoptr(GVariant) inner = g_variant_lookup_value(dict, "removal", G_VARIANT_TYPE_VARDICT);
+
+	if (!inner)
+		return;
+	removal->id = dict_dup_string(inner, "id");
+	removal->force = dict_get_bool(inner, "force", false);
+	removal->deadline_usec = dict_get_uint(inner, "deadline", 0);
+	removal->job = (uint32_t)dict_get_uint(inner, "job", 0);
+	removal->owner = (uid_t)dict_get_uint(inner, "owner", 0);
+}
+
+static void save_resize(const struct runtime_resize *resize, GVariantBuilder *dict)
+{
+	GVariantBuilder inner;
+
+	g_variant_builder_init(&inner, G_VARIANT_TYPE_VARDICT);
+	dict_add(&inner, "what", "t", (guint64)resize->what);
+	dict_add(&inner, "wanted", "t", (guint64)resize->wanted);
+	dict_add(&inner, "deadline", "t", (guint64)resize->deadline_usec);
+	dict_add(&inner, "job", "t", (guint64)resize->job);
+	dict_add(&inner, "owner", "t", (guint64)resize->owner);
+	dict_add_value(dict, "resize", g_variant_builder_end(&inner));
+}
+
+static void load_resize(GVariant *dict, struct runtime_resize *resize)
+{
+	g_autoptr(GVariant) inner = g_variant_lookup_value(dict, "resize", G_VARIANT_TYPE_VARDICT);
+
+	if (!inner)
+		return;
+	resize->what = (unsigned int)dict_get_uint(inner, "what", 0);
+	resize->wanted = dict_get_uint(inner, "wanted", 0);
+	resize->deadline_usec = dict_get_uint(inner, "deadline", 0);
+	resize->job = (uint32_t)dict_get_uint(inner, "job", 0);
+	resize->owner = (uid_t)dict_get_uint(inner, "owner", 0);
+	resize->present = resize->job != 0;
+}
+
 int runtime_save(const char *runtime_dir, const struct runtime_state *state, struct err *err)
 {
 	g_autofree char *path = g_strdup_printf("%s/vm/%s/state", runtime_dir, state->def.name);
@@ -245,6 +299,10 @@ int runtime_save(const char *runtime_dir, const struct runtime_state *state, str
 		dict_add(&dict, "exit-reason", "s", state->exit_reason);
 	if (state->stop.present)
 		save_stop(&state->stop, &dict);
+	if (state->removal.id)
+		save_removal(&state->removal, &dict);
+	if (state->resize.present)
+		save_resize(&state->resize, &dict);
 	value = g_variant_ref_sink(g_variant_builder_end(&dict));
 	text = config_json_print(value, CONFIG_JSON_COMPACT);
 	/* A reboot empties the file system: it needs to be whole, not durable. */
@@ -303,6 +361,8 @@ static int load_one(const char *path, struct runtime_state *ret, struct err *err
 	state.preparing = dict_get_bool(dict, "preparing", false);
 	state.exit_reason = dict_dup_string(dict, "exit-reason");
 	load_stop(dict, &state.stop);
+	load_removal(dict, &state.removal);
+	load_resize(dict, &state.resize);
 	*ret = state;
 	state = (struct runtime_state){ 0 };
 	return 0;

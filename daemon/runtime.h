@@ -32,6 +32,25 @@ struct runtime_stop {
 	uid_t owner;
 };
 
+/* The removal of a device under way. */
+struct runtime_removal {
+	char *id; /* NULL: there is none */
+	bool force;
+	uint64_t deadline_usec; /* CLOCK_REALTIME; 0 = never */
+	uint32_t job;
+	uid_t owner;
+};
+
+/* Another number of vCPUs, or of bytes, that is being waited for. */
+struct runtime_resize {
+	bool present;
+	unsigned int what; /* enum resize_what */
+	uint64_t wanted;
+	uint64_t deadline_usec; /* CLOCK_REALTIME; 0 = never */
+	uint32_t job;
+	uid_t owner;
+};
+
 struct runtime_state {
 	struct definition def;
 	char *boot_config;   /* compact JSON; def.config is for the next boot */
@@ -42,6 +61,8 @@ struct runtime_state {
 	bool preparing;     /* its Start was not handed over yet: there can be no guest */
 	struct created_files created; /* by a start that is under way */
 	struct runtime_stop stop;
+	struct runtime_removal removal;
+	struct runtime_resize resize;
 	char *exit_reason; /* intent: "terminated" when somebody asked for the end */
 };
 

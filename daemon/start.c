@@ -222,6 +222,7 @@ static void take_devices(struct machine *vm, sd_bus_message *reply)
 		answer = g_variant_ref_sink(g_variant_new("a{sv}", NULL));
 	}
 	machine_devices_take(vm, answer);
+	machine_take_sizes(vm, answer);
 }
 
 static void on_booted(void *data, sd_bus_message *reply, const struct err *err)

@@ -185,6 +185,47 @@ static int on_device_changed(sd_bus_message *m, void *userdata, sd_bus_error *re
 	return 0;
 }
 
+/* Signals of one word. */
+static int on_word(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
+{
+	struct worker *worker = userdata;
+	bool outermost = worker_enter(worker);
+	const char *word;
+	int r;
+
+	(void)ret_error;
+	r = sd_bus_message_read(m, "s", &word);
+	if (r < 0)
+		log_warning("a worker sent a malformed %s: %s", sd_bus_message_get_member(m),
+			    strerror(-r));
+	else if (worker->freed)
+		;
+	else if (sd_bus_message_is_signal(m, NULL, "DeviceRemoved") > 0)
+		worker->handlers->device_removed(worker->data, word);
+	else if (sd_bus_message_is_signal(m, NULL, "RemovalRefused") > 0)
+		worker->handlers->removal_refused(worker->data, word);
+	else
+		worker->handlers->resize_refused(worker->data, word);
+	worker_leave(worker, outermost);
+	return 0;
+}
+
+static int on_sizes(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
+{
+	struct worker *worker = userdata;
+	bool outermost = worker_enter(worker);
+	g_autoptr(GVariant) sizes = NULL;
+	struct err err = { 0 };
+
+	(void)ret_error;
+	if (variant_from_message_max(m, "a{sv}", EVENT_MAX, &sizes, &err) < 0)
+		log_warning("a worker sent a SizesChanged that cannot be taken: %s", err.msg);
+	else if (!worker->freed)
+		worker->handlers->sizes_changed(worker->data, sizes);
+	worker_leave(worker, outermost);
+	return 0;
+}
+
 static int on_vsock_wanted(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
 {
 	struct worker *worker = userdata;
@@ -231,6 +272,7 @@ static int socket_connect(const char *path)
 
 static int bus_set_up(struct worker *worker, sd_event *event, int fd)
 {
+	static const char *const words[] = { "DeviceRemoved", "RemovalRefused", "ResizeRefused" };
 	sd_bus *bus = worker->bus;
 	int r;
 
@@ -257,6 +299,12 @@ static int bus_set_up(struct worker *worker, sd_event *event, int fd)
 	if (r >= 0)
 		r = sd_bus_match_signal(bus, NULL, NULL, PROTOCOL_OBJECT, PROTOCOL_INTERFACE,
 					"VSockWanted", on_vsock_wanted, worker);
+	if (r >= 0)
+		r = sd_bus_match_signal(bus, NULL, NULL, PROTOCOL_OBJECT, PROTOCOL_INTERFACE,
+					"SizesChanged", on_sizes, worker);
+	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(words); i++)
+		r = sd_bus_match_signal(bus, NULL, NULL, PROTOCOL_OBJECT, PROTOCOL_INTERFACE,
+					words[i], on_word, worker);
 	if (r >= 0)
 		r = sd_bus_match_signal(bus, NULL, NULL, "/org/freedesktop/DBus/Local",
 					"org.freedesktop.DBus.Local", "Disconnected",
@@ -416,6 +464,22 @@ int worker_start(struct worker *worker, GVariant *config, bool paused, worker_re
 	if (r >= 0)
 		r = request_send(worker, "Start", m, START_USEC, fn, data);
 	return call_failed("Start", r, err);
+}
+
+int worker_add_device(struct worker *worker, const char *key, GVariant *element, worker_reply_fn fn,
+		      void *data, struct err *err)
+{
+	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+	int r;
+
+	r = call_new(worker, "AddDevice", &m);
+	if (r >= 0)
+		r = sd_bus_message_append(m, "s", key);
+	if (r >= 0)
+		r = variant_append(m, element);
+	if (r >= 0)
+		r = request_send(worker, "AddDevice", m, START_USEC, fn, data);
+	return call_failed("AddDevice", r, err);
 }
 
 void worker_drain(struct worker *worker)

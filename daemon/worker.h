@@ -35,6 +35,12 @@ struct worker_handlers {
 	void (*event)(void *data, const char *source, const char *name, GVariant *details);
 	/* All values of a device of the guest, a{sv}. */
 	void (*device_changed)(void *data, const char *id, GVariant *values);
+	/* A device has left the machine; the guest says that it keeps one. */
+	void (*device_removed)(void *data, const char *id);
+	void (*removal_refused)(void *data, const char *id);
+	/* The guest has more or less than it had, a{sv}; it keeps what it was asked for. */
+	void (*sizes_changed)(void *data, GVariant *sizes);
+	void (*resize_refused)(void *data, const char *what);
 	/* Its guest wants a connection to the host (vsock.h). */
 	void (*vsock_wanted)(void *data, uint32_t cookie, uint32_t port, bool seqpacket);
 	/* The connection ended; the process may be dead or have a newer connection. */
@@ -64,5 +70,8 @@ int worker_add_resources(struct worker *worker, const struct resource_set *set, 
 /* Start with a configuration that names no host resources any more. */
 int worker_start(struct worker *worker, GVariant *config, bool paused, worker_reply_fn fn,
 		 void *data, struct err *err);
+/* AddDevice; element: a{sv} that names no host resources any more. */
+int worker_add_device(struct worker *worker, const char *key, GVariant *element, worker_reply_fn fn,
+		      void *data, struct err *err);
 /* Handles what has arrived already, now. */
 void worker_drain(struct worker *worker);

@@ -10,6 +10,7 @@
 #include "dbus/bus-path.h"
 #include "dbus/service.h"
 #include "dbus/variant.h"
+#include "dbus/vm-plug-bus.h"
 #include "vmm/base/err.h"
 #include "vmm/config/device-list.h"
 #include <errno.h>
@@ -25,6 +26,7 @@ static int get_text(sd_bus *bus, const char *path, const char *interface, const 
 	const char *text = strcmp(property, "Id") == 0     ? dev->id
 			   : strcmp(property, "Type") == 0 ? dev->type
 			   : strcmp(property, "BDF") == 0  ? dev->bdf
+			   : dev->ejecting                 ? "ejecting"
 							   : "present";
 
 	(void)bus, (void)path, (void)interface, (void)error;
@@ -41,12 +43,23 @@ static int get_vm(sd_bus *bus, const char *path, const char *interface, const ch
 	return vm ? sd_bus_message_append(reply, "o", vm) : -ENOMEM;
 }
 
-/* Until devices are plugged in and out, none was and none can be. */
-static int get_false(sd_bus *bus, const char *path, const char *interface, const char *property,
-		     sd_bus_message *reply, void *userdata, sd_bus_error *error)
+static int get_hotplugged(sd_bus *bus, const char *path, const char *interface,
+			  const char *property, sd_bus_message *reply, void *userdata,
+			  sd_bus_error *error)
 {
-	(void)bus, (void)path, (void)interface, (void)property, (void)userdata, (void)error;
-	return sd_bus_message_append(reply, "b", 0);
+	const struct machine_device *dev = userdata;
+
+	(void)bus, (void)path, (void)interface, (void)property, (void)error;
+	return sd_bus_message_append(reply, "b", (int)dev->hotplugged);
+}
+
+static int get_removable(sd_bus *bus, const char *path, const char *interface, const char *property,
+			 sd_bus_message *reply, void *userdata, sd_bus_error *error)
+{
+	const struct machine_device *dev = userdata;
+
+	(void)bus, (void)path, (void)interface, (void)property, (void)error;
+	return sd_bus_message_append(reply, "b", (int)config_device_is_removable(dev->key));
 }
 
 static int get_persistent(sd_bus *bus, const char *path, const char *interface,
@@ -115,12 +128,14 @@ static const sd_bus_vtable device_vtable[] = {
 	SD_BUS_METHOD_WITH_ARGS("GetCounters", SD_BUS_ARGS("a{sv}", options),
 				SD_BUS_RESULT("a{st}", counters), method_get_counters,
 				DEVICE_ANYBODY),
+	SD_BUS_METHOD_WITH_ARGS("Remove", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job),
+				vm_plug_bus_remove_device, DEVICE_ANYBODY),
 	SD_BUS_PROPERTY("Id", "s", get_text, 0, DEVICE_CONST),
 	SD_BUS_PROPERTY("Type", "s", get_text, 0, DEVICE_CONST),
 	SD_BUS_PROPERTY("VM", "o", get_vm, 0, DEVICE_CONST),
 	SD_BUS_PROPERTY("BDF", "s", get_text, 0, DEVICE_CONST),
-	SD_BUS_PROPERTY("HotPlugged", "b", get_false, 0, DEVICE_CONST),
-	SD_BUS_PROPERTY("Removable", "b", get_false, 0, DEVICE_CONST),
+	SD_BUS_PROPERTY("HotPlugged", "b", get_hotplugged, 0, DEVICE_CONST),
+	SD_BUS_PROPERTY("Removable", "b", get_removable, 0, DEVICE_CONST),
 	SD_BUS_PROPERTY("Persistent", "b", get_persistent, 0, DEVICE_EMITS),
 	SD_BUS_PROPERTY("State", "s", get_text, 0, DEVICE_EMITS),
 	SD_BUS_VTABLE_END,
@@ -309,12 +324,15 @@ static void announce(struct service *service, const char *path, const char *inte
 void device_bus_changed(struct service *service, struct machine_device *dev, uint32_t properties)
 {
 	static const char *const persistent[] = { "Persistent", NULL };
+	static const char *const state[] = { "State", NULL };
 	_cleanup_free_ char *path = bus_path_device(dev->vm->def.name, dev->id);
 
 	if (!path)
 		return;
 	if (properties & MACHINE_DEVICE_DEFINITION)
 		announce(service, path, BRUME_DEVICE_INTERFACE, persistent);
+	if (properties & MACHINE_DEVICE_EJECTING)
+		announce(service, path, BRUME_DEVICE_INTERFACE, state);
 	for (size_t i = 0; i < ARRAY_SIZE(classes); i++) {
 		if (!classes[i]->type || strcmp(classes[i]->type, dev->type) != 0)
 			continue;

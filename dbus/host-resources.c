@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dbus/host-resources.h"
 
+#include "daemon/resources.h"
+#include "vmm/config/value.h"
+
 #include "dbus/resource-properties.h"
 #include "vmm/base/err.h"
 #include "vmm/config/vm-config.h"
@@ -21,8 +24,17 @@ static void add_value(char *list, size_t size, const char *value)
 
 struct collect {
 	const struct vm_config *config;
+	const char *pointer; /* of one device; NULL: of all */
 	struct host_resource_details *details;
 };
+
+static bool is_asked_for(const char *pointer, const char *key, size_t index)
+{
+	char of[CONFIG_POINTER_MAX];
+
+	snprintf(of, sizeof(of), "/%s/%zu", key, index);
+	return !pointer || strcmp(pointer, of) == 0;
+}
 
 static int add_resource(const struct resource *res, void *data, struct err *err)
 {
@@ -33,6 +45,8 @@ static int add_resource(const struct resource *res, void *data, struct err *err)
 	(void)err;
 	/* Opened by the caller, with the caller's rights. */
 	if (vm_config_fd_name(res->value))
+		return 0;
+	if (collect->pointer && !resource_is_of(res, collect->pointer))
 		return 0;
 	/* What every guest gets unasked, and nothing to be had of it but random bytes. */
 	if (res->kind == RESOURCE_SOURCE && strcmp(res->value, "/dev/urandom") == 0)
@@ -63,13 +77,16 @@ static void add_forwards(const char *protocol, char *const *forwards,
  * Addresses that the host's ends are given: "192.0.2.1/255.255.255.0"; and ports that lead to
  * the guest: "tcp:127.0.0.1/2222:22".
  */
-static void add_addresses(const struct vm_config *config, struct host_resource_details *details)
+static void add_addresses(const struct vm_config *config, const char *pointer,
+			  struct host_resource_details *details)
 {
 	char text[128];
 
 	for (size_t i = 0; i < config->n_nets; i++) {
 		const struct net_config *net = &config->nets[i];
 
+		if (!is_asked_for(pointer, "net", i))
+			continue;
 		add_forwards("tcp", net->forward_tcp, details);
 		add_forwards("udp", net->forward_udp, details);
 		if (!net->ip)
@@ -79,11 +96,11 @@ static void add_addresses(const struct vm_config *config, struct host_resource_d
 	}
 }
 
-bool host_resource_details(const struct vm_config *config, const char *slice, GVariant *properties,
-			   struct host_resource_details *ret)
+bool host_resource_details(const struct vm_config *config, const char *pointer, const char *slice,
+			   GVariant *properties, struct host_resource_details *ret)
 {
 	g_autofree char *names = resource_properties_names(properties);
-	struct collect collect = { config, ret };
+	struct collect collect = { config, pointer, ret };
 	size_t n = 0;
 
 	*ret = (struct host_resource_details){ 0 };
@@ -92,12 +109,12 @@ bool host_resource_details(const struct vm_config *config, const char *slice, GV
 	(void)vm_config_foreach_resource(config, add_resource, &collect, NULL);
 	/* An image says itself which: a rule that knows paths must not say yes to these. */
 	for (size_t i = 0; i < config->n_disks; i++) {
-		if (config->disks[i].backing_files) {
+		if (config->disks[i].backing_files && is_asked_for(pointer, "disks", i)) {
 			add_value(ret->paths, sizeof(ret->paths), "(backing files)");
 			break;
 		}
 	}
-	add_addresses(config, ret);
+	add_addresses(config, pointer, ret);
 	ret->list[n++] = "memory";
 	ret->list[n++] = ret->memory;
 	ret->list[n++] = "vcpus";

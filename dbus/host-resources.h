@@ -25,8 +25,8 @@ struct host_resource_details {
 };
 
 /*
- * slice may be NULL, and properties, a set of resource-properties.h. Pointers in
- * ret point into ret and slice.
+ * pointer: of one device, "/disks/2", or NULL: everything.  slice may be NULL, and properties, a
+ * set of resource-properties.h. Pointers in ret point into ret and slice.
  */
-bool host_resource_details(const struct vm_config *config, const char *slice, GVariant *properties,
-			   struct host_resource_details *ret);
+bool host_resource_details(const struct vm_config *config, const char *pointer, const char *slice,
+			   GVariant *properties, struct host_resource_details *ret);

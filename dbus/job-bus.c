@@ -239,6 +239,10 @@ int job_bus_reply(sd_bus_message *call, struct job *job, bool wait)
 		return -ENOMEM;
 	if (!wait)
 		return sd_bus_reply_method_return(call, "o", path);
+	if (job_is_over(job)) {
+		on_job_end(sd_bus_message_ref(call), job, job->err.code ? &job->err : NULL);
+		return 1;
+	}
 	r = job_add_waiter(job, on_job_end, sd_bus_message_ref(call));
 	if (r < 0)
 		sd_bus_message_unref(call);

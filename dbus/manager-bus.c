@@ -217,7 +217,7 @@ static int authorise_create(struct service *service, sd_bus_message *m, const ch
 		.verb = "create",
 	};
 
-	if (host_resource_details(config, options->slice, properties, &details))
+	if (host_resource_details(config, NULL, options->slice, properties, &details))
 		request.action = POLKIT_ACTION_USE_HOST_RESOURCES;
 	request.extra = details.list;
 	return service_check(service, m, NULL, &request, err);
@@ -250,7 +250,7 @@ static int create_vm(struct service *service, sd_bus_message *m, struct machine 
 	if (r == 0)
 		r = machine_parse_config(text, &config, &def.config, err);
 	if (r == 0)
-		r = given_fds_check(&def.fds, config, true, err);
+		r = given_fds_check(&def.fds, config, NULL, true, err);
 	if (r < 0)
 		return r;
 	if (config->platform.uuid) {

@@ -25,6 +25,7 @@
 #include "dbus/service.h"
 #include "dbus/variant.h"
 #include "dbus/vm-devices-bus.h"
+#include "dbus/vm-plug-bus.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include "vmm/config/vm-config.h"
@@ -312,7 +313,7 @@ static int set_config(sd_bus_message *m, struct machine *vm, struct err *err)
 		r = machine_check_config(vm, text, &config, &normalised, err);
 	if (r < 0)
 		return r;
-	if (host_resource_details(config, NULL, NULL, &details))
+	if (host_resource_details(config, NULL, NULL, NULL, &details))
 		question.action = POLKIT_ACTION_USE_HOST_RESOURCES;
 	question.extra = details.list;
 	r = service_check(bus_call_service(vm), m, vm, &question, err);
@@ -563,29 +564,12 @@ static int get_features(sd_bus *bus, const char *path, const char *interface, co
 	return sd_bus_message_append(reply, "as", 4, "pause", "reset", "nmi", "console");
 }
 
-static int get_vcpus(sd_bus *bus, const char *path, const char *interface, const char *property,
-		     sd_bus_message *reply, void *userdata, sd_bus_error *error)
-{
-	(void)bus, (void)path, (void)interface, (void)property, (void)error;
-	return sd_bus_message_append(reply, "u",
-				     machine_config((struct machine *)userdata)->cpus.boot_vcpus);
-}
-
 static int get_vcpus_max(sd_bus *bus, const char *path, const char *interface, const char *property,
 			 sd_bus_message *reply, void *userdata, sd_bus_error *error)
 {
 	(void)bus, (void)path, (void)interface, (void)property, (void)error;
 	return sd_bus_message_append(reply, "u",
 				     machine_config((struct machine *)userdata)->cpus.max_vcpus);
-}
-
-static int get_memory(sd_bus *bus, const char *path, const char *interface, const char *property,
-		      sd_bus_message *reply, void *userdata, sd_bus_error *error)
-{
-	(void)bus, (void)path, (void)interface, (void)property, (void)error;
-	return sd_bus_message_append(reply, "t",
-				     memory_config_size(
-					     &machine_config((struct machine *)userdata)->memory));
 }
 
 static int get_consoles(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -627,6 +611,14 @@ static const sd_bus_vtable vm_vtable[] = {
 				SD_BUS_RESULT("h", fd), vm_devices_bus_connect_vsock, ANYBODY),
 	SD_BUS_METHOD_WITH_ARGS("ListDevices", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(ssso)", devices),
 				vm_devices_bus_list, ANYBODY),
+	SD_BUS_METHOD_WITH_ARGS("AddDevice",
+				SD_BUS_ARGS("s", type, "s", id, "a{sv}", config, "a{sh}", fds,
+					    "a{sv}", options),
+				SD_BUS_RESULT("o", device), vm_plug_bus_add, ANYBODY),
+	SD_BUS_METHOD_WITH_ARGS("RemoveDevice", SD_BUS_ARGS("s", id, "a{sv}", options),
+				SD_BUS_RESULT("o", job), vm_plug_bus_remove, ANYBODY),
+	SD_BUS_METHOD_WITH_ARGS("ResizeVCPUs", SD_BUS_ARGS("u", vcpus, "a{sv}", options),
+				SD_BUS_RESULT("o", job), vm_plug_bus_resize_vcpus, ANYBODY),
 	SD_BUS_METHOD_WITH_ARGS("GetDevice", SD_BUS_ARGS("s", id), SD_BUS_RESULT("o", device),
 				vm_devices_bus_get, ANYBODY),
 	SD_BUS_METHOD_WITH_ARGS("SetBalloon", SD_BUS_ARGS("t", bytes, "a{sv}", options),
@@ -662,9 +654,10 @@ static const sd_bus_vtable vm_vtable[] = {
 	SD_BUS_PROPERTY("CurrentJob", "o", get_current_job, 0, EMITS),
 	SD_BUS_PROPERTY("Features", "as", get_features, 0, EMITS),
 	SD_BUS_PROPERTY("RestartRequired", "b", get_bool, MEMBER(restart_required), EMITS),
-	SD_BUS_PROPERTY("VCPUs", "u", get_vcpus, 0, EMITS),
+	SD_BUS_PROPERTY("VCPUs", "u", vm_plug_bus_get_sizes, 0, EMITS),
+	SD_BUS_PROPERTY("VCPUsTarget", "u", vm_plug_bus_get_sizes, 0, EMITS),
 	SD_BUS_PROPERTY("VCPUsMax", "u", get_vcpus_max, 0, EMITS),
-	SD_BUS_PROPERTY("Memory", "t", get_memory, 0, EMITS),
+	SD_BUS_PROPERTY("Memory", "t", vm_plug_bus_get_sizes, 0, EMITS),
 	SD_BUS_PROPERTY("Consoles", "as", get_consoles, 0, EMITS),
 	SD_BUS_PROPERTY("Balloon", "t", vm_devices_bus_get_balloon, 0, EMITS),
 	SD_BUS_PROPERTY("BalloonTarget", "t", vm_devices_bus_get_balloon, 0, EMITS),
@@ -739,14 +732,15 @@ void vm_bus_changed(struct service *service, struct machine *vm, uint32_t proper
 {
 	static const struct {
 		enum machine_property bit;
-		const char *names[5];
+		const char *names[8]; /* NULL behind the last */
 	} table[] = {
 		{ MACHINE_PROPERTY_DESCRIPTION, { "Description" } },
 		{ MACHINE_PROPERTY_AUTOSTART, { "Autostart" } },
 		{ MACHINE_PROPERTY_STATE, { "State", "StateReason", "StateTimestamp" } },
 		{ MACHINE_PROPERTY_CURRENT_JOB, { "CurrentJob" } },
 		{ MACHINE_PROPERTY_RESTART_REQUIRED, { "RestartRequired" } },
-		{ MACHINE_PROPERTY_CONFIG, { "VCPUs", "VCPUsMax", "Memory", "Consoles" } },
+		{ MACHINE_PROPERTY_CONFIG,
+		  { "VCPUs", "VCPUsTarget", "VCPUsMax", "Memory", "Consoles" } },
 		{ MACHINE_PROPERTY_BALLOON, { "Balloon", "BalloonTarget", "VSockCID" } },
 		{ MACHINE_PROPERTY_RATE_LIMITS, { "RateLimitGroups" } },
 		{ MACHINE_PROPERTY_PROCESS, { "Unit", "MainPID", "InvocationID" } },

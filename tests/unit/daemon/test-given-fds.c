@@ -281,7 +281,7 @@ static void test_details(void)
 	g_assert_cmpint(machine_parse_config(REST(",\"net\":[{\"tap\":{\"fd\":\"t\"}}]"), &config,
 					     NULL, &err),
 			==, 0);
-	g_assert_false(host_resource_details(config, NULL, NULL, &details));
+	g_assert_false(host_resource_details(config, NULL, NULL, NULL, &details));
 	g_assert_cmpstr(details.paths, ==, "");
 	g_assert_cmpstr(details.interfaces, ==, "");
 }

@@ -562,7 +562,7 @@ static void test_details(void)
 			"{\"tap\":\"t1\"}]}",
 			&config, NULL, NULL),
 		==, 0);
-	g_assert_true(host_resource_details(config, "x.slice", properties, &details));
+	g_assert_true(host_resource_details(config, NULL, "x.slice", properties, &details));
 	g_assert_cmpstr(detail(&details, "path"), ==, "/a:b\n/c\n/d\n(backing files)");
 	g_assert_cmpstr(detail(&details, "interface"), ==, "t0\nt1");
 	g_assert_cmpstr(detail(&details, "address"), ==, "192.0.2.1/255.255.255.0");
@@ -579,7 +579,7 @@ static void test_details_source(void)
 					     "\"rng\":{\"src\":\"/dev/hwrng\"}}",
 					     &config, NULL, NULL),
 			==, 0);
-	g_assert_true(host_resource_details(config, NULL, NULL, &details));
+	g_assert_true(host_resource_details(config, NULL, NULL, NULL, &details));
 	g_assert_cmpstr(detail(&details, "path"), ==, "/k\n/dev/hwrng");
 	g_assert_null(detail(&details, "address"));
 }

@@ -1,0 +1,145 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""
+Devices that come and go under a stock Debian kernel: added and removed on the bus while the guest
+uses them, refused, and there again after a reboot.
+"""
+# timeout: 900
+import os
+
+import bus
+import guest
+import guestconsole
+import tap
+
+MIB = 1 << 20
+DIR = "/var/tmp"
+NAME = "plug"
+
+
+def image(t, name, size=32 * MIB):
+    path = f"{DIR}/{name}"
+    guest.sparse_file(path, size)
+    t.cleanup(guest.unlink, path)
+    return path
+
+
+def add(type_, id_, **config):
+    return bus.vm(NAME, "AddDevice", bus.text(type_), bus.text(id_), bus.options(**config), "@a{sh} {}",
+                  bus.options())
+
+
+def remove(id_, timeout=60, **options):
+    return bus.vm(NAME, "RemoveDevice", bus.text(id_),
+                  bus.options(TimeoutUSec=timeout * 1000000, Wait=True, **options), timeout=timeout + 30)
+
+
+def descriptors(vm):
+    """What the worker holds: descriptors and threads."""
+    pid = vm.get("MainPID")
+    return len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task"))
+
+
+def wait_for(console, test, seconds=60):
+    console.check(f"for i in $(seq {seconds * 5}); do {test} && exit 0; sleep 0.2; done; exit 1", seconds + 30)
+
+
+def use(console, device):
+    """A pattern written to a disk, and read from the disk itself."""
+    console.check(f"dd if=/dev/urandom of=/tmp/pattern bs=64k count=8 2>/dev/null; "
+                  f"dd if=/tmp/pattern of=/dev/{device} bs=64k conv=fsync 2>/dev/null; "
+                  f"echo 3 > /proc/sys/vm/drop_caches; cmp -n 524288 /tmp/pattern /dev/{device}", 120)
+
+
+@tap.test("a disk and a network come, work and go")
+def test_plug(t):
+    disk, tap_name = image(t, "plug.raw"), "plugtap0"
+    with bus.Signals() as signals, guest.Machine(NAME, guest.config(2)) as vm:
+        console = vm.boot()
+        slots = console.check("ls /sys/bus/pci/devices")
+        t.equal(console.run("ls -d /sys/block/vda")[1] != 0, True, "the guest has no disk")
+        before = descriptors(vm)
+        for round_ in range(3):
+            t.match(bus.must(add("disk", "data", path=disk)).text, r"/device/data")
+            wait_for(console, "test -b /dev/vda")
+            use(console, "vda")
+            device = f"{vm.path}/device/data"
+            t.equal(bus.get(device, f"{bus.NAME}.Device", "HotPlugged"), True)
+            t.equal(bus.get(device, f"{bus.NAME}.Device", "Removable"), True)
+            t.equal(bus.get(device, f"{bus.NAME}.Device", "Persistent"), False)
+            t.equal(vm.get("RestartRequired"), True)
+            bus.must(remove("data"))
+            t.equal(console.check("ls /sys/bus/pci/devices"), slots, "slots in use")
+            t.equal(descriptors(vm), before, "descriptors and threads of the worker")
+            t.equal(vm.get("RestartRequired"), False)
+        bus.must(add("net", "lan", tap=tap_name, mac="52:54:00:11:22:33"))
+        wait_for(console, "test -e /sys/class/net/eth0")
+        t.equal(console.check("cat /sys/class/net/eth0/address"), "52:54:00:11:22:33")
+        bus.must(remove("lan"))
+        t.equal(console.run("ls /sys/class/net/eth0")[1] != 0, True, "the network is gone in the guest")
+        t.equal(os.path.exists(f"/sys/class/net/{tap_name}"), False, "and the interface of the host")
+        t.equal(descriptors(vm), before, "descriptors and threads of the worker")
+        t.equal(guest.complaints(console), [], "dmesg")
+
+
+@tap.test("what was plugged in is there after a reboot, and for a new daemon")
+def test_keep(t):
+    disk = image(t, "keep.raw")
+    with guest.Machine(NAME, guest.config(1)) as vm:
+        console = vm.boot()
+        bus.must(add("disk", "data", path=disk))
+        wait_for(console, "test -b /dev/vda")
+        console.check("touch /tmp/before")
+        console.send("reboot -f\n")
+        console.wait(rf"\n{guestconsole.READY}\s", guest.BOOT_SECONDS, "the guest to come back")
+        t.equal(console.run("test -e /tmp/before")[1], 1, "status of 'test -e' for a file of before")
+        wait_for(console, "test -b /dev/vda")
+        use(console, "vda")
+        bus.must(remove("data"))
+        t.equal(console.run("ls -d /sys/block/vda")[1] != 0, True, "the disk is gone")
+        t.equal(guest.complaints(console), [], "dmesg")
+
+
+def resize(n, timeout=60, **options):
+    return bus.vm(NAME, "ResizeVCPUs", str(n), bus.options(TimeoutUSec=timeout * 1000000, Wait=True, **options),
+                  timeout=timeout + 30)
+
+
+def bring_up(console):
+    """What an administrator's udev rule does: new processors go on line as they come."""
+    console.check("( while sleep 0.3; do for f in /sys/devices/system/cpu/cpu[1-9]*/online; do "
+                  "test \"$(cat $f)\" = 0 && echo 1 > $f; done; done ) >/dev/null 2>&1 &")
+
+
+@tap.test("processors come and go")
+def test_vcpus(t):
+    config = guest.config(1)
+    config["cpus"]["max_vcpus"] = 4
+    with guest.Machine(NAME, config) as vm:
+        console = vm.boot()
+        before = descriptors(vm)
+        t.equal(console.check("nproc"), "1")
+        # nobody brings it up: it is offered, and taken back
+        r = resize(2, timeout=3)
+        t.equal((r.ok, r.error), (False, f"{bus.NAME}.GuestTimeout"), r.text)
+        t.match(r.text, "has 1 vCPUs, not the 2 that were asked for")
+        t.equal((vm.get("VCPUs"), vm.get("VCPUsTarget"), vm.get("VCPUsMax")), (1, 1, 4))
+        bring_up(console)
+        bus.must(resize(4))
+        t.equal(console.check("nproc"), "4")
+        t.equal((vm.get("VCPUs"), vm.get("VCPUsTarget")), (4, 4))
+        t.equal(vm.get("RestartRequired"), True)
+        console.check("for i in 0 1 2 3; do taskset -c $i true || exit 1; done")
+        bus.must(resize(2))
+        t.equal(console.check("nproc"), "2")
+        t.equal(descriptors(vm)[1], before[1] + 1, "threads of the worker")
+        console.send("reboot -f\n")
+        console.wait(rf"\n{guestconsole.READY}\s", guest.BOOT_SECONDS, "the guest to come back")
+        t.equal(console.check("nproc"), "2", "processors after a reboot")
+        bus.must(resize(1))
+        t.equal(descriptors(vm)[1], before[1], "threads of the worker")
+        t.equal(vm.get("RestartRequired"), False)
+        t.equal(guest.complaints(console, "ACPI|smpboot|APIC|hotplug"), [], "dmesg")
+
+
+tap.main()
