@@ -3,12 +3,34 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <string.h>
 
 #include "vmm/base/err.h"
 #include "vmm/config/tables.h"
 
+/*
+ * Element i of the networks becomes element n.  In the worker its tap is the pointer of its
+ * place (vm_config_strip_resources()), and must be that of its new one: no name of an
+ * interface looks so, and as another network's it would be refused.
+ */
+static GVariant *move_up(GVariant *network, size_t i, size_t n)
+{
+	g_autofree char *old = g_strdup_printf("/net/%zu/tap", i);
+	g_autofree char *moved = g_strdup_printf("/net/%zu/tap", n);
+	const char *tap = NULL;
+	GVariantDict dict;
+
+	g_variant_lookup(network, "tap", "&s", &tap);
+	if (i == n || g_strcmp0(tap, old) != 0)
+		return g_variant_ref(network);
+	g_variant_dict_init(&dict, network);
+	g_variant_dict_insert(&dict, "tap", "s", moved);
+	return g_variant_ref_sink(g_variant_dict_end(&dict));
+}
+
 /* The list without element `without` (or all of it), and then `with`, which may be NULL. */
-static GVariant *edit_list(GVariant *list, size_t without, GVariant *with, size_t *ret_n)
+static GVariant *edit_list(GVariant *list, bool networks, size_t without, GVariant *with,
+			   size_t *ret_n)
 {
 	GVariantBuilder elements;
 	GVariantIter iter;
@@ -20,7 +42,10 @@ static GVariant *edit_list(GVariant *list, size_t without, GVariant *with, size_
 		g_variant_iter_init(&iter, list);
 	for (size_t i = 0; list && g_variant_iter_next(&iter, "@a{sv}", &element); i++) {
 		if (i != without) {
-			g_variant_builder_add_value(&elements, element);
+			g_autoptr(GVariant) moved =
+				networks ? move_up(element, i, n) : g_variant_ref(element);
+
+			g_variant_builder_add_value(&elements, moved);
 			n++;
 		}
 		g_variant_unref(element);
@@ -44,7 +69,9 @@ static int edit(const struct vm_config *config, const char *key, size_t without,
 	assert(row); /* a key of device-list.h */
 	g_variant_dict_init(&dict, all);
 	if (row->kind == CONFIG_LIST)
-		g_variant_dict_insert_value(&dict, key, edit_list(section, without, with, &n));
+		g_variant_dict_insert_value(&dict, key,
+					    edit_list(section, strcmp(key, "net") == 0, without,
+						      with, &n));
 	else if (with)
 		g_variant_dict_insert_value(&dict, key, with);
 	else

@@ -19,8 +19,8 @@ struct vm_config;
 
 /*
  * config with `element` (a{sv}, as in the list or object `key` of a definition) at the end of
- * its list; *ret_index: where it is, or would be.  A device without an id gets one.  What is wrong is told
- * with the pointer it would have ("/disks/2/path").
+ * its list; *ret_index: where it is, or would be.  A device without an id gets one.  What is wrong
+ * is told with the pointer it would have ("/disks/2/path").
  */
 int vm_config_with_device(const struct vm_config *config, const char *key, GVariant *element,
 			  struct vm_config **ret, size_t *ret_index, struct err *err);
