@@ -55,27 +55,58 @@ static int chain_add(struct chain *chain, const char *path, int fd, struct err *
 	return 0;
 }
 
-/*
- * The daemon may read everything, the owner of the machine may not.  Access lists
- * and the folders on the way are not looked at: the first only give more.
- */
-static bool owner_may_read(uid_t owner, const struct stat *st)
-{
+/* What the owner of the machine is, for files. */
+struct identity {
+	uid_t uid;
 	gid_t groups[GROUPS_MAX];
+	int n_groups;
+};
+
+static void identity_get(uid_t owner, struct identity *ret)
+{
 	struct passwd pw, *found = NULL;
-	int n = GROUPS_MAX;
 	char buf[4096];
+
+	ret->uid = owner;
+	ret->n_groups = GROUPS_MAX;
+	if (getpwuid_r(owner, &pw, buf, sizeof(buf), &found) != 0 || !found ||
+	    getgrouplist(found->pw_name, found->pw_gid, ret->groups, &ret->n_groups) < 0)
+		ret->n_groups = 0;
+}
+
+/* bits: of S_IROTH and S_IXOTH */
+static bool may(const struct identity *who, const struct stat *st, mode_t bits)
+{
+	mode_t mine = st->st_mode;
+
+	if (st->st_uid == who->uid)
+		return (mine >> 6 & bits) == bits;
+	for (int i = 0; i < who->n_groups; i++)
+		if (who->groups[i] == st->st_gid)
+			return (mine >> 3 & bits) == bits;
+	return (mine & bits) == bits;
+}
+
+/*
+ * The daemon may read everything, the owner of the machine may not: neither the file, nor
+ * what is behind a folder that is closed to them.  Access lists are not looked at; they only
+ * give more.  path: without links, as the daemon has opened it.
+ */
+static bool owner_may_read(uid_t owner, const char *path, const struct stat *file)
+{
+	g_autofree char *folder = g_strdup(path);
+	struct identity who;
+	struct stat st;
 
 	if (path_follows_links(owner))
 		return true;
-	if (st->st_uid == owner)
-		return st->st_mode & S_IRUSR;
-	if (getpwuid_r(owner, &pw, buf, sizeof(buf), &found) == 0 && found &&
-	    getgrouplist(found->pw_name, found->pw_gid, groups, &n) >= 0)
-		for (int i = 0; i < n; i++)
-			if (groups[i] == st->st_gid)
-				return st->st_mode & S_IRGRP;
-	return st->st_mode & S_IROTH;
+	identity_get(owner, &who);
+	for (char *slash = strrchr(folder, '/'); slash; slash = strrchr(folder, '/')) {
+		*slash = '\0';
+		if (stat(folder[0] ? folder : "/", &st) < 0 || !may(&who, &st, S_IXOTH))
+			return false;
+	}
+	return may(&who, file, S_IROTH);
 }
 
 /* As QEMU: relative to the folder of the file that names it.  "nbd:..." is no path. */
@@ -148,7 +179,7 @@ static int open_next(struct open_run *run, const struct resource *image, struct 
 	r = chain_add(chain, path, fd, err);
 	if (r < 0)
 		return r;
-	if (!owner_may_read(run->set->created.owner, &chain->files[chain->n - 1]))
+	if (!owner_may_read(run->set->created.owner, path, &chain->files[chain->n - 1]))
 		return err_fault(err, FAULT_HOST_RESOURCE, EACCES,
 				 "backing file of '%s': the machine's owner may not read '%s'",
 				 front, path);

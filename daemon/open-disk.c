@@ -104,11 +104,36 @@ static int lock_file(const struct open_run *run, const struct resource *res, int
 			 what, resource_show(res, shown));
 }
 
+/* What the kernel makes up while it is read or written is no storage. */
+static int check_storage(const struct resource *res, int fd, struct err *err)
+{
+	char shown[RESOURCE_SHOWN_MAX];
+	struct statfs fs;
+	struct statx st;
+
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_BLOCKS, &st) < 0)
+		return err_errno(err, errno, "cannot inspect %s", resource_show(res, shown));
+	/* Only what may be such a file: a network file system may wait for its server here. */
+	if (!S_ISREG(st.stx_mode) || st.stx_dev_major != 0 || st.stx_blocks > 0)
+		return 0;
+	if (fstatfs(fd, &fs) < 0)
+		return err_errno(err, errno, "cannot inspect %s", resource_show(res, shown));
+	if (fs.f_type != PROC_SUPER_MAGIC && fs.f_type != SYSFS_MAGIC)
+		return 0;
+	return err_fault(err, FAULT_BAD_CONFIG, EINVAL,
+			 "%s is a file of %s, must be a regular file or block device",
+			 resource_show(res, shown), fs.f_type == SYSFS_MAGIC ? "sysfs" : "procfs");
+}
+
 int file_claim(const struct open_run *run, const struct resource *res, int fd, struct err *err)
 {
 	char shown[RESOURCE_SHOWN_MAX];
 	struct stat st;
 
+	int r = check_storage(res, fd, err);
+
+	if (r < 0)
+		return r;
 	if (fstat(fd, &st) < 0)
 		return err_errno(err, errno, "cannot inspect %s", resource_show(res, shown));
 	return lock_file(run, res, fd, &st, err);
@@ -145,7 +170,9 @@ int image_claim(const struct open_run *run, const struct resource *res, int fd, 
 
 	if (fstat(fd, &st) < 0)
 		return err_errno(err, errno, "cannot inspect image %s", resource_show(res, shown));
-	r = check_not_ours(run, &st, res, err);
+	r = check_storage(res, fd, err);
+	if (r == 0)
+		r = check_not_ours(run, &st, res, err);
 	if (r == 0)
 		r = lock_file(run, res, fd, &st, err);
 	return r < 0 ? r : allocate_image(run, res, fd, &st, err);
@@ -196,25 +223,6 @@ static int check_writable(const struct resource *res, int fd, int flags, struct 
 	return 0;
 }
 
-/* What the kernel makes up while it is read or written is no storage. */
-static int check_storage(const struct resource *res, int fd, const struct statx *st,
-			 struct err *err)
-{
-	char shown[RESOURCE_SHOWN_MAX];
-	struct statfs fs;
-
-	/* Only what may be such a file: a network file system may wait for its server here. */
-	if (!S_ISREG(st->stx_mode) || st->stx_dev_major != 0 || st->stx_blocks > 0)
-		return 0;
-	if (fstatfs(fd, &fs) < 0)
-		return err_errno(err, errno, "cannot inspect %s", resource_show(res, shown));
-	if (fs.f_type != PROC_SUPER_MAGIC && fs.f_type != SYSFS_MAGIC)
-		return 0;
-	return err_fault(err, FAULT_BAD_CONFIG, EINVAL,
-			 "%s is a file of %s, must be a regular file or block device",
-			 resource_show(res, shown), fs.f_type == SYSFS_MAGIC ? "sysfs" : "procfs");
-}
-
 static bool is_qcow2(const struct open_run *run, const struct resource *res)
 {
 	return run->config->disks[res->index].image_type == IMAGE_TYPE_QCOW2;
@@ -250,16 +258,12 @@ static int take_disk(struct open_run *run, const struct resource *res, int given
 static int check_disk_fd(const struct resource *res, int fd, struct err *err)
 {
 	int flags = fcntl(fd, F_GETFL), r;
-	char shown[RESOURCE_SHOWN_MAX];
-	struct statx st;
 
 	r = open_file_check_fd(res, fd, err);
 	if (r < 0)
 		return r;
-	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_BLOCKS, &st) < 0)
-		return err_errno(err, errno, "cannot inspect %s", resource_show(res, shown));
 	r = check_writable(res, fd, flags, err);
-	return r < 0 ? r : check_storage(res, fd, &st, err);
+	return r < 0 ? r : check_storage(res, fd, err);
 }
 
 const struct opener disk_opener = {

@@ -3,8 +3,11 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "vmm/base/math.h"
 
 static const char *const fault_names[FAULT_N_] = {
 	[FAULT_NONE] = "none",
@@ -57,6 +60,45 @@ static void trim_tail(char *text)
 		text[len - 1 - n] = '\0';
 }
 
+/* Bytes of the character that text begins with, 0: it is none (Unicode 15, table 3-7). */
+static size_t character_len(const unsigned char *text)
+{
+	size_t len = text[0] < 0x80   ? 1
+		     : text[0] < 0xc2 ? 0
+		     : text[0] < 0xe0 ? 2
+		     : text[0] < 0xf0 ? 3
+		     : text[0] < 0xf5 ? 4
+				      : 0;
+
+	for (size_t i = 1; i < len; i++)
+		if ((text[i] & 0xc0) != 0x80)
+			return 0;
+	/* Too long for what they mean, halves of pairs, more than there are. */
+	if ((text[0] == 0xe0 && text[1] < 0xa0) || (text[0] == 0xed && text[1] >= 0xa0) ||
+	    (text[0] == 0xf0 && text[1] < 0x90) || (text[0] == 0xf4 && text[1] >= 0x90))
+		return 0;
+	return len;
+}
+
+/*
+ * A text may quote what a file, a guest or a client says.  It is one line of a log and a
+ * D-Bus string, which would be refused as a whole: what is no character, or would move the
+ * cursor of a terminal, is shown as '?'.
+ */
+static void make_printable(char *text)
+{
+	unsigned char *p = (unsigned char *)text;
+
+	while (*p) {
+		size_t len = character_len(p);
+		bool control = p[0] < 0x20 || p[0] == 0x7f || (p[0] == 0xc2 && p[1] < 0xa0);
+
+		if (len == 0 || control)
+			*p = '?';
+		p += len == 2 && control ? 1 : MAX(len, 1U);
+	}
+}
+
 static void set_va(struct err *err, enum fault fault, int code, const char *fmt, va_list ap)
 	_printf_(4, 0);
 
@@ -70,6 +112,7 @@ static void set_va(struct err *err, enum fault fault, int code, const char *fmt,
 	err->fault = fault;
 	vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
 	trim_tail(err->msg);
+	make_printable(err->msg);
 }
 
 int err_set(struct err *err, int code, const char *fmt, ...)
@@ -134,5 +177,6 @@ int err_prefix(struct err *err, int r, const char *fmt, ...)
 	}
 	memcpy(err->msg + prefix, ": ", 2);
 	strcpy(err->msg + prefix + 2, cause);
+	make_printable(err->msg);
 	return r;
 }

@@ -9,7 +9,9 @@
  *
  * Texts: lower case, no full stop, name the object and the offending value,
  * quote foreign strings.  err_prefix() puts context in front, so the root
- * cause is always at the end; when the buffer is full, context is what goes.
+ * cause is always at the end; when the buffer is full, context is what goes.  What a
+ * text quotes may be anything: it comes out as one line of UTF-8 without control
+ * characters.
  *
  * Any thread; an err belongs to whoever declared it.
  */

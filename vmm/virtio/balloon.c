@@ -225,7 +225,20 @@ static int discard_pages(struct virtio_balloon *balloon, struct virtio_queue *q,
 	return r;
 }
 
-/* 5.5.6: a request is an array of page numbers. 1, 0 none, -errno. */
+/*
+ * 5.5.6: a request is an array of page numbers.  Linux sends 256 of them, others some
+ * thousands; one that names as many as a chain can hold would keep the thread that all
+ * small devices share for minutes, and a reset waiting for it.
+ */
+#define PAGES_PER_REQUEST_MAX 65536U
+
+static bool is_page_list(const struct virtq_chain *chain)
+{
+	return chain->readable_len > 0 && chain->readable_len % sizeof(uint32_t) == 0 &&
+	       chain->readable_len / sizeof(uint32_t) <= PAGES_PER_REQUEST_MAX;
+}
+
+/* 1, 0 none, -errno. */
 static int inflate(struct virtio_queue *q, void *data)
 {
 	struct virtio_balloon *balloon = data;
@@ -234,7 +247,7 @@ static int inflate(struct virtio_queue *q, void *data)
 
 	if (r <= 0)
 		return r;
-	if (chain.readable_len == 0 || chain.readable_len % sizeof(uint32_t) != 0)
+	if (!is_page_list(&chain))
 		return -EBADMSG;
 	for (uint64_t off = 0; off < chain.readable_len;) {
 		uint64_t bytes = MIN(chain.readable_len - off, (uint64_t)sizeof(balloon->pfns));
@@ -257,7 +270,7 @@ static int deflate(struct virtio_queue *q, void *data)
 
 	if (r <= 0)
 		return r;
-	if (chain.readable_len == 0 || chain.readable_len % sizeof(uint32_t) != 0)
+	if (!is_page_list(&chain))
 		return -EBADMSG;
 	count(&balloon->deflated, chain.readable_len / sizeof(uint32_t) << PAGE_SHIFT_BALLOON);
 	virtio_queue_push(q, chain.head, 0);

@@ -117,6 +117,42 @@ static void test_fault_names(void)
 	g_assert_null(fault_to_string(FAULT_N_));
 }
 
+/* What a hostile image calls its backing file is quoted in the log and on the bus. */
+static void test_printable(void)
+{
+	static const struct {
+		const char *in, *out;
+	} cases[] = {
+		{ "/srv/a b", "/srv/a b" },
+		{ "\033[2J\nNov 23 brumed[1]: forged", "?[2J?Nov 23 brumed[1]: forged" },
+		{ "\xff\xfe.img", "??.img" },
+		{ "gr\xc3\xbc\xc3\x9f", "gr\xc3\xbc\xc3\x9f" },
+		{ "\xc3", "" }, /* half a character at the end */
+		{ "\xc3(", "?(" },
+		{ "\xc0\xaf", "??" },                       /* '/' in two bytes */
+		{ "\xed\xa0\x80", "???" },                  /* half of a pair */
+		{ "\xf0\x9f\x92\xa1", "\xf0\x9f\x92\xa1" }, /* four bytes */
+		{ "\xf4\x90\x80\x80", "????" },             /* more than there are */
+		{ "a\xc2\x9b"
+		  "31m",
+		  "a??31m" }, /* CSI in one character */
+	};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+		struct err err = { 0 }, prefixed = { 0 };
+		g_autofree char *wanted = g_strdup_printf("%s: x", cases[i].out);
+
+		err_set(&err, EINVAL, "%s", cases[i].in);
+		g_assert_cmpstr(err.msg, ==, cases[i].out);
+		g_assert_true(g_utf8_validate(err.msg, -1, NULL));
+		if (i == 4)
+			continue; /* not at the end there */
+		err_set(&prefixed, EINVAL, "x");
+		err_prefix(&prefixed, -EINVAL, "%s", cases[i].in);
+		g_assert_cmpstr(prefixed.msg, ==, wanted);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -128,5 +164,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/base/err/null", test_null);
 	g_test_add_func("/base/err/set-twice", test_set_twice);
 	g_test_add_func("/base/err/fault-names", test_fault_names);
+	g_test_add_func("/base/err/printable", test_printable);
 	return g_test_run();
 }

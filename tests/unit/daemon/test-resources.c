@@ -417,6 +417,66 @@ static void test_backing_refused(gconstpointer data)
 	g_remove(dir);
 }
 
+/* What the kernel makes up is no image: a worker never gets a descriptor of the daemon's memory. */
+static void test_no_storage(void)
+{
+	static const char *const paths[] = { "/proc/self/mem", "/proc/kcore",
+					     "/sys/kernel/uevent_helper" };
+
+	for (size_t i = 0; i < G_N_ELEMENTS(paths); i++) {
+		g_autofree char *disk = g_strdup_printf("{\"path\":\"%s\"}", paths[i]);
+		struct resource_set set = { 0 };
+		struct err err = { 0 };
+
+		if (access(paths[i], R_OK | W_OK) < 0)
+			continue; /* not of every kernel */
+		g_assert_cmpint(open_config(disk, NULL, &set, &err), <, 0);
+		if (!strstr(err.msg, "must be a regular file or block device"))
+			g_error("%s", err.msg);
+		g_assert_cmpuint(set.n_fds, ==, 0);
+	}
+}
+
+/* A file that everybody may read, in a folder that is closed to the machine's owner. */
+static void test_backing_behind_closed_folder(void)
+{
+	const uid_t nobody = 65534;
+	g_autofree char *dir = g_dir_make_tmp("brumed-XXXXXX", NULL);
+	g_autofree char *closed = in_dir(dir, "closed"), *secret = in_dir(closed, "secret");
+	g_autofree char *top = in_dir(dir, "top");
+	g_autofree char *json = g_strdup_printf(
+		"{\"payload\":{\"kernel\":\"/proc/version\"},\"disks\":[{\"path\":\"%s\","
+		"\"image_type\":\"Qcow2\",\"backing_files\":true}]}",
+		top);
+	_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
+	struct resource_set set = { 0 };
+	struct err err = { 0 };
+
+	if (geteuid() != 0) {
+		g_test_skip("needs root, who may read everything");
+		return;
+	}
+	g_assert_cmpint(chmod(dir, 0755), ==, 0);
+	g_assert_cmpint(g_mkdir(closed, 0700), ==, 0);
+	g_assert_true(g_file_set_contents(secret, "secret", -1, NULL));
+	g_assert_cmpint(chmod(secret, 0644), ==, 0);
+	make_qcow2(top, secret, "raw");
+	g_assert_cmpint(chown(top, nobody, nobody), ==, 0);
+	g_assert_cmpint(machine_parse_config(json, &config, NULL, &err), ==, 0);
+	g_assert_cmpint(resources_open(config, NULL, NULL, "/dev/null", nobody, &set, &err), <, 0);
+	if (!strstr(err.msg, "the machine's owner may not read"))
+		g_error("%s", err.msg);
+	err = (struct err){ 0 };
+	g_assert_cmpint(chmod(closed, 0711), ==, 0);
+	if (resources_open(config, NULL, NULL, "/dev/null", nobody, &set, &err) < 0)
+		g_error("%s", err.msg);
+	resource_set_deinit(&set);
+	g_remove(secret);
+	g_remove(closed);
+	g_remove(top);
+	g_remove(dir);
+}
+
 static void test_backing_too_deep(void)
 {
 	g_autofree char *dir = g_dir_make_tmp("brumed-XXXXXX", NULL);
@@ -632,6 +692,9 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/resources/not-sparse", test_not_sparse);
 	g_test_add_func("/daemon/resources/pmem", test_pmem);
 	g_test_add_func("/daemon/resources/backing/chain", test_backing_chain);
+	g_test_add_func("/daemon/resources/no-storage", test_no_storage);
+	g_test_add_func("/daemon/resources/backing-closed-folder",
+			test_backing_behind_closed_folder);
 	g_test_add_func("/daemon/resources/backing/too-deep", test_backing_too_deep);
 	for (size_t i = 0; i < ARRAY_SIZE(backing_cases); i++) {
 		g_autofree char *path =

@@ -126,11 +126,15 @@ static void test_malformed(void)
 		unsigned int queue;
 		bool writable;
 	} cases[] = {
-		{ RAM / PAGE, 4, 0, false },                     /* behind RAM */
-		{ UINT32_MAX, 4, 0, false }, { 1, 3, 0, false }, /* not whole numbers */
-		{ 1, 3, 1, false },          { 1, 0, 1, false }, /* none */
-		{ 1, 4, 0, true },                               /* nothing to read */
+		{ RAM / PAGE, 4, 0, false }, /* behind RAM */
+		{ UINT32_MAX, 4, 0, false },
+		{ 1, 3, 0, false }, /* not whole numbers */
+		{ 1, 3, 1, false },
+		{ 1, 0, 1, false }, /* none */
+		{ 1, 4, 0, true },  /* nothing to read */
 		{ 1, 4, 4, false }, /* reporting: nothing that is the device's */
+		{ 1, 65537 * 4, 0, false },
+		{ 1, 65537 * 4, 1, false }, /* too many to serve at once */
 	};
 	struct fixture f;
 
