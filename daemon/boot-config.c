@@ -59,14 +59,14 @@ GVariant *boot_config_for_worker(const char *text, const char *uuid, struct err 
 
 /*
  * Threads of a worker: one a vCPU, one a disk queue, one a pair of network
- * queues, some for everything else.  io_uring adds workers of its own to each
+ * queues, one a pmem, some for everything else.  io_uring adds workers of its own to each
  * ring when requests cannot go on without waiting; the kernel keeps those for
  * regular files at four a CPU of the host or, when fewer, the ring's depth.
  */
 uint64_t boot_config_count_tasks(const struct vm_config *config)
 {
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	uint64_t tasks = TASKS_EXTRA + config->cpus.max_vcpus, workers;
+	uint64_t tasks = TASKS_EXTRA + config->cpus.max_vcpus + config->n_pmem, workers;
 
 	for (size_t i = 0; i < config->n_disks; i++) {
 		workers = MIN((uint64_t)config->disks[i].queue_size, 4 * (uint64_t)MAX(cpus, 1));

@@ -47,6 +47,10 @@ static const struct unit_property properties[] = {
 	{ "MemoryDenyWriteExecute", UNIT_BOTH, "b", "true" },
 	{ "RestrictNamespaces", UNIT_BOTH, "t", "0" },
 	{ "SystemCallArchitectures", UNIT_BOTH, "as", "['native']" },
+	/* It filters more itself, with seccomp(2); this holds before, and whatever its version. */
+	{ "SystemCallFilter", UNIT_BOTH, "(bas)",
+	  "(true, ['@system-service', 'chroot', 'seccomp'])" },
+	{ "SystemCallErrorNumber", UNIT_BOTH, "i", "1" },
 	{ "RestrictAddressFamilies", UNIT_BOTH, "(bas)", "(true, ['AF_UNIX'])" },
 
 	/* Of the host's files it needs none but its program's: what it shares is open. */

@@ -15,6 +15,7 @@ import guest
 import tap
 
 MIB = 1 << 20
+UNIT = "brume-virtiofsd-virtiofs:_fs0.service"
 
 
 def directory(t):
@@ -66,6 +67,19 @@ def test_source(t):
         t.true(console.run("ls /mnt/..; ls /mnt/../var/tmp | grep -q virtiofs-")[1] != 0,
                 "nothing above the directory")
 
+        # docs/threat-model.md: whatever root may do to files, a guest's root does to these
+        console.check("cp /bin/busybox /mnt/suid && chown 0:0 /mnt/suid && chmod 4755 /mnt/suid")
+        console.check("mknod /mnt/null c 1 3 && mkfifo /mnt/fifo && ln /mnt/later /mnt/hard")
+        t.equal(os.stat(f"{path}/suid").st_mode & 0o7777, 0o4755, "a set-user-ID program")
+        t.equal((os.stat(f"{path}/null").st_mode & 0o170000, os.stat(f"{path}/null").st_rdev), (0o020000, 0x103),
+                "a device")
+        t.equal((os.stat(f"{path}/fifo").st_mode & 0o170000, os.stat(f"{path}/hard").st_nlink), (0o010000, 2))
+        allowed = subprocess.run(["systemctl", "show", "-P", "SystemCallFilter", UNIT], capture_output=True,
+                                 text=True, check=True).stdout.split()
+        t.equal({"openat", "mknodat", "fchownat", "chroot"} - set(allowed), set(), "system calls it needs")
+        t.equal({"ptrace", "bpf", "mount", "init_module", "open_by_handle_at", "reboot"} & set(allowed), set(),
+                "system calls it has no business with")
+
         bus.must(bus.vm("virtiofs", "Pause", bus.options()))
         bus.must(bus.vm("virtiofs", "Resume", bus.options()))
         console.check("echo again > /mnt/again && sync")
@@ -77,7 +91,7 @@ def test_source(t):
                 path, "its Source")
         unit = subprocess.run(["systemctl", "list-units", "--plain", "--no-legend", "brume-virtiofsd-*"],
                               capture_output=True, text=True, check=True).stdout
-        t.true("brume-virtiofsd-virtiofs:_fs0.service" in unit, f"a unit of its own: {unit!r}")
+        t.true(UNIT in unit, f"a unit of its own: {unit!r}")
         vm.shutdown()
     unit = subprocess.run(["systemctl", "list-units", "--plain", "--no-legend", "brume-virtiofsd-*"],
                           capture_output=True, text=True, check=True).stdout

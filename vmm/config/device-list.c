@@ -18,6 +18,11 @@ struct device_kind {
 	/* Single ones: is there one? NULL: always, or by the row's CONFIG_HAS. */
 	bool (*wanted)(const struct vm_config *config);
 	bool removable;
+	/*
+	 * Cannot be behind an IOMMU: the pages in a balloon are none that a device reads or
+	 * writes, so their numbers are no addresses for it; a vhost-user process knows of none.
+	 */
+	bool no_iommu;
 };
 
 static size_t list_devices(const struct vm_config *config, bool with_iommu,
@@ -49,18 +54,20 @@ bool vm_config_has_iommu(const struct vm_config *config)
 
 static const struct device_kind kinds[] = {
 	/* first: drivers of what is behind it have to wait for it */
-	{ "iommu", "__iommu", offsetof(struct iommu_config, pci), vm_config_has_iommu },
+	{ "iommu", "__iommu", offsetof(struct iommu_config, pci), vm_config_has_iommu,
+	  .no_iommu = true },
 	{ "console", "__console", offsetof(struct console_config, pci), console_wanted },
 	{ "disks", "disk", offsetof(struct disk_config, pci), NULL, true },
 	{ "net", "net", offsetof(struct net_config, pci), NULL, true },
-	{ "fs", "fs", offsetof(struct fs_config, pci), NULL, true },
+	{ "fs", "fs", offsetof(struct fs_config, pci), NULL, true, .no_iommu = true },
 	{ "pmem", "pmem", offsetof(struct pmem_config, pci), NULL },
 	{ "rng", "__rng", offsetof(struct rng_config, pci), NULL },
-	{ "balloon", "__balloon", offsetof(struct balloon_config, pci), NULL },
+	{ "balloon", "__balloon", offsetof(struct balloon_config, pci), NULL, .no_iommu = true },
 	{ "vsock", "__vsock", offsetof(struct vsock_config, pci), NULL, true },
 	{ "rtc", "__rtc", offsetof(struct rtc_config, pci), NULL },
 	/* its row is the bool that the struct begins with */
-	{ "pvpanic", "__pvpanic", offsetof(struct pvpanic_config, pci), pvpanic_wanted },
+	{ "pvpanic", "__pvpanic", offsetof(struct pvpanic_config, pci), pvpanic_wanted,
+	  .no_iommu = true },
 };
 
 static struct pci_placement *placement(const struct device_kind *kind, void *base)
@@ -143,6 +150,24 @@ bool config_device_is_removable(const char *key)
 		if (strcmp(kinds[i].key, key) == 0)
 			return kinds[i].removable;
 	return false;
+}
+
+static bool kind_knows_iommu(const char *key)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (strcmp(kinds[i].key, key) == 0)
+			return !kinds[i].no_iommu;
+	return false;
+}
+
+static bool is_vhost_net(const struct vm_config *config, const char *key, size_t index)
+{
+	return strcmp(key, "net") == 0 && config->nets[index].vhost;
+}
+
+bool config_device_knows_iommu(const struct vm_config *config, const char *key, size_t index)
+{
+	return kind_knows_iommu(key) && !is_vhost_net(config, key, index);
 }
 
 static bool id_taken(const struct config_device *devices, size_t n, const char *id)
@@ -250,24 +275,17 @@ static int check_segment(const struct vm_config *config, size_t i, struct err *e
 			    config->platform.num_pci_segments);
 }
 
-/*
- * The pages in a balloon are none that a device reads or writes, so their numbers are no
- * addresses for an IOMMU; a vhost-user process knows of none.
- */
 static int check_iommu(const struct vm_config *config, size_t i, struct err *err)
 {
 	struct config_device devices[CONFIG_DEVICES_MAX];
 	const struct config_device *a = &devices[i];
 	char here[CONFIG_POINTER_MAX];
-	bool cannot;
 
 	config_devices(config, devices);
-	cannot = strcmp(a->key, "balloon") == 0 || strcmp(a->key, "iommu") == 0 ||
-		 strcmp(a->key, "pvpanic") == 0 || strcmp(a->key, "fs") == 0;
-	if (a->pci->iommu && cannot)
+	if (a->pci->iommu && !kind_knows_iommu(a->key))
 		return config_error(err, "%s/iommu: it cannot be behind an IOMMU, must be false",
 				    config_device_pointer(a, here));
-	if (a->pci->iommu && strcmp(a->key, "net") == 0 && config->nets[a->index].vhost)
+	if (a->pci->iommu && is_vhost_net(config, a->key, a->index))
 		return config_error(
 			err,
 			"%s/iommu: cannot be had with vhost, which knows no IOMMU, must "

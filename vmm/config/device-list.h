@@ -41,6 +41,9 @@ bool config_is_device_key(const char *key);
 /* Can it be added and removed while the machine runs? */
 bool config_device_is_removable(const char *key);
 
+/* Can it be behind an IOMMU?  Not what a vhost-user process or the kernel's vhost serves. */
+bool config_device_knows_iommu(const struct vm_config *config, const char *key, size_t index);
+
 /* Devices of lists without an id get one: Cloud Hypervisor's scheme, "_disk0", "_net1". */
 void config_devices_choose_ids(struct vm_config *config);
 

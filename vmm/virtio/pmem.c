@@ -90,7 +90,8 @@ static int take(struct virtio_queue *q, void *data)
 
 static void pmem_kick(struct virtio_device *dev, struct virtio_queue *q)
 {
-	if (virtio_queue_serve(q, take, virtio_pmem(dev)) < 0)
+	/* An fsync takes as long as it likes; control waits for one at most (pause, reset). */
+	if (virtio_queue_serve_some(q, 1, take, virtio_pmem(dev)) < 0)
 		virtio_device_broken(dev, "malformed request");
 }
 
@@ -123,7 +124,7 @@ static const struct virtio_device_ops pmem_ops = {
 	.device_id = VIRTIO_ID_PMEM,
 	.pci_class = 0x05, /* memory */
 	.pci_subclass = 0x80,
-	.threads = VIRTIO_THREADS_SHARED,
+	.threads = VIRTIO_THREADS_PER_QUEUE,
 	.activate = pmem_activate,
 	.kick = pmem_kick,
 	.reset = pmem_reset,

@@ -3,9 +3,9 @@
  * virtio-pmem (virtio 1.3, 5.19): a file of the host as memory of the guest
  *
  * The guest maps the file's pages themselves (DAX); the device only tells where
- * they are and serves one request, flush, which is an fsync of the file on the
- * thread that all low-rate devices share.  The memory is guest_mem's, where other
- * devices find it too; what is in it outlives a reboot.
+ * they are and serves one request, flush, which is an fsync of the file.  That may
+ * take seconds, so it has a thread of its own.  The memory is guest_mem's, where
+ * other devices find it too; what is in it outlives a reboot.
  */
 #pragma once
 

@@ -437,10 +437,9 @@ bool virtio_queue_kicks_on(struct virtio_queue *q)
 	return !virtio_queue_empty(q);
 }
 
-int virtio_queue_serve(struct virtio_queue *q, int (*take)(struct virtio_queue *q, void *data),
-		       void *data)
+int virtio_queue_serve_some(struct virtio_queue *q, unsigned int budget,
+			    int (*take)(struct virtio_queue *q, void *data), void *data)
 {
-	unsigned int budget = VIRTQ_SERVE_BUDGET;
 	int r = 0;
 
 	do {
@@ -452,6 +451,12 @@ int virtio_queue_serve(struct virtio_queue *q, int (*take)(struct virtio_queue *
 	if (r >= 0 && budget == 0)
 		eventfd_signal(q->kick_fd);
 	return MIN(r, 0);
+}
+
+int virtio_queue_serve(struct virtio_queue *q, int (*take)(struct virtio_queue *q, void *data),
+		       void *data)
+{
+	return virtio_queue_serve_some(q, VIRTQ_SERVE_BUDGET, take, data);
 }
 
 /*

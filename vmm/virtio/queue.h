@@ -122,6 +122,10 @@ bool virtio_queue_empty(const struct virtio_queue *q);
  */
 _must_check_ int virtio_queue_serve(struct virtio_queue *q,
 				    int (*take)(struct virtio_queue *q, void *data), void *data);
+/* The same for requests that take long: budget of them, until control may have the thread. */
+_must_check_ int virtio_queue_serve_some(struct virtio_queue *q, unsigned int budget,
+					 int (*take)(struct virtio_queue *q, void *data),
+					 void *data);
 
 /*
  * Copies len bytes at byte off of the readable (writable) part: 0, or

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "vmm/base/err.h"
@@ -16,6 +17,7 @@
 
 #define QUEUE_SIZE 256
 #define CHUNK      4096U
+#define MEM_MAJOR  1 /* Linux, admin-guide/devices.txt: /dev/urandom and the like */
 
 struct virtio_rng {
 	struct virtio_device dev;
@@ -52,6 +54,12 @@ static int get_bytes(struct virtio_rng *rng, uint8_t *buf, size_t len)
 	return 0;
 }
 
+/* Its source may take its time, so a thread of its own serves it. */
+static bool is_slow(const struct virtio_rng *rng)
+{
+	return rng->dev.ops->threads == VIRTIO_THREADS_PER_QUEUE;
+}
+
 /* One request: 1, 0 none, -errno. */
 static int fill_request(struct virtio_queue *q, void *data)
 {
@@ -66,7 +74,8 @@ static int fill_request(struct virtio_queue *q, void *data)
 		return r;
 	if (chain.writable_len == 0)
 		return -EBADMSG;
-	len = (uint32_t)MIN(chain.writable_len, (uint64_t)VIRTIO_RNG_REQUEST_MAX);
+	len = (uint32_t)MIN(chain.writable_len, (uint64_t)(is_slow(rng) ? VIRTIO_RNG_SLOW_MAX
+									: VIRTIO_RNG_REQUEST_MAX));
 	while (at < len) {
 		uint32_t n = MIN(len - at, CHUNK);
 
@@ -85,7 +94,10 @@ static int fill_request(struct virtio_queue *q, void *data)
 
 static void rng_kick(struct virtio_device *dev, struct virtio_queue *q)
 {
-	int r = virtio_queue_serve(q, fill_request, virtio_rng(dev));
+	struct virtio_rng *rng = virtio_rng(dev);
+	/* Control waits for one slow read at most (pause, reset). */
+	int r = virtio_queue_serve_some(q, is_slow(rng) ? 1 : VIRTQ_SERVE_BUDGET, fill_request,
+					rng);
 
 	if (r < 0)
 		virtio_device_broken(dev, "%s",
@@ -118,33 +130,36 @@ static void rng_free(struct virtio_device *dev)
 	free(rng);
 }
 
-static const struct virtio_device_ops rng_ops = {
-	.name = "rng",
-	.device_id = VIRTIO_ID_RNG,
-	.pci_class = 0x00, /* none that fits */
-	.pci_subclass = 0xff,
-	.threads = VIRTIO_THREADS_SHARED,
-	.activate = rng_activate,
-	.kick = rng_kick,
-	.reset = rng_reset,
-	.counters = rng_counters,
-	.free = rng_free,
-};
+/* Two that differ in who serves them; pci_class: none that fits. */
+#define RNG_OPS(threads_)                                                                          \
+	{                                                                                          \
+		.name = "rng", .device_id = VIRTIO_ID_RNG, .pci_class = 0x00,                      \
+		.pci_subclass = 0xff, .threads = (threads_), .activate = rng_activate,             \
+		.kick = rng_kick, .reset = rng_reset, .counters = rng_counters, .free = rng_free   \
+	}
 
-static int check_source(const struct virtio_rng_params *params, struct err *err)
+static const struct virtio_device_ops rng_ops = RNG_OPS(VIRTIO_THREADS_SHARED);
+static const struct virtio_device_ops slow_rng_ops = RNG_OPS(VIRTIO_THREADS_PER_QUEUE);
+
+/* The kernel's own generator never waits on a host that has booted; anything else may. */
+static int check_source(const struct virtio_rng_params *params,
+			const struct virtio_device_ops **ret_ops, struct err *err)
 {
 	struct stat st;
 
+	*ret_ops = &rng_ops;
 	if (params->fd < 0)
 		return 0;
 	if (fstat(params->fd, &st) < 0)
 		return err_errno(err, errno, "rng '%s': cannot inspect its source", params->id);
-	/* Others may block, and the thread serves other devices too. */
+	/* The daemon opens no others; one of them could block for ever. */
 	if (!S_ISCHR(st.st_mode) && !S_ISREG(st.st_mode))
 		return err_set(
 			err, EINVAL,
 			"rng '%s': its source is neither a character device nor a regular file",
 			params->id);
+	if (!S_ISCHR(st.st_mode) || major(st.st_rdev) != MEM_MAJOR)
+		*ret_ops = &slow_rng_ops;
 	return 0;
 }
 
@@ -152,10 +167,11 @@ int virtio_rng_new(const struct virtio_rng_params *params, struct virtio_device 
 		   struct err *err)
 {
 	static const uint16_t sizes[] = { QUEUE_SIZE };
+	const struct virtio_device_ops *ops;
 	struct virtio_rng *rng;
 	int r;
 
-	r = check_source(params, err);
+	r = check_source(params, &ops, err);
 	if (r < 0)
 		return r;
 	rng = calloc(1, sizeof(*rng));
@@ -164,7 +180,7 @@ int virtio_rng_new(const struct virtio_rng_params *params, struct virtio_device 
 	rng->dev.features_offered = VIRTIO_FEATURE(VIRTIO_F_VERSION_1) |
 				    VIRTIO_FEATURE(VIRTIO_RING_F_EVENT_IDX) |
 				    VIRTIO_FEATURE(VIRTIO_RING_F_INDIRECT_DESC);
-	r = virtio_device_init(&rng->dev, &rng_ops, params->id, sizes, ARRAY_SIZE(sizes), err);
+	r = virtio_device_init(&rng->dev, ops, params->id, sizes, ARRAY_SIZE(sizes), err);
 	if (r < 0) {
 		free(rng);
 		return r;

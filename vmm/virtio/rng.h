@@ -4,8 +4,11 @@
  *
  * Bytes come from a source the daemon opened, or from the kernel.  A source
  * that ends (a regular file) is followed by the kernel's bytes.  No state: each
- * request stands for itself.  Served by the shared thread, so a request gets at
- * most VIRTIO_RNG_REQUEST_MAX bytes, which the specification allows.
+ * request stands for itself.  The kernel's own generator, and /dev/urandom, are
+ * served by the shared thread, so a request gets at most VIRTIO_RNG_REQUEST_MAX
+ * bytes, which the specification allows (5.4.6.2).  Any other source may be slow
+ * (/dev/hwrng: some hundred bytes a second): it has a thread of its own, and a request
+ * gets at most VIRTIO_RNG_SLOW_MAX, because a reset waits for the one under way.
  */
 #pragma once
 
@@ -15,6 +18,7 @@ struct err;
 struct virtio_device;
 
 #define VIRTIO_RNG_REQUEST_MAX 65536U
+#define VIRTIO_RNG_SLOW_MAX    64U /* what Linux asks for */
 
 struct virtio_rng_params {
 	const char *id;

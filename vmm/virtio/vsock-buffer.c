@@ -45,6 +45,17 @@ static void append(struct vsock_buffer *b, const uint8_t *from, size_t len)
 	b->len += (uint32_t)len;
 }
 
+/* What is there ends a message: known already for an empty one that follows another. */
+static void mark_end(struct vsock_buffer *b)
+{
+	uint32_t last = place(b, b->len - 1);
+
+	if (b->ends[last / 8] & 1U << last % 8)
+		return;
+	b->ends[last / 8] = (uint8_t)(b->ends[last / 8] | 1U << last % 8);
+	b->n_ends++;
+}
+
 int vsock_buffer_put(struct vsock_buffer *b, const struct iovec *iov, size_t n_iov, size_t skip,
 		     bool messages, bool end)
 {
@@ -53,8 +64,12 @@ int vsock_buffer_put(struct vsock_buffer *b, const struct iovec *iov, size_t n_i
 
 	for (size_t i = 0; i < n_iov; i++)
 		len += iov[i].iov_len;
-	if (len <= skip)
+	if (len <= skip) {
+		/* The fragments that came before are a message now. */
+		if (messages && end && b->len > 0)
+			mark_end(b);
 		return 0;
+	}
 	if (len - skip > VSOCK_BUFFER_SIZE - b->len)
 		return -ENOBUFS;
 	r = allocate(b, messages);
@@ -66,12 +81,8 @@ int vsock_buffer_put(struct vsock_buffer *b, const struct iovec *iov, size_t n_i
 		append(b, (const uint8_t *)iov[i].iov_base + off, iov[i].iov_len - off);
 		skip -= off;
 	}
-	if (messages && end) {
-		uint32_t last = place(b, b->len - 1);
-
-		b->ends[last / 8] = (uint8_t)(b->ends[last / 8] | 1U << last % 8);
-		b->n_ends++;
-	}
+	if (messages && end)
+		mark_end(b);
 	return 0;
 }
 

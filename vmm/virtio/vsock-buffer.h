@@ -29,7 +29,8 @@ struct vsock_buffer {
 void vsock_buffer_clear(struct vsock_buffer *b);
 /*
  * Appends all bytes of iov behind the first skip: 0, -ENOBUFS beyond the size,
- * -ENOMEM.  messages: this is a SEQPACKET connection; end: a message ends here.
+ * -ENOMEM.  messages: this is a SEQPACKET connection; end: a message ends here, also
+ * one whose bytes have all come before.  An empty message is none.
  */
 int vsock_buffer_put(struct vsock_buffer *b, const struct iovec *iov, size_t n_iov, size_t skip,
 		     bool messages, bool end);

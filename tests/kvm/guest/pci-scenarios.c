@@ -231,8 +231,10 @@ static bool activate(struct virtio_device *dev)
 
 static void run_activate(void)
 {
-	static const enum virtio_type types[] = { VIRTIO_BLK, VIRTIO_NET, VIRTIO_RNG,
-						  VIRTIO_CONSOLE, VIRTIO_RTC };
+	static const enum virtio_type types[] = {
+		VIRTIO_BLK,  VIRTIO_NET,     VIRTIO_RNG,   VIRTIO_CONSOLE, VIRTIO_RTC,
+		VIRTIO_PMEM, VIRTIO_BALLOON, VIRTIO_VSOCK, VIRTIO_IOMMU,
+	};
 
 	for (unsigned int i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
 		struct virtio_device dev;

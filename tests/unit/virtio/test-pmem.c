@@ -8,9 +8,11 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <linux/virtio_pmem.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tests/lib/mock-queue.h"
@@ -27,6 +29,18 @@ struct fixture {
 	struct mock_driver driver;
 	int file; /* a second descriptor */
 };
+
+/* The storage: fsync(2), which stands still while held. */
+static atomic_bool held;
+static atomic_uint n_fsyncs;
+
+int fsync(int fd)
+{
+	atomic_fetch_add(&n_fsyncs, 1);
+	while (atomic_load(&held))
+		g_usleep(1000);
+	return (int)syscall(SYS_fsync, fd);
+}
 
 static int temp_file(uint64_t size, int flags)
 {
@@ -59,6 +73,7 @@ static void setup(struct fixture *f, bool discard_writes)
 	struct virtio_device *dev = NULL;
 	struct err err = { 0 };
 
+	memset(f, 0, sizeof(*f));
 	init_mem(&f->mem);
 	params.fd = temp_file(SIZE, discard_writes ? O_RDONLY : O_RDWR);
 	f->file = dup(params.fd);
@@ -91,7 +106,7 @@ static uint32_t request(struct fixture *f, uint32_t type)
 
 static void test_config(void)
 {
-	struct fixture f = { 0 };
+	static struct fixture f;
 
 	setup(&f, false);
 	g_assert_cmpuint(f.driver.dev->config_size, ==, 16);
@@ -106,7 +121,7 @@ static void test_config(void)
 static void test_contents(void)
 {
 	for (int discard = 0; discard < 2; discard++) {
-		struct fixture f = { 0 };
+		static struct fixture f;
 		char seen[6] = "";
 
 		setup(&f, discard);
@@ -127,7 +142,7 @@ static void test_contents(void)
 
 static void test_requests(void)
 {
-	struct fixture f = { 0 };
+	static struct fixture f;
 
 	setup(&f, false);
 	mock_driver_start(&f.driver, FEATURES);
@@ -146,7 +161,7 @@ static void test_malformed(void)
 	static const struct {
 		uint32_t readable, writable;
 	} cases[] = { { 3, 4 }, { 4, 3 }, { 0, 4 }, { 4, 0 } };
-	struct fixture f = { 0 };
+	static struct fixture f;
 
 	setup(&f, false);
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -164,6 +179,87 @@ static void test_malformed(void)
 	}
 	mock_driver_start(&f.driver, FEATURES);
 	g_assert_cmpuint(request(&f, VIRTIO_PMEM_REQ_TYPE_FLUSH), ==, 0);
+	teardown(&f);
+}
+
+static void note(void *data)
+{
+	*(bool *)data = true;
+}
+
+static void add_flush(struct fixture *f)
+{
+	const le32 req = le32_make(VIRTIO_PMEM_REQ_TYPE_FLUSH);
+	const struct mock_buf bufs[] = {
+		{ mock_put(&f->driver, &req, sizeof(req)), sizeof(req), false },
+		{ mock_alloc(&f->driver, 4, 4), 4, true },
+	};
+
+	mock_queue_add(&f->driver.queues[0], bufs, 2);
+}
+
+/* While storage stands still other devices' thread does not, nor does what control asks of it. */
+static void test_slow_flush(void)
+{
+	static struct fixture f;
+	bool called = false;
+
+	setup(&f, false);
+	mock_driver_start(&f.driver, FEATURES);
+	atomic_store(&n_fsyncs, 0);
+	atomic_store(&held, true);
+	add_flush(&f);
+	mock_queue_kick(&f.driver.queues[0]);
+	while (atomic_load(&n_fsyncs) == 0)
+		g_usleep(100);
+	/* Were it the shared thread, this would be the end of the test, and of a machine. */
+	loop_call(&f.driver.shared_loop, note, &called);
+	g_assert_true(called);
+	g_assert_true(mock_queue_idle(&f.driver.queues[0]));
+	atomic_store(&held, false);
+	mock_queue_wait(&f.driver.queues[0], NULL);
+	teardown(&f);
+}
+
+static gpointer release(gpointer data)
+{
+	const unsigned int *before = data;
+
+	while (atomic_load(&n_fsyncs) == *before)
+		g_usleep(100);
+	g_usleep(20000);
+	atomic_store(&held, false);
+	return NULL;
+}
+
+/* A pause waits for the flush under way, not for all that the driver has asked for. */
+static void test_pause_between_flushes(void)
+{
+	enum {
+		REQUESTS = 32
+	};
+	static struct fixture f;
+	unsigned int before;
+	GThread *thread;
+
+	setup(&f, false);
+	mock_driver_start(&f.driver, FEATURES);
+	before = atomic_load(&n_fsyncs);
+	atomic_store(&held, true);
+	for (unsigned int i = 0; i < REQUESTS; i++)
+		add_flush(&f);
+	mock_queue_kick(&f.driver.queues[0]);
+	thread = g_thread_new("release", release, &before);
+	while (atomic_load(&n_fsyncs) == before)
+		g_usleep(100);
+	virtio_device_pause(f.driver.dev);
+	/* the call may have come one turn late, not thirty */
+	g_assert_cmpuint(atomic_load(&n_fsyncs) - before, <=, 3);
+	g_thread_join(thread);
+	virtio_device_resume(f.driver.dev);
+	for (unsigned int i = 0; i < REQUESTS; i++)
+		mock_queue_wait(&f.driver.queues[0], NULL);
+	g_assert_cmpuint(mock_driver_counter(&f.driver, "flush_ops"), ==, REQUESTS);
 	teardown(&f);
 }
 
@@ -198,7 +294,7 @@ static void test_size(void)
 /* A descriptor that cannot be written to is refused, and stays the caller's. */
 static void test_readonly_file(void)
 {
-	struct guest_mem mem;
+	static struct guest_mem mem;
 	struct virtio_pmem_params params = { .id = "p", .mem = &mem, .gpa = GPA };
 	struct virtio_device *dev = NULL;
 	struct err err = { 0 };
@@ -219,6 +315,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/virtio/pmem/contents", test_contents);
 	g_test_add_func("/virtio/pmem/requests", test_requests);
 	g_test_add_func("/virtio/pmem/malformed", test_malformed);
+	g_test_add_func("/virtio/pmem/slow-flush", test_slow_flush);
+	g_test_add_func("/virtio/pmem/pause-between-flushes", test_pause_between_flushes);
 	g_test_add_func("/virtio/pmem/size", test_size);
 	g_test_add_func("/virtio/pmem/readonly-file", test_readonly_file);
 	return g_test_run();

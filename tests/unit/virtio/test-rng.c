@@ -98,6 +98,48 @@ static void test_source_ends(void)
 	mock_driver_deinit(&f.driver);
 }
 
+static void note(void *data)
+{
+	*(bool *)data = true;
+}
+
+/*
+ * A source that gives its bytes late, as /dev/hwrng may: the other devices' thread goes on,
+ * and a request gets no more than control could wait for.
+ */
+static void test_slow_source(void)
+{
+	static const char bytes[VIRTIO_RNG_SLOW_MAX + 1] =
+		"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+	int source = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), other;
+	struct mock_buf buf = { 0, 4096, true };
+	char got[VIRTIO_RNG_SLOW_MAX], path[64];
+	bool called = false;
+	struct fixture f;
+
+	g_assert_cmpint(source, >=, 0);
+	g_assert_cmpint(grantpt(source), ==, 0);
+	g_assert_cmpint(unlockpt(source), ==, 0);
+	g_assert_cmpint(ptsname_r(source, path, sizeof(path)), ==, 0);
+	other = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	g_assert_cmpint(other, >=, 0);
+	setup(&f, source);
+	mock_driver_start(&f.driver, FEATURES_MIN);
+	buf.gpa = mock_alloc(&f.driver, 4096, 16);
+	mock_queue_add(f.mq, &buf, 1);
+	mock_queue_kick(f.mq);
+	g_usleep(20000);
+	loop_call(&f.driver.shared_loop, note, &called);
+	g_assert_true(called);
+	g_assert_true(mock_queue_idle(f.mq));
+	g_assert_cmpint(write(other, bytes, VIRTIO_RNG_SLOW_MAX), ==, VIRTIO_RNG_SLOW_MAX);
+	g_assert_cmpuint((mock_queue_wait(f.mq, &buf.len), buf.len), ==, VIRTIO_RNG_SLOW_MAX);
+	mock_read(&f.driver, buf.gpa, got, sizeof(got));
+	g_assert_cmpmem(got, sizeof(got), bytes, VIRTIO_RNG_SLOW_MAX);
+	mock_driver_deinit(&f.driver);
+	close(other);
+}
+
 static void test_many(void)
 {
 	struct fixture f;
@@ -169,6 +211,7 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/virtio/rng/bytes", test_bytes);
 	g_test_add_func("/virtio/rng/source-ends", test_source_ends);
+	g_test_add_func("/virtio/rng/slow-source", test_slow_source);
 	g_test_add_func("/virtio/rng/many", test_many);
 	g_test_add_func("/virtio/rng/malformed", test_malformed);
 	g_test_add_func("/virtio/rng/bad-source", test_bad_source);

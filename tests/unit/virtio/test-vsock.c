@@ -473,6 +473,17 @@ static void test_seqpacket(void)
 	send_packet(&f, &hdr, "ghi");
 	host_expect(fd, "abcdef");
 	host_expect(fd, "ghi");
+	/* an end without bytes ends what came before, and is no message of its own */
+	hdr.flags = 0;
+	send_packet(&f, &hdr, "jkl");
+	hdr.flags = VIRTIO_VSOCK_SEQ_EOM;
+	hdr.len = 0;
+	for (int i = 0; i < 2; i++)
+		send_packet(&f, &hdr, NULL);
+	host_expect(fd, "jkl");
+	hdr.len = 3;
+	send_packet(&f, &hdr, "mno");
+	host_expect(fd, "mno");
 	/* of the other type: there is no such connection */
 	hdr.type = VIRTIO_VSOCK_TYPE_STREAM;
 	send_packet(&f, &hdr, "jkl");
@@ -488,6 +499,43 @@ static void test_seqpacket(void)
 	receive(&f, VIRTIO_VSOCK_OP_RW, &got);
 	close(fd);
 	receive(&f, VIRTIO_VSOCK_OP_SHUTDOWN, &got);
+	teardown(&f);
+}
+
+/* The same while the host does not read: each end is one message's, and its credit comes back. */
+static void test_seqpacket_ends(void)
+{
+	struct virtio_vsock_hdr hdr = header(VIRTIO_VSOCK_OP_RW, 9, 10, 2);
+	unsigned int messages = 3000;
+	struct fixture f;
+	char buf[16];
+	int fd;
+
+	setup(&f, FEATURES | VIRTIO_FEATURE(VSOCK_F_SEQPACKET));
+	post(&f, 8);
+	fd = open_from_guest(&f, 2, 9, 10);
+	hdr.type = VIRTIO_VSOCK_TYPE_SEQPACKET;
+	for (unsigned int i = 0; i < messages; i++) {
+		const char data[] = { (char)i, (char)(i >> 8) };
+
+		hdr.len = 2;
+		hdr.flags = 0;
+		send_packet(&f, &hdr, data);
+		hdr.len = 0;
+		hdr.flags = VIRTIO_VSOCK_SEQ_EOM;
+		send_packet(&f, &hdr, NULL);
+		send_packet(&f, &hdr, NULL); /* empty: nothing */
+	}
+	for (unsigned int i = 0; i < messages; i++) {
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+
+		g_assert_cmpint(poll(&p, 1, TIMEOUT), ==, 1);
+		g_assert_cmpint(recv(fd, buf, sizeof(buf), 0), ==, 2);
+		g_assert_cmpint(buf[0], ==, (char)i);
+		g_assert_cmpint(buf[1], ==, (char)(i >> 8));
+	}
+	mock_driver_wait_counter(&f.driver, "tx_bytes", 2UL * messages);
+	close(fd);
 	teardown(&f);
 }
 
@@ -792,6 +840,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/virtio/vsock/credit-to-guest", test_credit_to_guest);
 	g_test_add_func("/virtio/vsock/credit-to-host", test_credit_to_host);
 	g_test_add_func("/virtio/vsock/seqpacket", test_seqpacket);
+	g_test_add_func("/virtio/vsock/seqpacket-ends", test_seqpacket_ends);
 	g_test_add_func("/virtio/vsock/seqpacket-many", test_seqpacket_many);
 	g_test_add_func("/virtio/vsock/odd-packets", test_odd_packets);
 	g_test_add_func("/virtio/vsock/misuse", test_misuse);

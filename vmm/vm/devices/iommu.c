@@ -26,7 +26,8 @@ int vm_iommu_add(struct vm *vm, struct vm_device *dev, struct err *err)
 	uint32_t id = acpi_iommu_endpoint(dev->pci->segment->number, dev->pci->slot);
 	int r;
 
-	if (!vm->iommu || !dev->vp)
+	if (!vm->iommu || !dev->vp ||
+	    !config_device_knows_iommu(vm->config, dev->kind->key, dev->index))
 		return err_fault(err, FAULT_UNSUPPORTED, EOPNOTSUPP,
 				 "device '%s' cannot be behind an IOMMU", dev->id);
 	r = iova_endpoint_add(vm->iommu, id, &dev->vp->dev->iova);
