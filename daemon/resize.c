@@ -16,6 +16,8 @@
 #include <string.h>
 
 #define BACK_USEC (10 * 1000000ULL)
+/* What memory grows by (vmm/acpi/memory-hotplug.h). */
+#define HOTPLUG_UNIT (128ULL << 20)
 
 struct resize {
 	struct machine *vm;
@@ -28,11 +30,12 @@ struct resize {
 static const struct {
 	const char *word; /* of the worker's ResizeRefused */
 	enum job_kind job;
-	const char *verb, *unit;
+	const char *verb, *unit, *refusal;
 } whats[RESIZE_N_] = {
-	[RESIZE_VCPUS] = { "vcpus", JOB_KIND_RESIZE_VCPUS, "change the vCPUs of", "vCPUs" },
+	[RESIZE_VCPUS] = { "vcpus", JOB_KIND_RESIZE_VCPUS, "change the vCPUs of", "vCPUs",
+			   "it does not let go of the rest" },
 	[RESIZE_MEMORY] = { "memory", JOB_KIND_RESIZE_MEMORY, "change the memory of",
-			    "bytes of memory" },
+			    "bytes of memory", "it does not take the rest" },
 };
 
 void resize_free(struct resize *resize)
@@ -66,6 +69,7 @@ struct machine_sizes machine_get_sizes(const struct machine *vm)
 		.vcpus_target = config->cpus.boot_vcpus,
 		.memory = memory_config_size(&config->memory),
 		.memory_target = memory_config_size(&config->memory),
+		.memory_max = memory_config_size(&config->memory) + config->memory.hotplug_size,
 	};
 }
 
@@ -204,6 +208,47 @@ static int begin(struct machine *vm, uid_t owner, uint32_t job, enum resize_what
 	return 0;
 }
 
+/* Bytes; what the definition is to have of it, and, of a running machine, what can be plugged in.
+ */
+static int check_memory(const struct machine *vm, uint64_t wanted, struct err *err)
+{
+	const struct memory_config *memory = &machine_config(vm)->memory;
+	const struct machine_sizes sizes = machine_get_sizes(vm);
+	uint64_t step = wanted > sizes.memory_target ? wanted - sizes.memory_target
+						     : sizes.memory_target - wanted;
+
+	if (memory->n_zones)
+		return err_fault(err, FAULT_UNSUPPORTED, EOPNOTSUPP,
+				 "the memory of VM '%s' is in zones (/memory/zones), which have "
+				 "sizes of their own",
+				 vm->def.name);
+	if (is_live(vm) && wanted < sizes.memory_target)
+		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
+				 "VM '%s' has %" PRIu64 " bytes of memory and cannot have %" PRIu64
+				 " while it runs, must be at least what it has; SetConfig changes "
+				 "what its next start has",
+				 vm->def.name, sizes.memory_target, wanted);
+	if (is_live(vm) && wanted > sizes.memory_target && !memory->hotplug_size)
+		return err_fault(err, FAULT_UNSUPPORTED, EOPNOTSUPP,
+				 "VM '%s' cannot have more than its %" PRIu64
+				 " bytes of memory while it runs: for more, /memory/hotplug_size "
+				 "must have been set as it was started",
+				 vm->def.name, sizes.memory_target);
+	if (wanted > sizes.memory_max && (is_live(vm) || memory->hotplug_size))
+		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
+				 "VM '%s' cannot have %" PRIu64
+				 " bytes of memory, must be at most %" PRIu64
+				 " (/memory/hotplug_size)",
+				 vm->def.name, wanted, sizes.memory_max);
+	if (memory->hotplug_size && step % HOTPLUG_UNIT)
+		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
+				 "VM '%s' has %" PRIu64 " bytes of memory; %" PRIu64
+				 " differ from it by %" PRIu64
+				 ", which must be a multiple of 134217728 (128 MiB)",
+				 vm->def.name, sizes.memory_target, wanted, step);
+	return 0;
+}
+
 static int check_range(const struct machine *vm, enum resize_what what, uint64_t wanted,
 		       struct err *err)
 {
@@ -214,7 +259,7 @@ static int check_range(const struct machine *vm, enum resize_what what, uint64_t
 				 "VM '%s' cannot have %" PRIu64
 				 " vCPUs, must be 1 to %u (/cpus/max_vcpus)",
 				 vm->def.name, wanted, config->cpus.max_vcpus);
-	return 0;
+	return what == RESIZE_MEMORY ? check_memory(vm, wanted, err) : 0;
 }
 
 int machine_check_resize(const struct machine *vm, enum resize_what what, uint64_t wanted,
@@ -228,6 +273,17 @@ int machine_check_resize(const struct machine *vm, enum resize_what what, uint64
 	if (r == 0)
 		r = machine_check_idle(vm, err);
 	return r < 0 ? r : check_range(vm, what, wanted, err);
+}
+
+/* The most that there may be stays the same. */
+static void define_memory(const struct memory_config *memory, GVariantDict *dict, uint64_t wanted)
+{
+	uint64_t max = memory->size + memory->hotplug_size;
+
+	g_variant_dict_insert(dict, "size", "t", (guint64)wanted);
+	if (memory->hotplug_size)
+		g_variant_dict_insert(dict, "hotplug_size", "t",
+				      (guint64)(max > wanted ? max - wanted : 0));
 }
 
 /* The definition with another number; checked as a whole. */
@@ -246,7 +302,7 @@ static int define(struct machine *vm, enum resize_what what, uint64_t wanted, st
 	if (what == RESIZE_VCPUS)
 		g_variant_dict_insert(&inner, "boot_vcpus", "u", (guint32)wanted);
 	else
-		g_variant_dict_insert(&inner, "size", "t", (guint64)wanted);
+		define_memory(&vm->next->memory, &inner, wanted);
 	g_variant_dict_init(&outer, all);
 	g_variant_dict_insert_value(&outer, section, g_variant_dict_end(&inner));
 	edited = g_variant_ref_sink(g_variant_dict_end(&outer));
@@ -310,9 +366,10 @@ int machine_resize(struct machine *vm, uid_t owner, enum resize_what what, uint6
 
 void machine_take_sizes(struct machine *vm, GVariant *answer)
 {
+	struct memory_config *memory = vm->boot ? &vm->boot->memory : NULL;
 	struct machine_sizes now = { 0 };
 
-	if (!vm->boot || !g_variant_lookup(answer, "vcpus", "u", &now.vcpus) ||
+	if (!memory || !g_variant_lookup(answer, "vcpus", "u", &now.vcpus) ||
 	    !g_variant_lookup(answer, "vcpus_target", "u", &now.vcpus_target) ||
 	    !g_variant_lookup(answer, "memory", "t", &now.memory) ||
 	    !g_variant_lookup(answer, "memory_target", "t", &now.memory_target))
@@ -320,6 +377,9 @@ void machine_take_sizes(struct machine *vm, GVariant *answer)
 	/* A worker may be in hostile hands: no more than the configuration has room for. */
 	now.vcpus = MIN(now.vcpus, vm->boot->cpus.max_vcpus);
 	now.vcpus_target = CLAMP(now.vcpus_target, 1, vm->boot->cpus.max_vcpus);
+	now.memory_max = memory_config_size(memory) + memory->hotplug_size;
+	now.memory_target = CLAMP(now.memory_target, memory_config_size(memory), now.memory_max);
+	now.memory = MIN(now.memory, now.memory_target);
 	if (memcmp(&vm->sizes, &now, sizeof(now)) == 0)
 		return;
 	vm->sizes = now;
@@ -327,6 +387,11 @@ void machine_take_sizes(struct machine *vm, GVariant *answer)
 	/* What a reboot finds. */
 	if (vm->boot->cpus.boot_vcpus != now.vcpus_target) {
 		vm->boot->cpus.boot_vcpus = now.vcpus_target;
+		machine_boot_changed(vm, 0);
+	}
+	if (memory_config_size(memory) != now.memory_target) {
+		memory->size = now.memory_target;
+		memory->hotplug_size = now.memory_max - now.memory_target;
 		machine_boot_changed(vm, 0);
 	}
 	check_reached(vm);
@@ -338,7 +403,7 @@ void machine_on_resize_refused(struct machine *vm, const char *what)
 
 	if (!vm->resize || strcmp(whats[vm->resize->what].word, what) != 0)
 		return;
-	reached(vm->resize, &err, FAULT_BUSY, EBUSY, "it does not let go of the rest");
+	reached(vm->resize, &err, FAULT_BUSY, EBUSY, whats[vm->resize->what].refusal);
 	give_up(vm, &err);
 }
 

@@ -26,7 +26,7 @@ struct runtime_resize;
 /* What the guest has (actual) and is to have; the worker's word. */
 struct machine_sizes {
 	uint32_t vcpus, vcpus_target;
-	uint64_t memory, memory_target; /* bytes */
+	uint64_t memory, memory_target, memory_max; /* bytes */
 };
 
 struct resize_options {

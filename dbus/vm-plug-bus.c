@@ -259,6 +259,14 @@ int vm_plug_bus_resize_vcpus(sd_bus_message *m, void *userdata, sd_bus_error *er
 	return r < 0 ? r : resize(m, userdata, RESIZE_VCPUS, n, "change the vCPUs of", error);
 }
 
+int vm_plug_bus_resize_memory(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	uint64_t bytes;
+	int r = sd_bus_message_read(m, "t", &bytes);
+
+	return r < 0 ? r : resize(m, userdata, RESIZE_MEMORY, bytes, "change the memory of", error);
+}
+
 int vm_plug_bus_get_sizes(sd_bus *bus, const char *path, const char *interface,
 			  const char *property, sd_bus_message *reply, void *userdata,
 			  sd_bus_error *error)
@@ -272,5 +280,7 @@ int vm_plug_bus_get_sizes(sd_bus *bus, const char *path, const char *interface,
 		return sd_bus_message_append(reply, "u", sizes.vcpus_target);
 	if (strcmp(property, "MemoryTarget") == 0)
 		return sd_bus_message_append(reply, "t", sizes.memory_target);
+	if (strcmp(property, "MemoryMax") == 0)
+		return sd_bus_message_append(reply, "t", sizes.memory_max);
 	return sd_bus_message_append(reply, "t", sizes.memory);
 }

@@ -266,6 +266,139 @@ static void test_refused_calls(void)
 	test_worker_end(&w);
 }
 
+/* --- memory ------------------------------------------------------------------------ */
+
+#define MIB_BYTES     (1ULL << 20)
+#define CONFIG_MEMORY "{'memory': <{'hotplug_size': <uint64 536870912>}>}"
+
+struct sizes {
+	uint64_t memory, target;
+	unsigned int n_refused;
+};
+
+static int on_sizes(sd_bus_message *m, void *data, sd_bus_error *ret_error)
+{
+	struct sizes *sizes = data;
+	const char *key;
+
+	(void)ret_error;
+	if (sd_bus_message_is_signal(m, NULL, "ResizeRefused")) {
+		g_assert_cmpint(sd_bus_message_read(m, "s", &key), >, 0);
+		g_assert_cmpstr(key, ==, "memory");
+		sizes->n_refused++;
+		return 0;
+	}
+	g_assert_cmpint(sd_bus_message_enter_container(m, 'a', "{sv}"), >, 0);
+	while (sd_bus_message_enter_container(m, 'e', "sv") > 0) {
+		g_assert_cmpint(sd_bus_message_read(m, "s", &key), >, 0);
+		if (strcmp(key, "memory") == 0)
+			g_assert_cmpint(sd_bus_message_read(m, "v", "t", &sizes->memory), >, 0);
+		else if (strcmp(key, "memory_target") == 0)
+			g_assert_cmpint(sd_bus_message_read(m, "v", "t", &sizes->target), >, 0);
+		else
+			g_assert_cmpint(sd_bus_message_skip(m, "v"), >, 0);
+		g_assert_cmpint(sd_bus_message_exit_container(m), >, 0);
+	}
+	return 0;
+}
+
+static void begin_memory(struct test_worker *w, struct sizes *sizes, const char *test)
+{
+	_cleanup_free_ char *cmdline =
+		g_strdup_printf("test=%s addr=0x%llx", test,
+				scenario_platform_start() + LAYOUT_PLATFORM_MEMORY_HOTPLUG);
+	static const char *const signals[] = { "SizesChanged", "ResizeRefused" };
+	struct err err = { 0 };
+
+	*sizes = (struct sizes){ 0 };
+	test_worker_spawn(w, NULL);
+	for (size_t i = 0; i < G_N_ELEMENTS(signals); i++)
+		g_assert_cmpint(sd_bus_match_signal(w->bus, NULL, NULL, PROTOCOL_OBJECT,
+						    PROTOCOL_INTERFACE, signals[i], on_sizes,
+						    sizes),
+				>=, 0);
+	test_worker_resource(w, "/rng/src", open("/dev/urandom", O_RDONLY | O_CLOEXEC));
+	if (test_worker_start(w, cmdline, CONFIG_MEMORY, false, &err) < 0)
+		g_error("%s", err.msg);
+}
+
+static int set_memory(struct test_worker *w, uint64_t mib, struct err *err)
+{
+	_cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+	int r = sd_bus_call_method(w->bus, NULL, PROTOCOL_OBJECT, PROTOCOL_INTERFACE, "SetMemory",
+				   &error, NULL, "t", mib * MIB_BYTES);
+
+	return r < 0 ? fail(err, r, &error) : 0;
+}
+
+static void wait_memory(struct test_worker *w, const uint64_t *n, uint64_t mib)
+{
+	for (unsigned int i = 0; *n != mib * MIB_BYTES && i < WAIT_SECONDS * 20; i++)
+		test_worker_run_for(w, 50);
+	g_assert_cmpuint(*n, ==, mib * MIB_BYTES);
+}
+
+/* Taken, refused, offered again: what the guest has follows what it says. */
+static void test_memory(void)
+{
+	struct err err = { 0 };
+	struct sizes sizes;
+	struct test_worker w;
+
+	begin_memory(&w, &sizes, "hotplug-memory");
+	test_worker_wait_output(&w, "# waiting", WAIT_SECONDS);
+	g_assert_cmpint(set_memory(&w, 512 + 128, &err), ==, 0);
+	wait_memory(&w, &sizes.memory, 512 + 128);
+	g_assert_cmpint(set_memory(&w, 512 + 384, &err), ==, 0);
+	wait_for(&w, &sizes.n_refused, 1);
+	g_assert_cmpuint(sizes.memory, ==, 640 * MIB_BYTES);
+	g_assert_cmpuint(sizes.target, ==, 896 * MIB_BYTES);
+	g_assert_cmpint(set_memory(&w, 512 + 384, &err), ==, 0);
+	wait_memory(&w, &sizes.memory, 512 + 384);
+	finish(&w);
+}
+
+static void test_memory_rude(void)
+{
+	struct err err = { 0 };
+	struct sizes sizes;
+	struct test_worker w;
+
+	begin_memory(&w, &sizes, "hotplug-memory-rude");
+	test_worker_wait_output(&w, "# waiting", WAIT_SECONDS);
+	g_assert_cmpint(set_memory(&w, 512 + 128, &err), ==, 0);
+	finish(&w);
+	g_assert_cmpuint(sizes.target, ==, 640 * MIB_BYTES);
+}
+
+/* A guest that never answers, and what cannot be; a reset takes what was offered. */
+static void test_memory_calls(void)
+{
+	struct err err = { 0 };
+	struct sizes sizes;
+	struct test_worker w;
+
+	begin_memory(&w, &sizes, "spin-forever");
+	test_worker_wait_output(&w, "done", WAIT_SECONDS);
+	g_assert_cmpint(set_memory(&w, 256, &err), <, 0);
+	g_assert_nonnull(strstr(err.msg, "cannot have less while it runs"));
+	err = (struct err){ 0 };
+	g_assert_cmpint(set_memory(&w, 513, &err), <, 0);
+	g_assert_nonnull(strstr(err.msg, "must be a multiple of 134217728"));
+	err = (struct err){ 0 };
+	g_assert_cmpint(set_memory(&w, 2048, &err), <, 0);
+	g_assert_nonnull(strstr(err.msg, "must be at most 1073741824"));
+	g_assert_cmpint(set_memory(&w, 640, &err), ==, 0);
+	wait_memory(&w, &sizes.target, 640);
+	g_assert_cmpuint(sizes.memory, ==, 512 * MIB_BYTES);
+	g_assert_cmpint(test_worker_call(&w, "Reset", &err), ==, 0);
+	wait_memory(&w, &sizes.memory, 640);
+	g_assert_cmpint(set_memory(&w, 1024, &err), ==, 0);
+	g_assert_cmpint(test_worker_call(&w, "Reset", &err), ==, 0);
+	wait_memory(&w, &sizes.memory, 1024);
+	test_worker_end(&w);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -274,5 +407,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/hotplug/pci/rude", test_rude);
 	g_test_add_func("/hotplug/pci/force-and-reset", test_force_and_reset);
 	g_test_add_func("/hotplug/pci/refused-calls", test_refused_calls);
+	g_test_add_func("/hotplug/memory/come", test_memory);
+	g_test_add_func("/hotplug/memory/rude", test_memory_rude);
+	g_test_add_func("/hotplug/memory/calls", test_memory_calls);
 	return g_test_run();
 }

@@ -145,7 +145,8 @@ struct acpi_mcfg_segment {
 } ACPI_PACKED;
 static_assert(sizeof(struct acpi_mcfg_segment) == 16, "PCI FW 4.1.2");
 
-#define ACPI_SRAT_ENABLED (1u << 0)
+#define ACPI_SRAT_ENABLED       (1u << 0)
+#define ACPI_SRAT_HOT_PLUGGABLE (1u << 1)
 
 enum acpi_srat_type {
 	ACPI_SRAT_MEMORY = 1,

@@ -355,12 +355,17 @@ void aml_open_field(struct aml *a, const char *region, enum aml_access access)
 void aml_field_member(struct aml *a, const char *name, unsigned int bits)
 {
 	/* A field's width is encoded like a package length, but does not count itself. */
-	assert(bits <= 0x3f && (!name || strlen(name) == NAME_SEGMENT));
+	assert(bits <= 0xfff && (!name || strlen(name) == NAME_SEGMENT));
 	if (name)
 		aml_bytes(a, name, NAME_SEGMENT);
 	else
 		put_byte(a, AML_NULL);
-	put_byte(a, (uint8_t)bits);
+	if (bits <= 0x3f) {
+		put_byte(a, (uint8_t)bits);
+		return;
+	}
+	put_byte(a, (uint8_t)(0x40 | (bits & 0xf))); /* one more byte (20.2.4) */
+	put_byte(a, (uint8_t)(bits >> 4));
 }
 
 /* Address space descriptors: fields of size bytes each (6.4.3.5). */
@@ -435,13 +440,24 @@ void aml_res_irq_edge(struct aml *a, uint32_t gsi)
 	put_le(a, gsi, 4);
 }
 
+void aml_res_ram64(struct aml *a, uint64_t start, uint64_t len)
+{
+	address_space(a, RES_QWORD, 8, RES_TYPE_MEMORY, RES_FIXED | RES_CONSUMER,
+		      RES_MEM_RW | RES_MEM_CACHEABLE, start, start + len - 1);
+}
+
 void aml_name_crs(struct aml *a, struct aml *res)
+{
+	aml_name(a, "_CRS");
+	aml_res_buffer(a, res);
+}
+
+void aml_res_buffer(struct aml *a, struct aml *res)
 {
 	put_byte(res, RES_END);
 	put_byte(res, 0); /* checksum 0: not checked (6.4.2.9) */
 	if (aml_finish(res) < 0)
 		a->failed = true;
-	aml_name(a, "_CRS");
 	aml_buffer(a, res->data, res->failed ? 0 : res->len);
 	aml_deinit(res);
 }

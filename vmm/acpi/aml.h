@@ -42,15 +42,17 @@ enum aml_op {
 	AML_NULL = 0x00,       /* no target */
 	AML_STORE = 0x70,      /* value, target */
 	AML_ADD = 0x72,        /* value, value, target */
+	AML_SUBTRACT = 0x74,   /* value, value, target */
 	AML_INCREMENT = 0x75,  /* target */
 	AML_SHIFT_LEFT = 0x79, /* value, count, target */
 	AML_SHIFT_RIGHT = 0x7a,
 	AML_AND = 0x7b, /* value, value, target */
 	AML_OR = 0x7d,
-	AML_NOTIFY = 0x86, /* object, value */
-	AML_LAND = 0x90,   /* value, value */
-	AML_LNOT = 0x92,   /* value */
-	AML_LEQUAL = 0x93, /* value, value */
+	AML_NOTIFY = 0x86,      /* object, value */
+	AML_QWORD_FIELD = 0x8f, /* buffer, offset, new name */
+	AML_LAND = 0x90,        /* value, value */
+	AML_LNOT = 0x92,        /* value */
+	AML_LEQUAL = 0x93,      /* value, value */
 	AML_LLESS = 0x95,
 	AML_RETURN = 0xa4, /* value */
 };
@@ -117,6 +119,13 @@ void aml_res_mem64_window(struct aml *a, uint64_t start, uint64_t len);
 void aml_res_mem32_fixed(struct aml *a, uint32_t start, uint32_t len);
 /* Consumed by a device, anywhere in 64 bits. */
 void aml_res_mem64(struct aml *a, uint64_t start, uint64_t len);
+/* The same for memory; where it says so in the descriptor (6.4.3.5.1). */
+void aml_res_ram64(struct aml *a, uint64_t start, uint64_t len);
+#define AML_RES64_MIN 14
+#define AML_RES64_MAX 22
+#define AML_RES64_LEN 38
+/* Ends the template res and appends it to a as a buffer; frees res. */
+void aml_res_buffer(struct aml *a, struct aml *res);
 /* Edge, active high, not shared. */
 void aml_res_irq_edge(struct aml *a, uint32_t gsi);
 /* Ends the template res and appends it to a as Name (_CRS, Buffer); frees res. */

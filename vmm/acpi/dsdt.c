@@ -8,8 +8,15 @@
 #include "vmm/devices/fw-cfg.h"
 
 static const struct acpi_part *const parts[] = {
-	&acpi_part_pci, &acpi_part_pci_hotplug,  &acpi_part_cpu_hotplug, &acpi_part_serial,
-	&acpi_part_rtc, &acpi_part_power_button, &acpi_part_vmgenid,     &acpi_part_fw_cfg,
+	&acpi_part_pci,
+	&acpi_part_pci_hotplug,
+	&acpi_part_cpu_hotplug,
+	&acpi_part_memory_hotplug,
+	&acpi_part_serial,
+	&acpi_part_rtc,
+	&acpi_part_power_button,
+	&acpi_part_vmgenid,
+	&acpi_part_fw_cfg,
 	&acpi_part_ged, /* last: its event method refers to the others */
 	NULL,
 };

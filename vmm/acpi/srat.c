@@ -26,34 +26,46 @@ static void add_vcpus(struct aml *a, const struct vm_config *config)
 	}
 }
 
+static void add_range(struct aml *a, uint32_t node, uint64_t gpa, uint64_t size, uint32_t flags)
+{
+	const struct acpi_srat_memory piece = {
+		.type = ACPI_SRAT_MEMORY,
+		.length = sizeof(piece),
+		.domain = le32_make(node),
+		.base = le64_make(gpa),
+		.size = le64_make(size),
+		.flags = le32_make(flags),
+	};
+
+	aml_bytes(a, &piece, sizeof(piece));
+}
+
 static void add_memory(struct aml *a, const struct vm_config *config, const struct guest_mem *mem)
 {
 	uint32_t n = atomic_load_explicit(&mem->n_regions, memory_order_acquire);
 
 	for (uint32_t i = 0; i < n; i++) {
 		const struct guest_region *r = &mem->regions[i];
-		const struct acpi_srat_memory piece = {
-			.type = ACPI_SRAT_MEMORY,
-			.length = sizeof(piece),
-			.domain = le32_make(numa_of_zone(config, r->zone)),
-			.base = le64_make(r->gpa),
-			.size = le64_make(r->size),
-			.flags = le32_make(ACPI_SRAT_ENABLED),
-		};
 
 		if (!r->device)
-			aml_bytes(a, &piece, sizeof(piece));
+			add_range(a, numa_of_zone(config, r->zone), r->gpa, r->size,
+				  ACPI_SRAT_ENABLED);
 	}
 }
 
-void acpi_emit_srat(struct aml *a, const struct vm_config *config, const struct guest_mem *mem)
+void acpi_emit_srat(struct aml *a, const struct acpi_topology *topology,
+		    const struct guest_mem *mem)
 {
 	/* 1 and 8 bytes that are reserved; the first says 1 for compatibility (table 5.67) */
 	const struct acpi_srat_header head = { .revision = le32_make(1) };
 
 	aml_bytes(a, &head, sizeof(head));
-	add_vcpus(a, config);
-	add_memory(a, config, mem);
+	add_vcpus(a, topology->numa);
+	add_memory(a, topology->numa, mem);
+	/* Linux needs to know how far memory may reach before it divides its own among nodes. */
+	if (topology->hotplug_size)
+		add_range(a, numa_of_zone(topology->numa, 0), topology->hotplug_gpa,
+			  topology->hotplug_size, ACPI_SRAT_ENABLED | ACPI_SRAT_HOT_PLUGGABLE);
 }
 
 void acpi_emit_slit(struct aml *a, const struct vm_config *config)

@@ -204,7 +204,7 @@ static int build_srat(struct writer *w, const struct acpi_topology *t, uint64_t 
 	_cleanup_(aml_deinit) struct aml a = { 0 };
 
 	aml_bytes(&a, &h, sizeof(h));
-	acpi_emit_srat(&a, t->numa, w->mem);
+	acpi_emit_srat(&a, t, w->mem);
 	return place_aml(w, &a, ret_gpa);
 }
 

@@ -50,7 +50,7 @@ struct acpi_part {
 
 extern const struct acpi_part acpi_part_ged, acpi_part_pci, acpi_part_serial, acpi_part_rtc,
 	acpi_part_power_button, acpi_part_vmgenid, acpi_part_fw_cfg, acpi_part_pci_hotplug,
-	acpi_part_cpu_hotplug;
+	acpi_part_cpu_hotplug, acpi_part_memory_hotplug;
 
 /* The parts of this machine: NULL-terminated. */
 const struct acpi_part *const *acpi_parts(void);

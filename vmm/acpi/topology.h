@@ -38,11 +38,14 @@ struct acpi_topology {
 	uint32_t n_segments;
 	const struct vm_config *numa;   /* with nodes; NULL: no SRAT */
 	const struct acpi_iommu *iommu; /* NULL: none */
+	/* where RAM may come, and none is as the guest starts; size 0: nowhere */
+	uint64_t hotplug_gpa, hotplug_size;
 };
 
 /* The number by which the IOMMU knows a device. */
 uint32_t acpi_iommu_endpoint(uint16_t segment, uint8_t slot);
 
-void acpi_emit_srat(struct aml *a, const struct vm_config *config, const struct guest_mem *mem);
+void acpi_emit_srat(struct aml *a, const struct acpi_topology *topology,
+		    const struct guest_mem *mem);
 void acpi_emit_slit(struct aml *a, const struct vm_config *config);
 void acpi_emit_viot(struct aml *a, const struct acpi_iommu *iommu);

@@ -136,6 +136,23 @@ int control_on_set_vcpus(sd_bus_message *m, void *data, sd_bus_error *ret_error)
 	return sd_bus_reply_method_return(m, NULL);
 }
 
+int control_on_set_memory(sd_bus_message *m, void *data, sd_bus_error *ret_error)
+{
+	struct control *c = data;
+	struct err err = { 0 };
+	uint64_t bytes;
+	int r;
+
+	r = sd_bus_message_read(m, "t", &bytes);
+	if (r < 0)
+		return r;
+	if (!c->vm)
+		return control_no_vm(ret_error);
+	if (vm_set_memory(c->vm, bytes, &err) < 0)
+		return control_fail(ret_error, &err);
+	return sd_bus_reply_method_return(m, NULL);
+}
+
 int control_append_sizes(sd_bus_message *m, const struct vm *vm)
 {
 	struct vm_sizes sizes;

@@ -43,6 +43,7 @@
  *                                           follows if it does; force: it is gone with the reply
  *   ForgetRemoval(s id)                     nobody waits for that any more
  *   SetVCPUs(u n)                           what the guest is to have; SizesChanged follows
+ *   SetMemory(t bytes)                      the same; no less than it is to have by now
  *   ConnectVSock(u port) -> (h socket)      when the guest has accepted; ECONNREFUSED
  *   AcceptVSock(u cookie, h socket)         the answer to VSockWanted: connected, stream or
  *                                           seqpacket as was wanted

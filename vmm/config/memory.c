@@ -16,6 +16,8 @@
 #define MEMORY_HOLE    (1 * GIB)
 /* What must stay free above RAM: one unit of the 64-bit PCI window. */
 #define MEMORY_PCI64_MIN (4 * GIB)
+/* Pieces that Linux can bring in. */
+#define HOTPLUG_UNIT (128 * MIB)
 
 static const struct config_field memory_fields[] = {
 	{ .key = "size",
@@ -58,7 +60,13 @@ static const struct config_field memory_fields[] = {
 	  .def = true,
 	  .doc = "ask for transparent huge pages" },
 	{ .key = "hotplug_method", .kind = CONFIG_LATER, .harmless = "Acpi|acpi" },
-	{ .key = "hotplug_size", .kind = CONFIG_LATER, .harmless = "0" },
+	{ .key = "hotplug_size",
+	  .kind = CONFIG_SIZE,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct memory_config, hotplug_size),
+	  .arg = "BYTES",
+	  .doc = "how much more memory the running machine can be given, in at most 8 pieces between "
+		 "two starts of the guest; a multiple of 128 MiB; not with zones" },
 	{ .key = "hotplugged_size", .kind = CONFIG_LATER, .harmless = "0" },
 	{ .key = "zones",
 	  .kind = CONFIG_LIST,
@@ -130,6 +138,35 @@ static int check_hugepages(const struct memory_config *memory, struct err *err)
 	return 0;
 }
 
+static int check_hotplug(const struct vm_config *config, size_t i _unused_, struct err *err)
+{
+	const struct memory_config *memory = &config->memory;
+	uint64_t size = memory->hotplug_size, limit;
+
+	if (!size)
+		return 0;
+	if (memory->n_zones)
+		return config_error(err,
+				    "/memory/hotplug_size: %" PRIu64
+				    " cannot be had with /memory/zones, must be left out",
+				    size);
+	if (size % HOTPLUG_UNIT)
+		return config_error(
+			err,
+			"/memory/hotplug_size: %" PRIu64
+			" is not a multiple of 128 MiB (134217728), must be like %" PRIu64,
+			size, (uint64_t)(align_down(size, HOTPLUG_UNIT) + HOTPLUG_UNIT));
+	limit = (1ULL << config->cpus.max_phys_bits) - MEMORY_HOLE - MEMORY_PCI64_MIN;
+	if (memory->size > limit || size > limit - memory->size)
+		return config_error(
+			err,
+			"/memory/hotplug_size: %" PRIu64
+			" and /memory/size do not fit %u address bits, together must be "
+			"at most %" PRIu64 " (or raise /cpus/max_phys_bits)",
+			size, config->cpus.max_phys_bits, limit);
+	return 0;
+}
+
 static int check_sizes(const struct vm_config *config, size_t i _unused_, struct err *err)
 {
 	int r = check_size(config, err);
@@ -155,5 +192,6 @@ static int check_mergeable(const struct vm_config *config, size_t i _unused_, st
 static const struct config_rule rules[] = {
 	{ check_sizes, { "memory", "cpus" } },
 	{ check_mergeable, { "memory" } },
+	{ check_hotplug, { "memory", "cpus" } },
 };
 const struct config_rules memory_rules = CONFIG_RULES(rules, NULL);

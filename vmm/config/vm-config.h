@@ -67,6 +67,7 @@ struct memory_config {
 	uint64_t size; /* bytes, multiple of 1 MiB here */
 	bool mergeable, shared, hugepages, prefault, reserve, thp;
 	uint64_t hugepage_size;           /* bytes; 0 = the host's default */
+	uint64_t hotplug_size;            /* bytes that may come; not with zones */
 	struct memory_zone_config *zones; /* if any, size is 0 and they are all of the memory */
 	size_t n_zones;
 };

@@ -105,15 +105,22 @@ static const struct bus_ops rtc_ops = { "rtc", rtc_read, rtc_write };
 void rtc_init(struct rtc *rtc, uint64_t low_end, uint64_t ram_size, machine_request_fn request,
 	      void *data)
 {
+	*rtc = (struct rtc){ .region.ops = &rtc_ops, .request = request, .data = data };
+	pthread_mutex_init(&rtc->lock, NULL);
+	rtc_set_memory(rtc, low_end, ram_size);
+}
+
+void rtc_set_memory(struct rtc *rtc, uint64_t low_end, uint64_t ram_size)
+{
 	uint64_t ext = low_end > 16 * MIB ? MIN((low_end - 16 * MIB) >> 16, 0xffffULL) : 0;
 	uint64_t high = ram_size > low_end ? MIN((ram_size - low_end) >> 16, 0xffffffULL) : 0;
 
-	*rtc = (struct rtc){ .region.ops = &rtc_ops, .request = request, .data = data };
-	pthread_mutex_init(&rtc->lock, NULL);
+	pthread_mutex_lock(&rtc->lock);
 	rtc->st.ram[REG_EXT_MEM_LOW] = (uint8_t)ext;
 	rtc->st.ram[REG_EXT_MEM_LOW + 1] = (uint8_t)(ext >> 8);
 	for (unsigned int i = 0; i < 3; i++)
 		rtc->st.ram[REG_HIGH_MEM + i] = (uint8_t)(high >> (8 * i));
+	pthread_mutex_unlock(&rtc->lock);
 }
 
 void rtc_deinit(struct rtc *rtc)

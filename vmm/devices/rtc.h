@@ -36,5 +36,7 @@ struct rtc {
 void rtc_init(struct rtc *rtc, uint64_t low_end, uint64_t ram_size, machine_request_fn request,
 	      void *data);
 void rtc_deinit(struct rtc *rtc);
+/* vCPUs parked: the sizes are others. */
+void rtc_set_memory(struct rtc *rtc, uint64_t low_end, uint64_t ram_size);
 /* CMOS memory survives a reset, as its battery would have it. */
 void rtc_reset(struct rtc *rtc);

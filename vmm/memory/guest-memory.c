@@ -68,21 +68,20 @@ static int check_layout(const struct guest_layout *layout, struct err *err)
 	return 0;
 }
 
-/* Makes room for a region at gpa, so that they stay sorted; NULL: none, or it overlaps one. */
-static struct guest_region *open_gap(struct guest_mem *mem, uint32_t n, uint64_t gpa, uint64_t size)
+/* The order of regions by address with a further one, the n-th, at gpa. */
+static void put_in_order(struct guest_mem *mem, uint32_t n, uint64_t gpa)
 {
-	uint32_t at = n;
+	const uint8_t *before = n ? guest_mem_order(mem, n) : NULL;
+	uint8_t *order = mem->orders + (guest_mem_order(mem, n + 1) - mem->orders);
+	uint32_t at = 0;
 
-	if (n == GUEST_REGIONS_MAX)
-		return NULL;
-	for (uint32_t i = 0; i < n; i++)
-		if (ranges_overlap(gpa, size, mem->regions[i].gpa, mem->regions[i].size))
-			return NULL;
-	while (at > 0 && mem->regions[at - 1].gpa > gpa) {
-		mem->regions[at] = mem->regions[at - 1];
-		at--;
+	while (at < n && mem->regions[before[at]].gpa < gpa) {
+		order[at] = before[at];
+		at++;
 	}
-	return &mem->regions[at];
+	order[at] = (uint8_t)n;
+	for (; at < n; at++)
+		order[at + 1] = before[at];
 }
 
 static int set_slot(struct guest_mem *mem, const struct guest_region *region, struct err *err)
@@ -101,16 +100,16 @@ static int set_slot(struct guest_mem *mem, const struct guest_region *region, st
 static int publish(struct guest_mem *mem, struct guest_region *region, struct err *err)
 {
 	uint32_t n = atomic_load_explicit(&mem->n_regions, memory_order_relaxed);
-	struct guest_region *to;
 	int r;
 
+	static_assert(GUEST_REGIONS_MAX <= UINT8_MAX, "an index is a byte");
+	assert(n < GUEST_REGIONS_MAX); /* who calls has looked */
 	region->slot = mem->next_slot;
 	r = set_slot(mem, region, err);
 	if (r < 0)
 		return r;
-	to = open_gap(mem, n, region->gpa, region->size);
-	assert(to); /* who calls has looked */
-	*to = *region;
+	mem->regions[n] = *region;
+	put_in_order(mem, n, region->gpa);
 	mem->next_slot++;
 	/* Published whole: readers see it together with what it describes. */
 	atomic_store_explicit(&mem->n_regions, n + 1, memory_order_release);
@@ -195,20 +194,11 @@ int guest_mem_init(struct guest_mem *mem, struct hv_vm *hv, const struct guest_m
 	return guest_mem_init_zones(mem, hv, &layout, err);
 }
 
-int guest_mem_add_device(struct guest_mem *mem, uint64_t gpa, uint64_t size, uint8_t *hva,
-			 struct err *err)
+/* A region that comes later: is there room for it? */
+static int check_place(const struct guest_mem *mem, uint64_t gpa, uint64_t size, struct err *err)
 {
-	struct guest_region region = {
-		.gpa = gpa,
-		.size = size,
-		.page_size = PAGE_SIZE_MIN,
-		.hva = hva,
-		.fd = -EBADF,
-		.device = true,
-	};
 	uint32_t n = atomic_load_explicit(&mem->n_regions, memory_order_relaxed);
 
-	assert_on_control();
 	if (!size || gpa % PAGE_SIZE_MIN || size % PAGE_SIZE_MIN || gpa > INT64_MAX ||
 	    size > INT64_MAX - gpa)
 		return err_set(err, EINVAL, "0x%llx bytes at 0x%llx are not whole pages",
@@ -220,7 +210,45 @@ int guest_mem_add_device(struct guest_mem *mem, uint64_t gpa, uint64_t size, uin
 		if (ranges_overlap(gpa, size, mem->regions[i].gpa, mem->regions[i].size))
 			return err_set(err, EBUSY, "0x%llx bytes at 0x%llx: guest memory is there",
 				       (unsigned long long)size, (unsigned long long)gpa);
-	return publish(mem, &region, err);
+	return 0;
+}
+
+int guest_mem_add_device(struct guest_mem *mem, uint64_t gpa, uint64_t size, uint8_t *hva,
+			 struct err *err)
+{
+	struct guest_region region = {
+		.gpa = gpa,
+		.size = size,
+		.page_size = PAGE_SIZE_MIN,
+		.hva = hva,
+		.fd = -EBADF,
+		.device = true,
+	};
+	int r;
+
+	assert_on_control();
+	r = check_place(mem, gpa, size, err);
+	return r < 0 ? r : publish(mem, &region, err);
+}
+
+int guest_mem_add_ram(struct guest_mem *mem, uint64_t gpa, const struct guest_zone_params *params,
+		      struct err *err)
+{
+	struct guest_region region = { .gpa = gpa, .size = params->size, .fd = -EBADF };
+	int r;
+
+	assert_on_control();
+	r = check_zone(params, err);
+	if (r >= 0)
+		r = check_place(mem, gpa, params->size, err);
+	if (r < 0)
+		return r;
+	r = guest_region_map(&region, params, 0, err);
+	if (r >= 0)
+		r = publish(mem, &region, err);
+	if (r < 0)
+		guest_region_unmap(&region);
+	return r;
 }
 
 void guest_mem_deinit(struct guest_mem *mem)
@@ -283,12 +311,13 @@ int guest_mem_clear(struct guest_mem *mem, void (*progress)(void *data), void *d
 static const struct guest_region *find(const struct guest_mem *mem, uint64_t gpa)
 {
 	uint32_t n = atomic_load_explicit(&mem->n_regions, memory_order_acquire);
+	const uint8_t *order = n ? guest_mem_order(mem, n) : NULL;
 	uint32_t low = 0;
 
 	/* Most addresses are in the first region; the others by halving. */
 	while (low < n) {
 		uint32_t at = low == 0 ? 0 : low + (n - low) / 2;
-		const struct guest_region *region = &mem->regions[at];
+		const struct guest_region *region = &mem->regions[order[at]];
 
 		if (gpa < region->gpa)
 			n = at;

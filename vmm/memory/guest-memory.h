@@ -11,8 +11,12 @@
  * guest_read(), then validate the copy.  An iovec from guest_iov() goes to the
  * kernel (readv, io_uring) and is never parsed through.
  *
- * The region table is set up by the control thread before any other thread
- * runs; readers need no lock.
+ * The region table grows only, by the control thread, also while vCPUs and I/O threads
+ * use it; readers need no lock and never wait.  A region is written before it is counted
+ * and not changed afterwards, and so is the order that the first n of them have by
+ * address: each n has an order of its own, so one atomic number publishes both, and a
+ * reader that has seen an older one goes on with what belongs to it.  What one has found
+ * stays: nothing is taken away before guest_mem_deinit().
  */
 #pragma once
 
@@ -43,11 +47,19 @@ struct guest_region {
 };
 
 struct guest_mem {
-	struct guest_region regions[GUEST_REGIONS_MAX]; /* by ascending gpa */
+	struct guest_region regions[GUEST_REGIONS_MAX]; /* as they came */
+	/* rows of 1, 2, 3 ... members: guest_mem_order() */
+	uint8_t orders[GUEST_REGIONS_MAX * (GUEST_REGIONS_MAX + 1) / 2];
 	_Atomic uint32_t n_regions;
 	uint32_t next_slot;
 	struct hv_vm *hv;
 };
+
+/* Of the first n regions: their indices, by ascending gpa; n at least 1. */
+static inline const uint8_t *guest_mem_order(const struct guest_mem *mem, uint32_t n)
+{
+	return mem->orders + n * (n - 1) / 2;
+}
 
 struct guest_mem_params {
 	uint64_t size;                 /* bytes, multiple of 4 KiB */
@@ -85,6 +97,14 @@ int guest_mem_init_zones(struct guest_mem *mem, struct hv_vm *hv, const struct g
 void guest_mem_deinit(struct guest_mem *mem);
 
 /*
+ * More RAM at gpa, in one piece and without a file of the caller's; vCPUs and I/O threads
+ * may run.  It is the guest's from here on: there is no way back.  Servers of queues in the
+ * kernel and in other processes (vhost) have tables of their own: virtio_device_grow_memory().
+ */
+int guest_mem_add_ram(struct guest_mem *mem, uint64_t gpa, const struct guest_zone_params *params,
+		      struct err *err);
+
+/*
  * A file's contents as memory, for guest_mem_add_device(); flags are of mmap(), MAP_SHARED
  * or MAP_PRIVATE at least.  At an address that huge pages can be at.
  */
@@ -93,7 +113,7 @@ int guest_mem_map_file(int fd, uint64_t size, int flags, uint8_t **ret, struct e
  * Memory of a device outside RAM (pmem), in addresses that x86_windows_take() gave: the
  * guest and other devices can use it like RAM, but rings are refused there, it is not
  * emptied by a reset and not given back by guest_mem_discard().  The mapping at hva is
- * guest_mem_deinit()'s once this has succeeded.  Before vCPUs and I/O threads run.
+ * guest_mem_deinit()'s once this has succeeded.
  */
 int guest_mem_add_device(struct guest_mem *mem, uint64_t gpa, uint64_t size, uint8_t *hva,
 			 struct err *err);

@@ -49,7 +49,7 @@ void vhost_deinit(struct vhost *v)
 	*v = (struct vhost){ .fd = -EBADF };
 }
 
-static int set_memory(struct vhost *v, const struct guest_mem *mem, struct err *err)
+int vhost_set_memory(struct vhost *v, const struct guest_mem *mem, struct err *err)
 {
 	/* acquire: the regions themselves (guest-memory.c) */
 	uint32_t n = atomic_load_explicit(&mem->n_regions, memory_order_acquire);
@@ -82,7 +82,7 @@ int vhost_set_guest(struct vhost *v, uint64_t features, const struct guest_mem *
 	if (r < 0)
 		return err_errno(err, -r, "vhost-net does not take features 0x%llx",
 				 (unsigned long long)known);
-	return set_memory(v, mem, err);
+	return vhost_set_memory(v, mem, err);
 }
 
 /* fd below zero: none */

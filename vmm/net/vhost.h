@@ -51,6 +51,8 @@ int vhost_init(struct vhost *v, int fd, int (*call)(int fd, unsigned long reques
 	       uint64_t *ret_features, struct err *err);
 void vhost_deinit(struct vhost *v);
 
+/* Where guest memory is; again, when there is more of it, while queues are served. */
+int vhost_set_memory(struct vhost *v, const struct guest_mem *mem, struct err *err);
 /* What the driver accepted, and where guest memory is; before queues are set up. */
 int vhost_set_guest(struct vhost *v, uint64_t features, const struct guest_mem *mem,
 		    struct err *err);

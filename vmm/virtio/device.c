@@ -121,7 +121,11 @@ static void on_kick(struct loop_source *source, uint32_t events _unused_)
 {
 	struct virtio_queue *q = source->data;
 
-	eventfd_take(source->fd);
+	/*
+	 * Every doorbell is an edge, so what the eventfd has counted need not be read, a
+	 * system call less for each; and it is not zero any more, so whoever adds the source
+	 * again is told at once.
+	 */
 	if (!virtio_device_is_broken(q->dev))
 		q->dev->ops->kick(q->dev, q);
 }
@@ -157,7 +161,7 @@ static int watch_queues(struct virtio_device *dev)
 		if (!q->loop || q->external || q->kick_source.armed)
 			continue; /* not in use, not ours, or resumed without a pause */
 		q->kick_source = (struct loop_source){
-			.fd = q->kick_fd, .events = EPOLLIN, .fn = on_kick, .data = q
+			.fd = q->kick_fd, .events = EPOLLIN | EPOLLET, .fn = on_kick, .data = q
 		};
 		loop_call(q->loop, watch_kick, &w);
 		if (w.r < 0)
@@ -293,6 +297,15 @@ void virtio_device_resume(struct virtio_device *dev)
 		dev->ops->resume(dev);
 	if (watch_queues(dev) < 0)
 		virtio_device_broken(dev, "its doorbells cannot be watched after a pause");
+}
+
+void virtio_device_grow_memory(struct virtio_device *dev)
+{
+	struct err err = { 0 };
+
+	assert_on_control();
+	if (dev->active && dev->ops->memory_grown && dev->ops->memory_grown(dev, &err) < 0)
+		virtio_device_broken(dev, "%s", err.msg);
 }
 
 void virtio_device_broken(struct virtio_device *dev, const char *fmt, ...)

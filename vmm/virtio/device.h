@@ -60,6 +60,8 @@ struct virtio_device_ops {
 	void (*resume)(struct virtio_device *dev);
 	/* Optional, active device: queue_call_fd() of q has another answer now. */
 	void (*vector_changed)(struct virtio_device *dev, struct virtio_queue *q);
+	/* Optional, active device: there is more RAM, who serves its queues is to know. */
+	int (*memory_grown)(struct virtio_device *dev, struct err *err);
 	void *(*state_ptr)(struct virtio_device *dev); /* struct that ops->state describes */
 	/*
 	 * Optional: n_tables more tables of state; the device paused or inactive.  load comes
@@ -135,6 +137,8 @@ int virtio_device_activate(struct virtio_device *dev, struct err *err);
 void virtio_device_reset(struct virtio_device *dev);
 void virtio_device_pause(struct virtio_device *dev);
 void virtio_device_resume(struct virtio_device *dev);
+/* dev->mem has a region more; vCPUs and its threads may run. What cannot use it breaks. */
+void virtio_device_grow_memory(struct virtio_device *dev);
 
 static inline bool virtio_has_feature(const struct virtio_device *dev, unsigned int bit)
 {

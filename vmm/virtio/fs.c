@@ -104,6 +104,18 @@ static void fs_resume(struct virtio_device *dev)
 		virtio_device_broken(dev, "%s", err.msg);
 }
 
+/* A back end need not expect new memory under queues that it serves. */
+static int fs_memory_grown(struct virtio_device *dev, struct err *err)
+{
+	struct virtio_fs *fs = virtio_fs(dev);
+	bool served = fs->queues.running;
+	int r;
+
+	external_queues_stop(&fs->queues);
+	r = vhost_user_set_memory(&fs->backend, dev->mem, err);
+	return r >= 0 && served ? external_queues_start(&fs->queues, err) : r;
+}
+
 static void fs_vector_changed(struct virtio_device *dev, struct virtio_queue *q)
 {
 	external_queues_vector_changed(&virtio_fs(dev)->queues, q);
@@ -135,6 +147,7 @@ static const struct virtio_device_ops fs_ops = {
 	.pause = fs_pause,
 	.resume = fs_resume,
 	.vector_changed = fs_vector_changed,
+	.memory_grown = fs_memory_grown,
 	.free = fs_free,
 };
 

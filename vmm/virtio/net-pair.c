@@ -432,6 +432,12 @@ static void tx_flush(struct net_pair *p)
 	if (!ops_of(p)->flush || p->is_lost)
 		return;
 	r = ops_of(p)->flush(p->backend);
+	/*
+	 * No memory: nothing was written, so the frames are lost, as on a wire, and the
+	 * stream goes on.  What it had kept of an earlier one goes with the next.
+	 */
+	if (r == -ENOMEM || r == -ENOBUFS)
+		return;
 	if (r == -EAGAIN)
 		p->tx_blocked = true;
 	else if (r < 0)

@@ -146,6 +146,16 @@ void net_vhost_tear_down(struct net_vhost *nv)
 	external_queues_tear_down(&nv->queues);
 }
 
+int net_vhost_set_memory(struct net_vhost *nv, struct err *err)
+{
+	int r;
+
+	if (!nv->queues.set_up)
+		return 0; /* it is told with all the rest */
+	r = vhost_set_memory(&nv->vhost, nv->queues.dev->mem, err);
+	return r < 0 ? err_prefix(err, r, "queue pair %u", nv->index) : 0;
+}
+
 /* Frames that came while nobody was connected are of another time. */
 static void drop_frames(struct net_vhost *nv)
 {

@@ -47,5 +47,7 @@ void net_vhost_stop(struct net_vhost *nv);
 /* Stops, and gives the queues back for good. */
 void net_vhost_tear_down(struct net_vhost *nv);
 
+/* Guest memory has grown. */
+int net_vhost_set_memory(struct net_vhost *nv, struct err *err);
 void net_vhost_set_link(struct net_vhost *nv, bool up);
 void net_vhost_vector_changed(struct net_vhost *nv, struct virtio_queue *q);

@@ -678,6 +678,16 @@ fail:
 	.reset = net_reset, .pause = net_pause, .resume = net_resume, .state_ptr = net_state_ptr,  \
 	.counters = net_counters, .free = net_free
 
+static int net_vhost_memory_grown(struct virtio_device *dev, struct err *err)
+{
+	struct virtio_net *net = container_of(dev, struct virtio_net, dev);
+	int r = 0;
+
+	for (uint16_t i = 0; r >= 0 && i < net->n_pairs; i++)
+		r = net_vhost_set_memory(&net->vhosts[i], err);
+	return r;
+}
+
 static const struct virtio_device_ops net_ops = {
 	NET_OPS,
 	.threads = VIRTIO_THREADS_PER_PAIR,
@@ -687,4 +697,5 @@ static const struct virtio_device_ops net_vhost_ops = {
 	NET_OPS,
 	.threads = VIRTIO_THREADS_SHARED, /* the control queue's */
 	.vector_changed = net_vector_changed,
+	.memory_grown = net_vhost_memory_grown,
 };

@@ -245,7 +245,7 @@ void vhost_user_deinit(struct vhost_user *vu)
 	*vu = (struct vhost_user){ 0 };
 }
 
-static int set_memory(struct vhost_user *vu, const struct guest_mem *mem, struct err *err)
+int vhost_user_set_memory(struct vhost_user *vu, const struct guest_mem *mem, struct err *err)
 {
 	/* acquire: the regions themselves (guest-memory.c) */
 	uint32_t n = atomic_load_explicit(&mem->n_regions, memory_order_acquire);
@@ -296,7 +296,7 @@ int vhost_user_set_up(struct vhost_user *vu, uint64_t features, const struct gue
 	r = tell_u64(vu, VHOST_USER_SET_FEATURES, features);
 	if (r < 0)
 		return err_errno(err, -r, "the vhost-user back end does not take the features");
-	return set_memory(vu, mem, err);
+	return vhost_user_set_memory(vu, mem, err);
 }
 
 int vhost_user_start_queue(struct vhost_user *vu, struct virtio_queue *q, int call_fd,

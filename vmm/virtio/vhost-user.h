@@ -50,6 +50,8 @@ int vhost_user_init(struct vhost_user *vu, int fd, const char *id,
 /* Of a zeroed one it is harmless. */
 void vhost_user_deinit(struct vhost_user *vu);
 
+/* Where guest memory is; again, when there is more of it, with the queues stopped. */
+int vhost_user_set_memory(struct vhost_user *vu, const struct guest_mem *mem, struct err *err);
 /* Activation: what was negotiated, and where memory is. */
 int vhost_user_set_up(struct vhost_user *vu, uint64_t features, const struct guest_mem *mem,
 		      struct err *err);

@@ -14,6 +14,7 @@
 #include "vmm/hypervisor/x86-state.h"
 #include "vmm/loader/loader.h"
 #include "vmm/vm/fw-cfg.h"
+#include "vmm/vm/resize.h"
 #include "vmm/vm/topology.h"
 #include "vmm/vm/vm.h"
 
@@ -63,7 +64,7 @@ static int load_payload(struct vm *vm, uint64_t rsdp_gpa, struct loader_result *
 	};
 	int r;
 
-	x86_memmap_init(&memmap, memory_config_size(&vm->config->memory));
+	vm_init_memmap(vm, &memmap);
 	r = resources_get(&vm->resources, image, err);
 	if (r < 0)
 		return r;

@@ -96,8 +96,8 @@ void vm_get_sizes(const struct vm *vm, struct vm_sizes *ret)
 	*ret = (struct vm_sizes){
 		.vcpus = count(vm, IN(CPU_RUNNING) | IN(CPU_ASKED)),
 		.vcpus_target = vm->vcpus_target,
-		.memory = memory_config_size(&vm->config->memory),
-		.memory_target = memory_config_size(&vm->config->memory),
+		.memory = vm_memory_actual(vm),
+		.memory_target = vm_memory_target(vm),
 	};
 }
 

@@ -11,6 +11,7 @@
 #include "vmm/devices/fw-cfg.h"
 #include "vmm/loader/bzimage.h"
 #include "vmm/loader/file.h"
+#include "vmm/vm/resize.h"
 #include "vmm/vm/vm.h"
 
 static int offer_e820(struct vm *vm, struct err *err)
@@ -18,7 +19,7 @@ static int offer_e820(struct vm *vm, struct err *err)
 	struct fw_cfg_e820 entries[X86_MEMMAP_MAX];
 	struct x86_memmap memmap;
 
-	x86_memmap_init(&memmap, memory_config_size(&vm->config->memory));
+	vm_init_memmap(vm, &memmap);
 	for (size_t i = 0; i < memmap.n; i++)
 		entries[i] = (struct fw_cfg_e820){ le64_make(memmap.entries[i].gpa),
 						   le64_make(memmap.entries[i].size),

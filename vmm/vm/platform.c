@@ -22,7 +22,7 @@ struct place {
 	bool present;
 };
 
-#define PLACES 13
+#define PLACES 14
 
 static void list_places(struct platform *p, struct place ret[static PLACES])
 {
@@ -40,6 +40,9 @@ static void list_places(struct platform *p, struct place ret[static PLACES])
 		{ &p->cpu_hotplug.mmio, true,
 		  p->windows->platform_start + LAYOUT_PLATFORM_CPU_HOTPLUG, CPU_HOTPLUG_SIZE,
 		  c->cpus.max_vcpus > 1 },
+		{ &p->memory_hotplug.mmio, true,
+		  p->windows->platform_start + LAYOUT_PLATFORM_MEMORY_HOTPLUG, MEMORY_HOTPLUG_SIZE,
+		  p->windows->hotplug_size > 0 },
 		{ &p->i8042.region, false, PORT_I8042, I8042_PORTS, true },
 		{ &p->rtc.region, false, PORT_RTC, RTC_PORTS, true },
 		{ &p->debug_port.region, false, PORT_DEBUG, 1, true },
@@ -152,6 +155,7 @@ int platform_init(struct platform *p, const struct platform_params *params, stru
 			 params->pci_hotplug, params->data);
 	cpu_hotplug_init(&p->cpu_hotplug, &p->ged, params->config->cpus.max_vcpus,
 			 params->cpu_hotplug, params->data);
+	memory_hotplug_init(&p->memory_hotplug, &p->ged, params->memory_hotplug, params->data);
 	pm_init(&p->pm, params->request, params->data);
 	if (p->config->payload.has_fw_cfg)
 		fw_cfg_init(&p->fw_cfg, params->mem);
@@ -170,6 +174,7 @@ void platform_deinit(struct platform *p)
 	fw_cfg_deinit(&p->fw_cfg);
 	if (p->pm.request) {
 		pm_deinit(&p->pm);
+		memory_hotplug_deinit(&p->memory_hotplug);
 		cpu_hotplug_deinit(&p->cpu_hotplug);
 		pci_hotplug_deinit(&p->pci_hotplug);
 		ged_deinit(&p->ged);
@@ -190,6 +195,7 @@ void platform_reset(struct platform *p)
 	rtc_reset(&p->rtc);
 	pci_hotplug_reset(&p->pci_hotplug);
 	cpu_hotplug_reset(&p->cpu_hotplug);
+	memory_hotplug_reset(&p->memory_hotplug);
 	ged_reset(&p->ged);
 	pm_reset(&p->pm);
 	if (p->config->watchdog)

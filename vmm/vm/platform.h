@@ -11,6 +11,7 @@
 
 #include "vmm/acpi/cpu-hotplug.h"
 #include "vmm/acpi/ged.h"
+#include "vmm/acpi/memory-hotplug.h"
 #include "vmm/acpi/pci-hotplug.h"
 #include "vmm/acpi/pm.h"
 #include "vmm/acpi/vmgenid.h"
@@ -46,6 +47,7 @@ struct platform_params {
 	void (*watchdog)(void *data);   /* shared or control thread: so has watchdog_take() */
 	const struct pci_hotplug_ops *pci_hotplug;
 	const struct cpu_hotplug_ops *cpu_hotplug;
+	const struct memory_hotplug_ops *memory_hotplug;
 	void *data;
 };
 
@@ -62,7 +64,8 @@ struct platform {
 	struct i8042 i8042;
 	struct ged ged;
 	struct pci_hotplug pci_hotplug;
-	struct cpu_hotplug cpu_hotplug; /* present if there can be more than one */
+	struct cpu_hotplug cpu_hotplug;       /* present if there can be more than one */
+	struct memory_hotplug memory_hotplug; /* present if there is room for more */
 	struct pm pm;
 	struct vmgenid vmgenid;
 	struct watchdog watchdog; /* if configured */

@@ -16,9 +16,11 @@
 #include <stdint.h>
 
 struct cpu_hotplug_ops;
+struct memory_hotplug_ops;
 struct err;
 struct message;
 struct vm;
+struct x86_memmap;
 
 struct vm_sizes {
 	uint32_t vcpus, vcpus_target;
@@ -36,6 +38,22 @@ extern const struct cpu_hotplug_ops vm_cpu_hotplug_ops; /* data: the struct vm *
 /* n: 1 to cpus.max_vcpus. A new number replaces one that has not been reached. */
 int vm_set_vcpus(struct vm *vm, uint32_t n, struct err *err);
 
+/* --- memory.c --- */
+
+/* Once the configuration is known. */
+void vm_memory_init(struct vm *vm);
+extern const struct memory_hotplug_ops vm_memory_hotplug_ops; /* data: the struct vm */
+/*
+ * bytes: what there is already, which offers again what the guest has not taken, or more,
+ * by a multiple of 128 MiB, up to /memory/hotplug_size more than the first start had.
+ */
+int vm_set_memory(struct vm *vm, uint64_t bytes, struct err *err);
+/* Bytes that the guest is to have, and that it has. */
+uint64_t vm_memory_target(const struct vm *vm);
+uint64_t vm_memory_actual(const struct vm *vm);
+/* RAM and reserved ranges as the guest finds them at its start. */
+void vm_init_memmap(const struct vm *vm, struct x86_memmap *ret);
+
 /* For vm.c. */
 
 /* The next starts of its threads. */
@@ -44,3 +62,4 @@ struct vcpu_start vm_vcpu_start(const struct vm *vm);
 void vm_serve_cpu_ejects(struct vm *vm);
 /* vCPUs parked: a guest starts anew. */
 void vm_reset_cpus(struct vm *vm);
+void vm_reset_memory(struct vm *vm);

@@ -85,6 +85,8 @@ int vm_create_memory(struct vm *vm, struct err *err)
 
 	r = x86_windows_init(&vm->windows, memory_config_size(mc), bits, err);
 	if (r >= 0)
+		r = x86_windows_add_hotplug(&vm->windows, mc->size, mc->hotplug_size, err);
+	if (r >= 0)
 		r = vm_pmem_reserve(vm, err);
 	if (r < 0)
 		return r;
@@ -186,6 +188,8 @@ int vm_build_acpi(struct vm *vm, uint64_t *ret_rsdp_gpa, struct err *err)
 		.n_segments = (uint32_t)vm->n_segments,
 		.numa = vm->config->n_numa ? vm->config : NULL,
 		.iommu = iommu ? &viot : NULL,
+		.hotplug_gpa = vm->windows.hotplug_start + vm->memory.grown,
+		.hotplug_size = vm->windows.hotplug_size - vm->memory.grown,
 	};
 
 	if (!segments || !ranges || !cpus)

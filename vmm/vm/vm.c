@@ -215,6 +215,7 @@ static int restart(struct vm *vm, const char *reason, struct err *err)
 	/* Nobody uses them any more. */
 	vm_finish_removals(vm);
 	vm_reset_cpus(vm);
+	vm_reset_memory(vm);
 	platform_reset(&vm->platform);
 	r = guest_mem_clear(&vm->mem, vm->listener.getting_on, vm->listener.data, err);
 	if (r >= 0)
@@ -343,6 +344,7 @@ static int build(struct vm *vm, struct err *err)
 		.watchdog = on_watchdog,
 		.pci_hotplug = &vm_pci_hotplug_ops,
 		.cpu_hotplug = &vm_cpu_hotplug_ops,
+		.memory_hotplug = &vm_memory_hotplug_ops,
 		.mem = &vm->mem,
 		.data = vm,
 	};
@@ -359,6 +361,7 @@ static int build(struct vm *vm, struct err *err)
 	r = hypervisor_kvm.vm_create(r, &params, &vm->hv, err);
 	if (r < 0)
 		return r;
+	vm_memory_init(vm);
 	r = vm_create_memory(vm, err);
 	if (r < 0)
 		return r;

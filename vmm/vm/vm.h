@@ -73,6 +73,21 @@ struct vm_listener {
 	void *data;
 };
 
+/* Of one slot. */
+struct vm_dimm {
+	uint64_t gpa, size;
+	bool accepted; /* the guest has taken it */
+};
+
+struct vm_memory {
+	uint64_t first; /* bytes that the machine was made with */
+	uint64_t grown; /* more, which the guest found at its latest start */
+	struct vm_dimm dimms[MEMORY_HOTPLUG_SLOTS]; /* what has come since */
+	uint32_t n_dimms;
+	struct message message;
+	_Atomic uint32_t accepted, refused; /* slots; what the guest has answered */
+};
+
 struct vm {
 	struct vm_config *config;
 	struct resources resources;
@@ -100,6 +115,7 @@ struct vm {
 	struct vm_cpu *cpus; /* cpus.c: of each of vcpus */
 	uint32_t vcpus_target;
 	struct message cpu_message;
+	struct vm_memory memory; /* memory.c */
 
 	/* What vCPUs ask of the control thread; bits of 1 << enum vm_request. */
 	struct message request_message, debug_message, watchdog_message;

@@ -171,9 +171,135 @@ static void run_rude(void)
 	check(has_device(blk.dev.pci->slot) && reads(&blk), "the disk still stays");
 }
 
+/* --- memory: vmm/acpi/memory-hotplug.h --- */
+
+#define MBASE          0x00
+#define MLEN           0x08
+#define MFLAGS         0x14
+#define MSEL           0x00
+#define MEVT           0x04
+#define MSTS           0x08
+#define MEMORY_SIZE    0x18
+#define MEMORY_SLOTS   8
+#define MEMORY_PRESENT 1
+#define MEMORY_COME    2
+#define OST_CHECK      1
+#define OST_FAILURE    1
+#define TOUCH_STEP     0x10000
+
+static bool wait_memory(unsigned int slot)
+{
+	uint32_t flags = 0;
+
+	for (unsigned int ms = 0; !(flags & MEMORY_COME) && ms < WAIT_MS; ms += POLL_MS) {
+		mmio_write32(controller + MSEL, slot);
+		flags = mmio_read32(controller + MFLAGS);
+		if (!(flags & MEMORY_COME))
+			sleep_ms(POLL_MS);
+	}
+	mmio_write32(controller + MFLAGS, MEMORY_COME);
+	return check(flags == (MEMORY_PRESENT | MEMORY_COME), "slot %u was filled", slot) &&
+	       check_eq(mmio_read32(controller + MFLAGS), MEMORY_PRESENT,
+			"what has come is told once");
+}
+
+static void answer_memory(unsigned int slot, uint32_t status)
+{
+	mmio_write32(controller + MSEL, slot);
+	mmio_write32(controller + MEVT, OST_CHECK);
+	mmio_write32(controller + MSTS, status);
+}
+
+static uint64_t memory_register(uint32_t reg)
+{
+	return mmio_read32(controller + reg) |
+	       (uint64_t)mmio_read32(controller + reg + sizeof(uint32_t)) << 32;
+}
+
+/* all of it is memory: empty, and keeps what is written */
+static void touch_memory(unsigned int slot)
+{
+	uint64_t base, len, wrong = 0;
+
+	mmio_write32(controller + MSEL, slot);
+	base = memory_register(MBASE);
+	len = memory_register(MLEN);
+	info("slot %u: 0x%lx+0x%lx", slot, base, len);
+	map_range(base, len);
+	for (uint64_t at = base; at < base + len; at += TOUCH_STEP) {
+		volatile uint64_t *p = (volatile uint64_t *)at;
+
+		wrong += *p != 0;
+		*p = at;
+	}
+	for (uint64_t at = base; at < base + len; at += TOUCH_STEP)
+		wrong += *(volatile uint64_t *)at != at;
+	check_eq(wrong, 0, "slot %u is memory", slot);
+}
+
+static void run_memory(void)
+{
+	if (!start())
+		return;
+	info("waiting");
+	if (!wait_memory(0))
+		return;
+	touch_memory(0);
+	answer_memory(0, 0);
+	if (!wait_memory(1))
+		return;
+	answer_memory(1, OST_FAILURE);
+	/* offered again */
+	if (!wait_memory(1))
+		return;
+	touch_memory(1);
+	answer_memory(1, 0);
+	/* twice, and of slots that are empty */
+	for (unsigned int i = 0; i < MEMORY_SLOTS; i++)
+		answer_memory(i, 0);
+}
+
+/* answers what nobody asked, and writes rubbish */
+static void run_memory_rude(void)
+{
+	unsigned int count = (unsigned int)arg_u64("count", 1024);
+	struct random r;
+
+	if (!start())
+		return;
+	info("waiting");
+	if (!wait_memory(0))
+		return;
+	touch_memory(0);
+	r = random_seed(arg_u64("seed", 1));
+	for (unsigned int i = 0; i < count; i++) {
+		uint64_t at = controller + random_below(&r, MEMORY_SIZE + 4);
+
+		switch (random_below(&r, 5)) {
+		case 0:
+			mmio_write8(at, (uint8_t)random_next(&r));
+			break;
+		case 1:
+			mmio_write16(at, (uint16_t)random_next(&r));
+			break;
+		case 2:
+			mmio_read32(at);
+			break;
+		default:
+			mmio_write32(at, (uint32_t)random_next(&r));
+			break;
+		}
+	}
+	mmio_write32(controller + MSEL, 0);
+	check(memory_register(MLEN) != 0, "the memory stays");
+	answer_memory(0, 0);
+}
+
 const struct scenario hotplug_scenarios[] = {
 	{ "hotplug-pci", run_pci },
 	{ "hotplug-refuse", run_refuse },
 	{ "hotplug-rude", run_rude },
+	{ "hotplug-memory", run_memory },
+	{ "hotplug-memory-rude", run_memory_rude },
 	{ 0 },
 };

@@ -81,6 +81,9 @@ static void build(struct fixture *f, uint32_t boot, uint32_t max, uint32_t n_seg
 	g_assert_cmpint(r, ==, 0);
 	r = x86_windows_init(&f->windows, 6 * GIB, 46, &err);
 	g_assert_cmpint(r, ==, 0);
+	if (serial)
+		g_assert_cmpint(x86_windows_add_hotplug(&f->windows, 6 * GIB, 2 * GIB, NULL), ==,
+				0);
 	f->config.cpus = (struct cpus_config){ .boot_vcpus = boot, .max_vcpus = max };
 	f->config.memory.zones = zones;
 	f->config.memory.n_zones = G_N_ELEMENTS(zones);

@@ -159,6 +159,61 @@ static void test_take(void)
 	g_assert_cmphex(w.mmio64_size, ==, size - 3 * GIB);
 }
 
+/* Room for RAM that comes is above 4 GiB and all RAM, on 128 MiB, and below the window. */
+static void test_hotplug(void)
+{
+	static const struct {
+		uint64_t ram, size, start, window;
+	} cases[] = {
+		{ 512 * MIB, 128 * MIB, 4 * GIB, 8 * GIB },
+		{ 512 * MIB, 4 * GIB, 4 * GIB, 8 * GIB },
+		{ 4 * GIB + MIB, 2 * GIB, 5 * GIB + 128 * MIB, 8 * GIB },
+		{ 6 * GIB, 64 * GIB, 7 * GIB, 72 * GIB },
+	};
+	struct x86_windows w;
+	struct err err = { 0 };
+
+	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+		uint64_t end;
+
+		g_assert_cmpint(x86_windows_init(&w, cases[i].ram, 40, &err), ==, 0);
+		end = w.mmio64_start + w.mmio64_size;
+		g_assert_cmpint(x86_windows_add_hotplug(&w, cases[i].ram, 0, &err), ==, 0);
+		g_assert_cmphex(w.hotplug_size, ==, 0);
+		g_assert_cmpint(x86_windows_add_hotplug(&w, cases[i].ram, cases[i].size, &err), ==,
+				0);
+		g_assert_cmphex(w.hotplug_start, ==, cases[i].start);
+		g_assert_cmphex(w.hotplug_size, ==, cases[i].size);
+		g_assert_cmphex(w.mmio64_start, ==, cases[i].window);
+		g_assert_cmphex(w.mmio64_start + w.mmio64_size, ==, end);
+	}
+	g_assert_cmpint(x86_windows_init(&w, 6 * GIB, 40, &err), ==, 0);
+	g_assert_cmpint(x86_windows_add_hotplug(&w, 6 * GIB, 1ULL << 40, &err), ==, -E2BIG);
+	g_assert_true(g_str_has_prefix(err.msg, "/memory/hotplug_size: "));
+	err_clear(&err);
+	g_assert_cmpint(x86_windows_add_hotplug(&w, 6 * GIB, UINT64_MAX - 128 * MIB + 1, &err), ==,
+			-E2BIG);
+}
+
+/* What has grown is one more range of RAM, or makes the last one longer. */
+static void test_memmap_grown(void)
+{
+	struct x86_memmap map;
+	size_t n;
+
+	x86_memmap_init(&map, 512 * MIB);
+	n = map.n;
+	x86_memmap_add_ram(&map, 4 * GIB, 256 * MIB);
+	g_assert_cmpuint(map.n, ==, n + 1);
+	g_assert_cmphex(map.entries[n].gpa, ==, 4 * GIB);
+	g_assert_cmphex(map.entries[n].size, ==, 256 * MIB);
+	x86_memmap_init(&map, 6 * GIB);
+	n = map.n;
+	x86_memmap_add_ram(&map, 7 * GIB, 256 * MIB);
+	g_assert_cmpuint(map.n, ==, n);
+	g_assert_cmphex(map.entries[n - 1].size, ==, 3 * GIB + 256 * MIB);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -167,5 +222,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/arch/memory-map/windows-bad", test_windows_bad);
 	g_test_add_func("/arch/memory-map/split", test_split);
 	g_test_add_func("/arch/memory-map/take", test_take);
+	g_test_add_func("/arch/memory-map/hotplug", test_hotplug);
+	g_test_add_func("/arch/memory-map/memmap-grown", test_memmap_grown);
 	return g_test_run();
 }

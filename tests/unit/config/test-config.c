@@ -16,6 +16,12 @@
 static const struct {
 	const char *name, *json, *text;
 } bad_cases[] = {
+	{ "hotplug-size", VM(",'memory':{'hotplug_size':1073741825}"),
+	  "/memory/hotplug_size: 1073741825 is not a multiple of 128 MiB (134217728), must be like "
+	  "1207959552" },
+	{ "hotplug-zones",
+	  VM(",'memory':{'size':0,'hotplug_size':134217728,'zones':[{'id':'a','size':67108864}]}"),
+	  "/memory/hotplug_size: 134217728 cannot be had with /memory/zones, must be left out" },
 	/* shape */
 	{ "top/list", "[]", "definition: must be an object, is a list" },
 	{ "top/number", "7", "definition: must be an object, is 7" },
@@ -289,6 +295,10 @@ static const struct {
 	  "/platform/iommu_address_width_bits: 65 is out of range, must be 32 to 64" },
 	{ "iommu/balloon", VM(",'balloon':{'iommu':true}"),
 	  "/balloon/iommu: it cannot be behind an IOMMU, must be false" },
+	{ "iommu/fs",
+	  VM(",'memory':{'shared':true},"
+	     "'fs':[{'tag':'a','source':'/a','iommu':true}]"),
+	  "/fs/0/iommu: it cannot be behind an IOMMU, must be false" },
 	{ "iommu/vhost", VM(",'net':[{'vhost':true,'iommu':true}]"),
 	  "/net/0/iommu: cannot be had with vhost, which knows no IOMMU, must be false" },
 
@@ -660,8 +670,8 @@ static const struct {
 	{ "amx", VM(",'cpus':{'features':{'amx':true}}"), "/cpus/features/amx: not supported yet" },
 	{ "core-scheduling", VM(",'cpus':{'core_scheduling':'Vm'}"),
 	  "/cpus/core_scheduling: 'Vm' is not supported yet, must be Off" },
-	{ "hotplug-size", VM(",'memory':{'hotplug_size':1073741824}"),
-	  "/memory/hotplug_size: 1073741824 is not supported yet, must be 0" },
+	{ "hotplug-method", VM(",'memory':{'hotplug_method':'VirtioMem'}"),
+	  "/memory/hotplug_method: 'VirtioMem' is not supported yet, must be Acpi" },
 	{ "igvm", "{'payload':{'igvm':'/x'}}", "/payload/igvm: not supported yet" },
 	{ "disk-vhost-user", VM(",'disks':[{'path':'/x','vhost_user':true}]"),
 	  "/disks/0/vhost_user: not supported yet" },

@@ -11,6 +11,7 @@
 #include "vmm/api/protocol.h"
 #include "vmm/base/err.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <glib.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -85,8 +86,13 @@ static int method_add_resources(sd_bus_message *m, void *userdata, sd_bus_error 
 		return worker_error_from_err(error, &err);
 	}
 	r = sd_bus_message_enter_container(m, 'a', "{sh}");
-	while (r >= 0 && (r = sd_bus_message_read(m, "{sh}", &pointer, &fd)) > 0)
+	/* Kept as long as it lives, as by a worker: what is at the other end of a socket sees it.
+	 */
+	while (r >= 0 && (r = sd_bus_message_read(m, "{sh}", &pointer, &fd)) > 0) {
+		if (fcntl(fd, F_DUPFD_CLOEXEC, 0) < 0)
+			return -errno;
 		fake->n_resources++;
+	}
 	return r < 0 ? r : sd_bus_reply_method_return(m, NULL);
 }
 

@@ -588,12 +588,91 @@ static void test_device_memory(void)
 	g_assert_cmpint(byte, ==, 'b');
 	g_assert_null(guest_range(&mem, 4 * HOLE_END, 16, 16));
 	g_assert_cmpint(guest_mem_discard(&mem, 4 * HOLE_END, 4096, &freed), ==, -EFAULT);
-	/* another one, below: the table stays in order */
+	/* another one, below: it is found all the same */
 	g_assert_cmpint(guest_mem_map_file(fd, HALF, MAP_PRIVATE, &hva, &err), ==, 0);
 	g_assert_cmpint(guest_mem_add_device(&mem, 2 * HOLE_END, HALF, hva, &err), ==, 0);
-	g_assert_cmphex(mem.regions[1].gpa, ==, 2 * HOLE_END);
-	g_assert_cmphex(mem.regions[2].gpa, ==, 4 * HOLE_END);
+	g_assert_cmphex(mem.regions[guest_mem_order(&mem, 3)[1]].gpa, ==, 2 * HOLE_END);
+	g_assert_cmphex(mem.regions[guest_mem_order(&mem, 3)[2]].gpa, ==, 4 * HOLE_END);
 	g_assert_true(guest_covers(&mem, 2 * HOLE_END, HALF));
+	guest_mem_deinit(&mem);
+}
+
+/* --- RAM that comes while others use what is there --- */
+
+#define GROW_STEPS 40
+
+struct reader {
+	struct guest_mem *mem;
+	atomic_uint published; /* pieces that are there */
+	atomic_bool stop;
+};
+
+static uint64_t piece_at(unsigned int i)
+{
+	/* from both ends to the middle: every other one comes before those that are there */
+	return (4 + (i % 2 ? i : 2 * GROW_STEPS - i)) * (uint64_t)HOLE_END;
+}
+
+static void *read_all(void *data)
+{
+	struct reader *reader = data;
+	unsigned int rounds = 0;
+
+	while (!atomic_load(&reader->stop)) {
+		unsigned int n = atomic_load(&reader->published);
+		uint32_t value = 0;
+
+		g_assert_true(guest_covers(reader->mem, 0, HALF));
+		g_assert_false(guest_covers(reader->mem, 3 * HOLE_END, 1));
+		for (unsigned int i = 0; i < n; i++) {
+			g_assert_cmpint(guest_read(reader->mem, piece_at(i) + 8, &value,
+						   sizeof(value)),
+					==, 0);
+			g_assert_cmpuint(value, ==, i + 1);
+		}
+		rounds++;
+	}
+	return GUINT_TO_POINTER(rounds);
+}
+
+static void test_grow(void)
+{
+	_cleanup_(fake_hv_free_cleanup) struct fake_hv *fake = fake_hv_new();
+	struct guest_zone_params more = zone("/memory", HALF);
+	struct guest_mem_params p = { .size = HALF };
+	struct guest_mem mem;
+	struct reader reader = { .mem = &mem };
+	GThread *threads[3];
+	struct err err = { 0 };
+	uint64_t freed = 0;
+	uint32_t value = 0;
+
+	g_assert_cmpint(guest_mem_init(&mem, fake_hv_vm(fake), &p, &err), ==, 0);
+	for (size_t i = 0; i < G_N_ELEMENTS(threads); i++)
+		threads[i] = g_thread_new("reader", read_all, &reader);
+	for (unsigned int i = 0; i < GROW_STEPS; i++) {
+		value = i + 1;
+		g_assert_cmpint(guest_mem_add_ram(&mem, piece_at(i), &more, &err), ==, 0);
+		g_assert_cmpint(guest_write(&mem, piece_at(i) + 8, &value, sizeof(value)), ==, 0);
+		atomic_store(&reader.published, i + 1);
+		g_usleep(200);
+	}
+	atomic_store(&reader.stop, true);
+	for (size_t i = 0; i < G_N_ELEMENTS(threads); i++)
+		g_assert_cmpuint(GPOINTER_TO_UINT(g_thread_join(threads[i])), >, 0);
+	g_assert_cmpint(guest_mem_add_ram(&mem, piece_at(3), &more, &err), ==, -EBUSY);
+	err_clear(&err);
+	/* RAM like any other */
+	g_assert_nonnull(guest_range(&mem, piece_at(1), 64, 64));
+	g_assert_cmpint(guest_mem_discard(&mem, piece_at(2), HALF, &freed), ==, 0);
+	g_assert_cmpuint(freed, ==, HALF);
+	g_assert_cmpint(guest_mem_clear(&mem, NULL, NULL, &err), ==, 0);
+	g_assert_cmpint(guest_read(&mem, piece_at(5) + 8, &value, sizeof(value)), ==, 0);
+	g_assert_cmpuint(value, ==, 0);
+	for (unsigned int i = GROW_STEPS; i + 1 < GUEST_REGIONS_MAX; i++)
+		g_assert_cmpint(guest_mem_add_ram(&mem, (1000 + i) * HOLE_END, &more, &err), ==, 0);
+	g_assert_cmpint(guest_mem_add_ram(&mem, 2000 * HOLE_END, &more, &err), ==, -ENOSPC);
+	g_assert_cmpstr(err.msg, ==, "there are more than 64 pieces of guest memory");
 	guest_mem_deinit(&mem);
 }
 
@@ -623,5 +702,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/memory/zones/bad", test_zone_bad);
 	g_test_add_func("/memory/zones/node", test_zone_node);
 	g_test_add_func("/memory/device", test_device_memory);
+	g_test_add_func("/memory/grow", test_grow);
 	return g_test_run();
 }

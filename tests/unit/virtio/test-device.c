@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <glib.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -20,12 +21,15 @@
 #define SIZE     16
 #define FEATURES VIRTIO_FEATURE(VIRTIO_F_VERSION_1)
 
+#define DOORBELLS 5000U
+
 struct toy {
 	struct virtio_device_ops ops;
 	struct virtio_device dev;
 	bool refuse;
 	unsigned int activations, resets, pauses, resumes;
 	int kicked_fd[QUEUES];
+	atomic_uint asked, seen; /* of queue 0 */
 	struct mock_driver driver;
 };
 
@@ -44,6 +48,8 @@ static int toy_activate(struct virtio_device *dev, struct err *err)
 
 static void toy_kick(struct virtio_device *dev, struct virtio_queue *q)
 {
+	if (q->index == 0)
+		atomic_store(&to_toy(dev)->seen, atomic_load(&to_toy(dev)->asked));
 	eventfd_signal(to_toy(dev)->kicked_fd[q->index]);
 }
 
@@ -395,6 +401,45 @@ static void test_waiting_requests(void)
 	teardown(&t);
 }
 
+static gpointer ring_often(gpointer data)
+{
+	struct toy *t = data;
+
+	for (unsigned int i = 1; i <= DOORBELLS; i++) {
+		atomic_store(&t->asked, i);
+		eventfd_signal(t->dev.queues[0].kick_fd);
+		/* Now and then wait for it: a doorbell that is lost is not made good by the next.
+		 */
+		for (int ms = 0; i % 5 == 0 && atomic_load(&t->seen) < i; ms++) {
+			g_assert_cmpint(ms, <, 100000);
+			g_usleep(100);
+		}
+	}
+	return NULL;
+}
+
+/* No doorbell is lost, whatever it meets: the device at work, its thread parked, resumed. */
+static void test_doorbells(void)
+{
+	struct toy t;
+	GThread *thread;
+
+	setup(&t, VIRTIO_THREADS_PER_QUEUE);
+	mock_driver_start(&t.driver, FEATURES);
+	thread = g_thread_new("driver", ring_often, &t);
+	while (atomic_load(&t.seen) < DOORBELLS) {
+		virtio_device_pause(&t.dev);
+		virtio_device_resume(&t.dev);
+		g_usleep(50);
+	}
+	g_thread_join(thread);
+	/* One that came while nobody watched is told at the next start, though never read. */
+	mock_driver_reset(&t.driver);
+	mock_driver_start(&t.driver, FEATURES);
+	check_serving(&t);
+	teardown(&t);
+}
+
 static bool config_interrupt(struct toy *t)
 {
 	struct pollfd p = { .fd = t->driver.config_fd, .events = POLLIN };
@@ -465,6 +510,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/virtio/device/activation-fails", test_activation_fails);
 	g_test_add_func("/virtio/device/reset-in-each-state", test_reset_in_each_state);
 	g_test_add_func("/virtio/device/waiting-requests", test_waiting_requests);
+	g_test_add_func("/virtio/device/doorbells", test_doorbells);
 	g_test_add_func("/virtio/device/broken", test_broken);
 	g_test_add_func("/virtio/device/config-generation", test_config_generation);
 	return g_test_run();

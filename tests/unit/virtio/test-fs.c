@@ -300,6 +300,12 @@ static void test_start_stop(void)
 {
 	struct fixture f;
 	const struct guest_region *ram = &f.driver.mem.regions[0];
+	const struct guest_zone_params more = { .pointer = "/memory",
+						.size = 1U << 20,
+						.shared = true,
+						.file_fd = -EBADF,
+						.host_node = -1 };
+	struct err err = { 0 };
 
 	setup(&f, RIGHT);
 	mock_driver_start(&f.driver, VIRTIO_FEATURE(VIRTIO_F_VERSION_1));
@@ -323,6 +329,21 @@ static void test_start_stop(void)
 	g_assert_cmpuint(f.dev->queues[1].st.next_avail, ==, 3);
 	virtio_device_resume(f.dev);
 	check_queue(&f, 1, 3);
+
+	/* More memory: told between stop and start of the queues; of a pause, without them. */
+	g_assert_cmpint(guest_mem_add_ram(&f.driver.mem, 1ULL << 40, &more, &err), ==, 0);
+	virtio_device_grow_memory(f.dev);
+	g_assert_cmpuint(f.backend.memory.n, ==, 2);
+	g_assert_cmpuint(f.backend.memory.regions[1].gpa, ==, 1ULL << 40);
+	check_queue(&f, 1, 6);
+	virtio_device_pause(f.dev);
+	g_assert_cmpint(guest_mem_add_ram(&f.driver.mem, 2ULL << 40, &more, &err), ==, 0);
+	virtio_device_grow_memory(f.dev);
+	g_assert_cmpuint(f.backend.memory.n, ==, 3);
+	g_assert_cmpuint(f.backend.enabled[1], ==, 0);
+	virtio_device_resume(f.dev);
+	check_queue(&f, 1, 9);
+	g_assert_false(virtio_device_is_broken(f.dev));
 
 	mock_driver_reset(&f.driver);
 	g_assert_cmpuint(f.backend.enabled[0], ==, 0);

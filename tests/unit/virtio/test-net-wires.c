@@ -11,8 +11,10 @@
 #include <linux/vhost.h>
 #include <linux/virtio_net.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tests/lib/mock-queue.h"
@@ -28,6 +30,15 @@
 	(VIRTIO_FEATURE(VIRTIO_F_VERSION_1) | VIRTIO_FEATURE(VIRTIO_RING_F_EVENT_IDX) |            \
 	 FEATURE(MAC) | FEATURE(STATUS) | FEATURE(CTRL_VQ) | FEATURE(MRG_RXBUF) |                  \
 	 FEATURE(GUEST_ANNOUNCE))
+
+/* An errno that sendmsg(2) has for the stream, or 0. */
+static atomic_int sendmsg_fails;
+
+ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+	errno = atomic_load(&sendmsg_fails);
+	return errno ? -1 : syscall(SYS_sendmsg, fd, msg, flags);
+}
 
 enum kind {
 	STREAM,
@@ -291,6 +302,31 @@ static void test_stream_full(void)
 		mock_queue_wait(f.tx, NULL);
 	g_assert_cmpuint(mock_driver_counter(&f.driver, "tx_packets"), ==, COUNT);
 	g_assert_cmpuint(mock_driver_counter(&f.driver, "tx_drops"), ==, 0);
+	teardown(&f);
+}
+
+/*
+ * The host has no memory for a while: what was to be sent is lost, as on a wire, and the
+ * link is there still.
+ */
+static void test_stream_no_memory(void)
+{
+	static const int codes[] = { ENOMEM, ENOBUFS };
+	uint8_t got[4 + 100];
+	struct fixture f;
+
+	start(&f, STREAM);
+	for (size_t i = 0; i < G_N_ELEMENTS(codes); i++) {
+		atomic_store(&sendmsg_fails, codes[i]);
+		guest_sends(&f, 100);
+		atomic_store(&sendmsg_fails, 0);
+		g_assert_cmpuint(status(&f), ==, VIRTIO_NET_S_LINK_UP);
+		g_assert_true(virtio_net_link_is_up(f.driver.dev));
+		guest_sends(&f, 100);
+		g_assert_cmpint(recv(f.wire, got, sizeof(got), MSG_WAITALL), ==, sizeof(got));
+		g_assert_cmpuint(got[3], ==, 100);
+		g_assert_cmpint(recv(f.wire, got, 1, MSG_DONTWAIT), ==, -1);
+	}
 	teardown(&f);
 }
 
@@ -578,6 +614,30 @@ static void test_vhost(void)
 }
 
 /* A pause takes the rings back as the kernel left them. */
+/* More memory: the kernel is told while it serves the queues, and not when there are none. */
+static void test_vhost_memory(void)
+{
+	const struct guest_zone_params more = {
+		.pointer = "/memory", .size = 1U << 20, .file_fd = -EBADF, .host_node = -1
+	};
+	struct fixture f;
+	struct err err = { 0 };
+
+	kernel_init();
+	setup(&f, VHOST);
+	g_assert_cmpint(guest_mem_add_ram(&f.driver.mem, 1ULL << 40, &more, &err), ==, 0);
+	virtio_device_grow_memory(f.driver.dev);
+	g_assert_cmpuint(kernel.n_regions, ==, 0);
+	mock_driver_start(&f.driver, FEATURES);
+	g_assert_cmpuint(kernel.n_regions, ==, 2);
+	g_assert_cmpint(guest_mem_add_ram(&f.driver.mem, 2ULL << 40, &more, &err), ==, 0);
+	virtio_device_grow_memory(f.driver.dev);
+	g_assert_cmpuint(kernel.n_regions, ==, 3);
+	g_assert_cmpint(kernel.backend[0], >=, 0);
+	g_assert_false(virtio_device_is_broken(f.driver.dev));
+	teardown(&f);
+}
+
 static void test_vhost_pause(void)
 {
 	struct fixture f;
@@ -720,6 +780,7 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/virtio/net/stream", test_stream);
 	g_test_add_func("/virtio/net/stream/full", test_stream_full);
+	g_test_add_func("/virtio/net/stream/no-memory", test_stream_no_memory);
 	g_test_add_func("/virtio/net/stream/end", test_stream_end);
 	g_test_add_func("/virtio/net/stream/nonsense", test_stream_nonsense);
 	g_test_add_func("/virtio/net/stream/pause", test_stream_pause);
@@ -733,6 +794,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/virtio/net/announce", test_announce);
 	g_test_add_func("/virtio/net/vhost", test_vhost);
 	g_test_add_func("/virtio/net/vhost/pause", test_vhost_pause);
+	g_test_add_func("/virtio/net/vhost/memory", test_vhost_memory);
 	g_test_add_func("/virtio/net/vhost/link", test_vhost_link);
 	g_test_add_func("/virtio/net/vhost/error", test_vhost_error);
 	g_test_add_func("/virtio/net/vhost/vector", test_vhost_vector);

@@ -55,6 +55,28 @@ int x86_windows_init(struct x86_windows *w, uint64_t ram_size, uint8_t phys_bits
 	return 0;
 }
 
+int x86_windows_add_hotplug(struct x86_windows *w, uint64_t ram_size, uint64_t size,
+			    struct err *err)
+{
+	uint64_t end = w->mmio64_start + w->mmio64_size;
+	uint64_t from = align_up(MAX(x86_ram_end(ram_size), LAYOUT_HOLE_END), X86_HOTPLUG_ALIGN);
+	uint64_t start;
+
+	if (!size)
+		return 0;
+	start = size < end ? align_up(from + size, MMIO64_UNIT) : end;
+	if (start >= end || end - start < MMIO64_MIN - GIB)
+		return err_fault(err, FAULT_BAD_CONFIG, E2BIG,
+				 "/memory/hotplug_size: %llu MiB more of memory and the devices do "
+				 "not fit into the physical address bits (see /cpus/max_phys_bits)",
+				 (unsigned long long)(size / MIB));
+	w->hotplug_start = from;
+	w->hotplug_size = size;
+	w->mmio64_start = start;
+	w->mmio64_size = end - start;
+	return 0;
+}
+
 int x86_windows_take(struct x86_windows *w, uint64_t size, uint64_t *ret_gpa, struct err *err)
 {
 	if (size % GIB || size > w->mmio64_size || w->mmio64_size - size < MMIO64_MIN - GIB)
@@ -105,4 +127,15 @@ void x86_memmap_init(struct x86_memmap *map, uint64_t ram_size)
 	memmap_add(map, LAYOUT_ECAM_START, LAYOUT_ECAM_START + LAYOUT_ECAM_SIZE,
 		   X86_MEMMAP_RESERVED);
 	memmap_add(map, LAYOUT_HOLE_END, x86_ram_end(ram_size), X86_MEMMAP_RAM);
+}
+
+void x86_memmap_add_ram(struct x86_memmap *map, uint64_t gpa, uint64_t size)
+{
+	struct x86_memmap_entry *last = &map->entries[map->n - 1];
+
+	/* One range, where it is one: boot loaders and old kernels have few places for them. */
+	if (last->type == X86_MEMMAP_RAM && last->gpa + last->size == gpa)
+		last->size += size;
+	else
+		memmap_add(map, gpa, gpa + size, X86_MEMMAP_RAM);
 }

@@ -20,8 +20,9 @@ struct err;
 /* gpa and bytes; size 0 = none */
 struct x86_windows {
 	uint64_t mmio32_start, mmio32_size;
-	uint64_t mmio64_start, mmio64_size; /* whole GiBs, starts on a 4 GiB boundary */
-	uint64_t platform_start;            /* LAYOUT_PLATFORM_SIZE bytes */
+	uint64_t mmio64_start, mmio64_size;   /* whole GiBs, starts on a 4 GiB boundary */
+	uint64_t platform_start;              /* LAYOUT_PLATFORM_SIZE bytes */
+	uint64_t hotplug_start, hotplug_size; /* where RAM may come; size 0 = nowhere */
 };
 
 /* What one PCI segment has of them; size 0 = none */
@@ -58,6 +59,13 @@ int x86_windows_take(struct x86_windows *w, uint64_t size, uint64_t *ret_gpa, st
 /* Fails when the RAM and a minimum of device space do not fit into phys_bits. */
 int x86_windows_init(struct x86_windows *w, uint64_t ram_size, uint8_t phys_bits, struct err *err);
 /*
+ * Sets room for size bytes of RAM that may come aside, right above what is there: from a
+ * multiple of X86_HOTPLUG_ALIGN on, and above 4 GiB.  Before x86_windows_take().
+ */
+int x86_windows_add_hotplug(struct x86_windows *w, uint64_t ram_size, uint64_t size,
+			    struct err *err);
+#define X86_HOTPLUG_ALIGN (128ULL << 20)
+/*
  * Shares a window of `size` bytes at `start` out by weight, in whole units and without
  * a gap; the last gets what is no whole unit.
  */
@@ -66,3 +74,5 @@ void x86_window_split(uint64_t start, uint64_t size, uint64_t unit, const uint32
 #define X86_MMIO32_UNIT 0x1000ULL
 #define X86_MMIO64_UNIT 0x100000000ULL
 void x86_memmap_init(struct x86_memmap *map, uint64_t ram_size);
+/* More RAM, above all that is there. */
+void x86_memmap_add_ram(struct x86_memmap *map, uint64_t gpa, uint64_t size);
