@@ -75,6 +75,12 @@ static const struct {
 	{ "serial", required_argument, OPTION_VM, GROUP_VM },
 	{ "console", required_argument, OPTION_VM, GROUP_VM },
 	{ "debug-console", required_argument, OPTION_VM, GROUP_VM },
+	{ "fs", required_argument, OPTION_VM, GROUP_VM },
+	{ "pmem", required_argument, OPTION_VM, GROUP_VM },
+	{ "vsock", required_argument, OPTION_VM, GROUP_VM },
+	{ "iommu", required_argument, OPTION_VM, GROUP_VM },
+	{ "numa", required_argument, OPTION_VM, GROUP_VM },
+	{ "pci-segment", required_argument, OPTION_VM, GROUP_VM },
 	{ "rate-limit-group", required_argument, OPTION_VM, GROUP_VM },
 	{ "balloon", required_argument, OPTION_VM, GROUP_VM },
 	{ "rtc", required_argument, OPTION_VM, GROUP_VM },
@@ -226,11 +232,15 @@ static void take_followers(struct arguments *a, const char *section, int argc, c
 
 static void add_vm_option(struct arguments *a, const char *section, int argc, char **argv)
 {
+	static const char *const lists[] = {
+		"disk", "net", "fs", "pmem", "numa", "pci-segment", "rate-limit-group"
+	};
 	struct vm_option option = { section, optarg };
 
 	g_array_append_val(a->vm_options, option);
-	if (strcmp(section, "disk") == 0 || strcmp(section, "net") == 0)
-		take_followers(a, section, argc, argv);
+	for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
+		if (strcmp(section, lists[i]) == 0)
+			take_followers(a, section, argc, argv);
 }
 
 int arguments_parse(struct arguments *a, int argc, char **argv, unsigned int groups,

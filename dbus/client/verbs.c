@@ -88,9 +88,9 @@ static const struct {
 	{ GROUP_EVENTS, "      --timeout=TIME  end after that long\n" },
 	{ GROUP_VM,
 	  "      --cpus --memory --kernel --initramfs --cmdline --firmware --boot-protocol\n"
-	  "      --disk --net --rng --serial --console --debug-console --platform\n"
-	  "      --rate-limit-group --balloon --rtc --pvpanic --watchdog --watchdog-action\n"
-	  "      --fw-cfg-config\n"
+	  "      --disk --net --fs --pmem --vsock --rng --serial --console --debug-console\n"
+	  "      --platform --pci-segment --iommu --numa --rate-limit-group --balloon --rtc\n"
+	  "      --pvpanic --watchdog --watchdog-action --fw-cfg-config\n"
 	  "                      the definition, see 'brumectl help disk' and so on\n" },
 };
 

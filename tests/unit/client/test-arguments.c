@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <glib.h>
+#include <string.h>
 
 #include "dbus/client/arguments.h"
 #include "dbus/client/verbs.h"
+#include "vmm/config/config.h"
+#include "vmm/config/tables.h"
 
 static const struct {
 	const char *text;
@@ -127,6 +130,86 @@ static void test_groups(void)
 	}
 }
 
+/* The text of a file of the source tree. */
+static char *source_file(const char *path)
+{
+	g_autofree char *full = g_build_filename(g_getenv("SOURCE_ROOT"), path, NULL);
+	char *text = NULL;
+	g_autoptr(GError) error = NULL;
+
+	if (!g_file_get_contents(full, &text, NULL, &error))
+		g_error("%s", error->message);
+	return text;
+}
+
+static void check_mentioned(const char *file, const char *option)
+{
+	g_autofree char *text = source_file(file), *plain = NULL, *pattern = NULL;
+	g_auto(GStrv) parts = g_strsplit(text, "\\-", -1); /* roff's hyphen */
+
+	plain = g_strjoinv("-", parts);
+	pattern = g_strdup_printf("--%s(?![-a-z])", option);
+	if (!g_regex_match_simple(pattern, plain, 0, 0))
+		g_error("%s does not know --%s", file, option);
+}
+
+/* What repeats is listed behind one sentence. */
+static bool is_said_to_repeat(const char *option)
+{
+	g_autofree char *text = source_file("docs/man/brumectl.1");
+	g_auto(GStrv) parts = g_strsplit(option, "-", -1), rest = NULL, lines = NULL;
+	g_autofree char *name = g_strjoinv("\\-", parts);
+
+	rest = g_strsplit(text, "may be given several times, and take several values:\n", 2);
+	g_assert_nonnull(rest[1]);
+	lines = g_strsplit(rest[1], "\n", -1);
+	for (char **line = lines; g_str_has_prefix(*line, ".BR \\-\\-"); line++) {
+		g_auto(GStrv) words = g_strsplit(*line, " ", -1);
+
+		if (strcmp(words[1] + strlen("\\-\\-"), name) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void check_option(const struct config_field *field)
+{
+	static const char *const files[] = { "docs/man/brumectl.1", "dbus/client/verbs.c",
+					     "dbus/client/completion/brumectl",
+					     "dbus/client/completion/_brumectl" };
+	const char *option = field->option ?: field->key;
+	g_autofree char *line = g_strdup_printf("x --%s a=b c=d", option);
+	g_autofree char **argv = NULL;
+	g_auto(GStrv) owner = NULL;
+	struct arguments a;
+	bool list = field->kind == CONFIG_LIST;
+	int argc;
+
+	g_test_message("--%s", option);
+	owner = words(line, &argc);
+	argv = g_memdup2(owner, sizeof(char *) * (size_t)(argc + 1));
+	arguments_init(&a);
+	g_assert_cmpint(arguments_parse(&a, argc, argv, GROUP_VM, false), >, 0);
+	g_assert_cmpuint(a.vm_options->len, ==, list ? 2 : 1);
+	g_assert_cmpstr(g_array_index(a.vm_options, struct vm_option, 0).section, ==, option);
+	arguments_deinit(&a);
+	for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
+		check_mentioned(files[i], option);
+	g_assert_cmpint(is_said_to_repeat(option), ==, list);
+}
+
+/* Every row of a definition is an option, in the parser, help, manual and completions. */
+static void test_definition(void)
+{
+	static const struct config_table *const tables[] = { &vm_table, &payload_table };
+
+	for (size_t i = 0; i < G_N_ELEMENTS(tables); i++)
+		for (size_t j = 0; j < tables[i]->n_fields; j++)
+			if (tables[i]->fields[j].kind != CONFIG_LATER &&
+			    tables[i]->fields[j].table != &payload_table)
+				check_option(&tables[i]->fields[j]);
+}
+
 /* No verb may take two groups that give one name two meanings. */
 static void test_verbs(void)
 {
@@ -148,6 +231,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/client/arguments/followers", test_followers);
 	g_test_add_func("/client/arguments/stops-at-verb", test_stops_at_verb);
 	g_test_add_func("/client/arguments/groups", test_groups);
+	g_test_add_func("/client/arguments/definition", test_definition);
 	g_test_add_func("/client/verbs/table", test_verbs);
 	return g_test_run();
 }
