@@ -204,24 +204,29 @@ static int on_companion_exit(sd_event_source *source, int fd, uint32_t revents, 
 	(void)revents;
 	(void)userdata;
 	waitid(P_PIDFD, (id_t)fd, &info, WEXITED);
-	sd_event_source_disable_unref(source);
+	/* The loop's reference was the only one: this frees it and closes the pidfd. */
+	sd_event_source_set_floating(source, false);
 	return 0;
 }
 
+/* The loop owns the watch: it ends with its companion, or with the loop. */
 static int watch_companion(sd_event *event, pid_t pid)
 {
+	_cleanup_(sd_event_source_disable_unrefp) sd_event_source *source = NULL;
 	_cleanup_close_ int pidfd = pidfd_open(pid, 0);
-	sd_event_source *source;
 	int r;
 
 	if (pidfd < 0)
 		return -errno;
 	r = sd_event_add_io(event, &source, pidfd, EPOLLIN, on_companion_exit, NULL);
 	if (r >= 0)
+		r = sd_event_source_set_floating(source, true);
+	if (r >= 0)
 		r = sd_event_source_set_io_fd_own(source, true);
 	if (r < 0)
 		return r;
 	(void)TAKE_FD(pidfd);
+	sd_event_source_unref(TAKE_PTR(source));
 	return 0;
 }
 

@@ -59,9 +59,31 @@ static void test_passt(void)
 	fixture_free(f);
 }
 
+/* The loop ends while passt is still there: what watched it goes with the loop. */
+static void test_loop_ends_first(void)
+{
+	struct fixture *f = fixture_new();
+	g_autofree char *config =
+		fixture_config(f, "", "\"net\":[{\"backend\":\"Passt\",\"id\":\"n0\"}]");
+	unsigned int before = fixture_count_fds(), n = 0;
+
+	if (access("/usr/bin/passt", X_OK) < 0 && access("/usr/local/bin/passt", X_OK) < 0) {
+		g_test_skip("there is no passt");
+		fixture_free(f);
+		return;
+	}
+	fixture_create(f, "p", "", true);
+	fixture_vm_ok(f, "p", "SetConfig", "sa{sv}", config, 0);
+	fixture_vm_ok(f, "p", "Start", WAIT);
+	fixture_free(f);
+	n = fixture_count_fds();
+	g_assert_cmpuint(n, <, before);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/daemon/companion/passt", test_passt);
+	g_test_add_func("/daemon/companion/loop-ends-first", test_loop_ends_first);
 	return g_test_run();
 }
