@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finding the workers of a former daemon again (DBUS.md 3.14)
+ * Finding the workers of a former daemon again
  *
  * Each state file in the runtime directory is a worker that ran, or was getting
  * started, when the last daemon ended.  Its VM gets the configuration it was

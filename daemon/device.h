@@ -5,7 +5,7 @@
  * They exist from the moment its worker has a guest until the worker is gone:
  * made from the configuration the machine was booted with and what the worker
  * says of them (its address, its values: vmm/api/protocol.h), kept here because
- * a getter of the bus never asks a worker (DBUS.md, fact 8).  A worker may be in
+ * a getter of the bus never asks a worker: it would wait for it.  A worker may be in
  * hostile hands: of what it says only what a device can have is taken.
  *
  * What is asked of one is a call to the worker; a rate limit is kept in the

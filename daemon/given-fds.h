@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Descriptors that came with CreateVM, DBUS.md 3.3
+ * Descriptors that came with CreateVM or AddDevice
  *
  * The caller opened them with its own rights, so using them asks no permission
  * beyond making a VM.  A configuration refers to one by its name, {"fd": NAME}

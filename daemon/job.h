@@ -3,7 +3,7 @@
  * Jobs: operations that wait for a guest, a disk or a process
  *
  * A VM has at most one exclusive job at a time.  A job ends once, in this
- * order (DBUS.md 3.1): the property changes it caused are announced, the job's
+ * order: the property changes it caused are announced, the job's
  * own last properties, then JobRemoved, then everybody who waits for it hears.
  * After that it stays readable for 10 s.
  *

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * systemd-machined: `machinectl list`, `ps -o machine` (DBUS.md 3.14)
+ * systemd-machined: `machinectl list`, `ps -o machine`
  *
  * RegisterMachine, never CreateMachine: that would move the worker into a scope
  * of its own.  machined drops the entry by itself when the unit stops.

@@ -4,7 +4,7 @@
  *
  * Order of start: definitions, adoption of running workers, bus name, READY=1,
  * autostart.  Workers are ordered after this service, so READY comes before
- * the first of them is started (DBUS.md 3.11).  SIGTERM and SIGINT end the
+ * the first of them is started.  SIGTERM and SIGINT end the
  * daemon; the VMs go on.
  */
 #include "build-config.h"

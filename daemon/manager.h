@@ -5,7 +5,7 @@
  * Owns every struct machine and struct job and finds them by name, UUID, pid
  * and number.  It knows nothing of D-Bus: whoever presents it to the world is
  * its observer.  Property changes are collected and announced once per turn of
- * the event loop, or earlier when a job ends (DBUS.md 3.1, "settled").
+ * the event loop, or earlier when a job ends: who sees it end sees a settled machine.
  *
  * Main loop.
  */

@@ -14,7 +14,7 @@
 static const struct {
 	const char *verb, *method;
 	uint32_t states;
-	bool during_job; /* not held up by an exclusive job (DBUS.md 3.1) */
+	bool during_job; /* not held up by an exclusive job */
 } requests[REQUEST_N_] = {
 	[REQUEST_PAUSE] = { "pause", "Pause", MACHINE_STATES(RUNNING) },
 	[REQUEST_RESUME] = { "resume", "Resume", MACHINE_STATES(PAUSED) },

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What every worker unit gets: DBUS.md 3.12 as one table
+ * What every worker unit gets, as one table
  *
  * Values are GVariant texts.  The user manager of systemd 252 refuses or
- * ignores some directives (DBUS.md 4); those have no USER mark.  What depends
+ * ignores some directives; those have no USER mark.  What depends
  * on the VM is added by functions below the table.
  *
  * RootDirectory is an empty directory of the daemon, not TemporaryFileSystem=/,

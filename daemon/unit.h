@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Workers as transient units of systemd, DBUS.md 3.12 and 3.14
+ * Workers as transient units of systemd
  *
  * One const table (unit-properties.c) says what every worker unit gets, in the
  * system and in the user manager.  Everything is asynchronous over the same bus

@@ -8,7 +8,7 @@
 
 #include "vmm/base/err.h"
 
-/* What sd-bus makes of our names (sd_bus_error_get_errno() in clients); numbers of DBUS.md 3.7. */
+/* What sd-bus makes of our names (sd_bus_error_get_errno() in clients). */
 static const sd_bus_error_map error_map[] = {
 	SD_BUS_ERROR_MAP(BUS_ERROR_NO_SUCH_VM, ENXIO),
 	SD_BUS_ERROR_MAP(BUS_ERROR_NO_SUCH_DEVICE, ENXIO),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * D-Bus names of errors, DBUS.md 3.7
+ * D-Bus names of errors
  *
  * The only place that knows them: `struct err` in the program, a name and the
  * same sentence on the bus.  A fault has a name of its own; without one the

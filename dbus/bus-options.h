@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The `a{sv} options` at the end of every method, DBUS.md 3.1
+ * The `a{sv} options` at the end of every method
  *
  * A method lists its keys in a table; an unknown key, a key given twice or a
  * value of another type is InvalidArgs, with a sentence that names the key and

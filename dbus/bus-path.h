@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Names and object paths of the service, DBUS.md 3.2
+ * Names and object paths of the service
  *
  * A VM's name goes into its path by sd_bus_path_encode() ("db-1" is "db_2d1"),
  * a job's number as it is.  The paths are predictable: clients may compute them.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * org.brume.vm1.Device and the interfaces of its classes, DBUS.md 3.5
+ * org.brume.vm1.Device and the interfaces of its classes
  *
  * An object of each device that a running machine has; a stopped one has none.
  * A class of devices has a file for its interface (device-disk-bus.c ...), or,

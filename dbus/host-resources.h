@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Does a definition reach into the host?  DBUS.md 3.8
+ * Does a definition reach into the host?
  *
  * A VM without any path, interface, slice or resource property is made with
  * create-vms; anything that root would open for the caller, or that takes from

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * org.brume.vm1.Job, DBUS.md 3.5
+ * org.brume.vm1.Job
  */
 #include "dbus/job-bus.h"
 #include "daemon/job.h"

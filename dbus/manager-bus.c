@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * org.brume.vm1.Manager, DBUS.md 3.3
+ * org.brume.vm1.Manager
  */
 #include "dbus/manager-bus.h"
 #include "build-config.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * May this caller do that?  DBUS.md 0 (facts 10, 11) and 3.8
+ * May this caller do that?
  *
  * A handler validates its arguments, then calls polkit_check():
  *

@@ -2,7 +2,7 @@
 /*
  * Between sd-bus messages and GVariant
  *
- * GVariant is the one in-memory form of structured data (DESIGN.md); a D-Bus
+ * GVariant is the one in-memory form of structured data; a D-Bus
  * message is one of its serialisations.  These two functions walk one complete
  * type at the message's cursor in either direction.  Descriptors (`h`) have no
  * meaning inside a GVariant and are refused; a caller that takes descriptors

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * org.brume.vm1.VirtualMachine, DBUS.md 3.4; what is about devices is in
+ * org.brume.vm1.VirtualMachine; what is about devices is in
  * vm-devices-bus.c
  */
 #include "dbus/vm-bus.h"

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """
-CreateVM with descriptors in place of paths (DBUS.md 3.3): a machine starts from them, with no more
+CreateVM with descriptors in place of paths: a machine starts from them, with no more
 permission than to make one, and what is wrong with a descriptor is told by its name.
 """
 # timeout: 300

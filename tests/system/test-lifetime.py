@@ -438,7 +438,7 @@ def test_watchdog(t):
 
 
 def drop_in(t, *lines):
-    """An administrator's setting for all workers (DBUS.md 0, fact 21)."""
+    """An administrator's setting for all workers."""
     folder = "/etc/systemd/system/brume-vm-.service.d"
     os.makedirs(folder, exist_ok=True)
     with open(f"{folder}/50-test.conf", "w") as f:

@@ -15,7 +15,7 @@ PROPERTIES = f"{bus.ERRORS.removesuffix('.Error')}.Properties"
 OBJECT_MANAGER = "org.freedesktop.DBus.ObjectManager"
 NO_OPTIONS = ("a{sv}", "0")
 
-# Types as DBUS.md 3.3 to 3.5 has them; the values are what a first look at a fresh object gives.
+# Types as org.brume.vm1(5) has them; the values are what a first look at a fresh object gives.
 MANAGER_PROPERTIES = {
     "Version": "s", "Scope": "s", "HostArchitecture": "s", "Features": "as", "DeviceTypes": "as",
     "MaxVCPUs": "u", "DefaultSlice": "s", "KVMAvailable": "b", "NVMs": "u", "NRunning": "u",
@@ -516,7 +516,7 @@ def test_signal_order(t):
         settled = [i for i, s in enumerate(signals.seen) if changed(vm.path, "CurrentJob", "/")(s)][0]
         removed = [i for i, s in enumerate(signals.seen) if s.member == "JobRemoved"][0]
         t.true(settled < removed, "the job ended before its VM's properties changed")
-        # DBUS.md 3.2: kept 10 s after the end
+        # kept 10 s after the end
         signals.wait(lambda s: s.member == "InterfacesRemoved" and s.data[0] == job, 15,
                      "the job's object is removed")
         reply = bus.manager("GetJob", job.rsplit("/", 1)[1])

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Who may do what: real users, real polkit, rules an administrator would write (DBUS.md 3.8)."""
+"""Who may do what: real users, real polkit, rules an administrator would write."""
 import json
 import os
 import pwd
@@ -179,7 +179,7 @@ def test_one_vm(t):
         t.equal((web1.state, web10.state), ("running", "stopped"))
         bus.must(bus.vm("web1", "Terminate", NO, user="bob"))
         t.equal(bus.vm("web1", "GetConfig", '"next"', user="bob").error, AUTH, "another action")
-        # the sample of DBUS.md 3.8: by owner, or by group and a name's beginning
+        # by owner, or by group and a name's beginning
 
 
 @tap.test("a job belongs to who started it, and is cancelled by who may manage its VM")

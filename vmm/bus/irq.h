@@ -2,10 +2,10 @@
 /*
  * Interrupts: lines to the IOAPIC, and MSI vectors over irqfd
  *
- * irq_vector_update() is the one function that owns the order DESIGN.md
- * demands: a vector that is masked leaves the hypervisor's irqfd list before
- * the routing table that no longer has it is set; on unmask the route is set
- * first, then the irqfd.  The other order crashes AMD hosts.
+ * irq_vector_update() is the one function that owns the order: a vector that is
+ * masked leaves the hypervisor's irqfd list before the routing table that no
+ * longer has it is set; on unmask the route is set first, then the irqfd.  The
+ * other order crashes AMD hosts.
  *
  * While a vector is masked nobody reads its eventfd, so the count in it is the
  * pending bit; attaching the irqfd delivers what is pending.

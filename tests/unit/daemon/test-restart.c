@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A daemon that dies and comes back: every VM is what it was (DBUS.md 3.14),
+ * A daemon that dies and comes back: every VM is what it was,
  * and files that cannot be understood are kept
  */
 #include "daemon/autostart.h"

@@ -101,7 +101,7 @@ static bool has(GPtrArray *names, const char *name)
 
 static void test_unit(void)
 {
-	/* DBUS.md 4: what a user manager refuses, or cannot do. */
+	/* What a user manager of systemd 252 refuses, or cannot do. */
 	static const char *const system_only[] = {
 		"DynamicUser", "CapabilityBoundingSet", "AmbientCapabilities", "DevicePolicy",
 		"DeviceAllow", "IPAddressDeny",         "IOAccounting",        "InaccessiblePaths",
