@@ -120,10 +120,26 @@ static void run_rtc(void)
 	check(later[0] != now[0], "seconds move on");
 }
 
+/* Looks at the clock all the time: what is missing in each window of ms=, the processor did not
+ * have. */
+static void run_gap(void)
+{
+	uint64_t ms = arg_u64("ms", 200), windows = arg_u64("windows", 0);
+
+	for (uint64_t i = 0; !windows || i < windows; i++) {
+		uint64_t start = now_ns(), last = start, gap = 0, now;
+
+		do {
+			now = now_ns();
+			if (now - last > gap)
+				gap = now - last;
+			last = now;
+		} while (now - start < ms * 1000000);
+		info("gap %lu ns", gap);
+	}
+}
+
 const struct scenario time_scenarios[] = {
-	{ "count", run_count },
-	{ "ticks", run_ticks },
-	{ "pmtimer", run_pmtimer },
-	{ "rtc", run_rtc },
-	{ 0 },
+	{ "count", run_count }, { "ticks", run_ticks }, { "pmtimer", run_pmtimer },
+	{ "rtc", run_rtc },     { "gap", run_gap },     { 0 },
 };
