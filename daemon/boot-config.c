@@ -7,7 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TASKS_EXTRA 64
+#define TASKS_EXTRA   64
+#define TASKS_HOTPLUG (64 * 32 * 2) /* PCI segments, slots; a thread and a worker of io_uring */
 
 /*
  * A network without an address gets a locally administered one that depends on
@@ -59,15 +60,18 @@ GVariant *boot_config_for_worker(const char *text, const char *uuid, struct err 
 
 /*
  * Threads of a worker: one a vCPU, one a disk queue, one a pair of network
- * queues, one a pmem, some for everything else.  io_uring adds workers of its own to each
- * ring when requests cannot go on without waiting; the kernel keeps those for
- * regular files at four a CPU of the host or, when fewer, the ring's depth.
+ * queues, one a pmem, some for everything else, and some for what is plugged in
+ * while it runs: a disk for which there is none left has I/O errors.  io_uring
+ * adds workers of its own to each ring when requests cannot go on without waiting;
+ * the kernel keeps those for regular files at four a CPU of the host or, when
+ * fewer, the ring's depth.
  */
 uint64_t boot_config_count_tasks(const struct vm_config *config)
 {
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	uint64_t tasks = TASKS_EXTRA + config->cpus.max_vcpus + config->n_pmem, workers;
+	uint64_t tasks = TASKS_EXTRA + TASKS_HOTPLUG, workers;
 
+	tasks += config->cpus.max_vcpus + config->n_pmem;
 	for (size_t i = 0; i < config->n_disks; i++) {
 		workers = MIN((uint64_t)config->disks[i].queue_size, 4 * (uint64_t)MAX(cpus, 1));
 		tasks += config->disks[i].num_queues * (1 + workers);

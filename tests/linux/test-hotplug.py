@@ -126,7 +126,8 @@ def test_vcpus(t):
         t.equal((vm.get("VCPUs"), vm.get("VCPUsTarget"), vm.get("VCPUsMax")), (1, 1, 4))
         bring_up(console)
         bus.must(resize(4))
-        t.equal(console.check("nproc"), "4")
+        # the last of them runs, and is on its way into the scheduler
+        wait_for(console, "[ $(nproc) = 4 ]", 10)
         t.equal((vm.get("VCPUs"), vm.get("VCPUsTarget")), (4, 4))
         t.equal(vm.get("RestartRequired"), True)
         console.check("for i in 0 1 2 3; do taskset -c $i true || exit 1; done")
@@ -140,6 +141,33 @@ def test_vcpus(t):
         t.equal(descriptors(vm)[1], before[1], "threads of the worker")
         t.equal(vm.get("RestartRequired"), False)
         t.equal(guest.complaints(console, "ACPI|smpboot|APIC|hotplug"), [], "dmesg")
+
+
+@tap.test("64 disks over several segments, 64 processors")
+def test_many(t):
+    n = 64
+    config = guest.config(1, memory=1 << 30, platform={"num_pci_segments": 3})
+    config["cpus"]["max_vcpus"] = n
+    paths = [image(t, f"many{i}.raw", MIB) for i in range(n)]
+    with guest.Machine(NAME, config) as vm:
+        console = vm.boot()
+        before = descriptors(vm)
+        for i, path in enumerate(paths):
+            bus.must(add("disk", f"d{i}", path=path, pci_segment=i % 3))
+        count = "ls /sys/block | grep -c '^vd'"
+        wait_for(console, f"[ $({count}) = {n} ]", 120)
+        console.check("for d in /dev/vd*; do dd if=/dev/zero of=$d bs=4k count=1 conv=fsync 2>/tmp/why || { cat /tmp/why; exit 1; }; done", 300)
+        bring_up(console)
+        bus.must(resize(n, timeout=400))
+        wait_for(console, f"[ $(nproc) = {n} ]", 10)
+        bus.must(resize(1, timeout=400))
+        for i in range(n):
+            bus.must(remove(f"d{i}", timeout=120))
+        t.equal(console.run(count, 120)[0], "0", "disks in the guest")
+        # KVM makes vCPUs, but does not unmake them
+        after = descriptors(vm)
+        t.equal((after[0] - (n - 1), after[1]), before, "descriptors but those of vCPUs, and threads")
+        t.equal(guest.complaints(console, r"ACPI|\bpci|PCI|virtio|smpboot|APIC"), [], "dmesg")
 
 
 tap.main()

@@ -125,7 +125,7 @@ def test_none(t):
     with tiny.Machine("plain") as vm:
         vm.start()
         t.equal(shown(vm, "TasksMax", "TimeoutStopUSec", "CPUWeight"),
-                {"TasksMax": "65", "TimeoutStopUSec": "1min 30s", "CPUWeight": "[not set]"})
+                {"TasksMax": "4161", "TimeoutStopUSec": "1min 30s", "CPUWeight": "[not set]"})
 
 
 @tap.test("each one that a running unit can be given is there at once, and at the next start",
@@ -243,7 +243,7 @@ def test_bad(t, prop, sentence):
         for runtime in (False, True):
             reply = change(vm, runtime, good, prop)
             t.equal((reply.error, reply.text[:len(sentence)]), (INVALID, sentence))
-        t.equal((shown(vm, "TasksMax"), defined(vm)), ("65", {}))
+        t.equal((shown(vm, "TasksMax"), defined(vm)), ("4161", {}))
         service.expect_traces(t, running)
     service.expect_traces(t, before)
 

@@ -44,7 +44,7 @@ def test_unit(t, vcpus, memory):
                            "CPUAccounting", "MemoryAccounting", "ManagedOOMPreference")
         t.equal(got, {
             "Description": "Virtual machine unit", "Slice": "machine.slice", "Type": "notify",
-            "Transient": "yes", "TasksMax": str(64 + vcpus),
+            "Transient": "yes", "TasksMax": str(64 + 4096 + vcpus),
             "LimitMEMLOCK": str(memory + (64 << 20)), "LimitNOFILE": "65536", "LimitCORE": "0",
             "OOMPolicy": "stop", "KillMode": "mixed", "WatchdogUSec": "30s",
             "TimeoutStopUSec": "1min 30s", "CollectMode": "inactive", "Restart": "no",
