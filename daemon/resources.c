@@ -12,6 +12,7 @@
 #include "vmm/config/vm-config.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <glib.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -189,8 +190,10 @@ static int name_one(const struct resource *res, void *data, struct err *err _unu
 
 	if (!res->value || strncmp(msg, res->pointer, len) != 0 || strncmp(msg + len, ": ", 2) != 0)
 		return 0;
-	snprintf(naming->text, sizeof(naming->text), "%s: %s%s", res->pointer,
-		 resource_show(res, shown), msg + len);
+	resource_show(res, shown);
+	if (g_str_has_prefix(msg + len + 2, shown))
+		return 0; /* by whoever opened it */
+	snprintf(naming->text, sizeof(naming->text), "%s: %s%s", res->pointer, shown, msg + len);
 	return 1;
 }
 

@@ -295,7 +295,7 @@ void tap_close(struct tap *tap)
 	*tap = (struct tap){ 0 };
 }
 
-int tap_inspect(int fd, char ret_name[static IFNAMSIZ], struct err *err)
+int tap_inspect(int fd, size_t one_of, char ret_name[static IFNAMSIZ], struct err *err)
 {
 	struct ifreq ifr = { 0 };
 
@@ -307,6 +307,12 @@ int tap_inspect(int fd, char ret_name[static IFNAMSIZ], struct err *err)
 				 "attached to '%.*s' without IFF_NO_PI and IFF_VNET_HDR, must be "
 				 "with both",
 				 IFNAMSIZ, ifr.ifr_name);
+	if (one_of > 1 && !(ifr.ifr_flags & IFF_MULTI_QUEUE))
+		return err_fault(
+			err, FAULT_BAD_CONFIG, EINVAL,
+			"attached to '%.*s' without IFF_MULTI_QUEUE, must be with it, being "
+			"one of %zu",
+			IFNAMSIZ, ifr.ifr_name, one_of);
 	memcpy(ret_name, ifr.ifr_name, IFNAMSIZ);
 	return 0;
 }

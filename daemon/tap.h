@@ -33,6 +33,7 @@ int tap_open(const struct net_config *net, struct tap *ret, struct err *err);
 void tap_close(struct tap *tap);
 /*
  * The interface of a descriptor that somebody else opened, which must be a tap
- * with the headers that a virtio device wants.
+ * with the headers that a virtio device wants; one_of: how many queues it has with
+ * the others that were given for the same device.
  */
-int tap_inspect(int fd, char ret_name[static IFNAMSIZ], struct err *err);
+int tap_inspect(int fd, size_t one_of, char ret_name[static IFNAMSIZ], struct err *err);

@@ -8,6 +8,7 @@
 
 #include "dbus/bus-error.h"
 #include "dbus/bus-path.h"
+#include "dbus/client/descriptors.h"
 #include "dbus/client/output.h"
 #include "dbus/client/properties.h"
 #include "dbus/client/verbs.h"
@@ -123,9 +124,13 @@ int create_vm(struct client *c, const struct arguments *a, const char *name, con
 		r = client_manager_call(c, "CreateVM", &m);
 	if (r != EXIT_OK)
 		return r;
-	r = sd_bus_message_append(m, "ssa{sh}", name, config, 0);
-	if (r >= 0)
-		r = sd_bus_message_open_container(m, 'a', "{sv}");
+	r = sd_bus_message_append(m, "ss", name, config);
+	if (r < 0)
+		return client_report(c, name, r, NULL);
+	r = client_append_descriptors(c, m, config);
+	if (r != EXIT_OK)
+		return r;
+	r = sd_bus_message_open_container(m, 'a', "{sv}");
 	if (!persistent)
 		r = client_append_option(m, r, "Persistent", "b", 0);
 	if (a->autostart)

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-CreateVM with descriptors, which neither gdbus nor busctl can send: libsystemd through ctypes.
+CreateVM and AddDevice with descriptors, which neither gdbus nor busctl can send: libsystemd
+through ctypes.
 
     reply = fdbus.create("a", config, {"kernel": fd}, Persistent=False)
+    reply = fdbus.add_device("a", "net", "lan", {"fds": [{"fd": "q0"}, {"fd": "q1"}]}, {"q0": fd, "q1": fd})
 """
 
 import ctypes
@@ -17,29 +19,58 @@ class _Error(ctypes.Structure):
     _fields_ = [("name", ctypes.c_char_p), ("message", ctypes.c_char_p), ("need_free", ctypes.c_int)]
 
 
-def _call(name, document, fds, options):
+def _text(value):
+    return ctypes.c_char_p(value.encode())
+
+
+def _variant(value):
+    """Type and value, as the arguments that sd_bus_message_append() takes."""
+    if isinstance(value, bool):
+        return [_text("b"), ctypes.c_int(value)]
+    if isinstance(value, int):
+        return [_text("t"), ctypes.c_uint64(value)]
+    if isinstance(value, list):
+        args = [_text("aa{sv}"), ctypes.c_int(len(value))]
+        for element in value:
+            args += _dict(element)
+        return args
+    if isinstance(value, dict):
+        return [_text("a{sv}"), *_dict(value)]
+    return [_text("s"), _text(value)]
+
+
+def _dict(values):
+    args = [ctypes.c_int(len(values))]
+    for key, value in values.items():
+        args += [_text(key), *_variant(value)]
+    return args
+
+
+def _fds(pairs):
+    args = [ctypes.c_int(len(pairs))]
+    for key, fd in pairs:
+        args += [_text(key), ctypes.c_int(fd)]
+    return args
+
+
+def _call(path, interface, member, signature, args):
     """In the calling process, on a connection of its own; a bus.Reply."""
     sd = ctypes.CDLL("libsystemd.so.0")
     connection, reply, error = ctypes.c_void_p(), ctypes.c_void_p(), _Error()
     r = sd.sd_bus_open_system(ctypes.byref(connection))
     if r < 0:
         return bus.Reply(False, "local", os.strerror(-r))
-    args = [ctypes.c_char_p(name.encode()), ctypes.c_char_p(document.encode()), ctypes.c_int(len(fds))]
-    for key, fd in fds:
-        args += [ctypes.c_char_p(key.encode()), ctypes.c_int(fd)]
-    args.append(ctypes.c_int(len(options)))
-    for key, value in options.items():
-        if isinstance(value, bool):
-            args += [ctypes.c_char_p(key.encode()), ctypes.c_char_p(b"b"), ctypes.c_int(value)]
-        else:
-            args += [ctypes.c_char_p(key.encode()), ctypes.c_char_p(b"s"), ctypes.c_char_p(value.encode())]
-    r = sd.sd_bus_call_method(connection, bus.NAME.encode(), bus.ROOT.encode(), bus.MANAGER.encode(),
-                              b"CreateVM", ctypes.byref(error), ctypes.byref(reply), b"ssa{sh}a{sv}", *args)
+    r = sd.sd_bus_call_method(connection, _text(bus.NAME), _text(path), _text(interface), _text(member),
+                              ctypes.byref(error), ctypes.byref(reply), _text(signature), *args)
     if r >= 0:
         return bus.Reply(True, "", "")
     if error.name:
         return bus.Reply(False, error.name.decode(), error.message.decode())
     return bus.Reply(False, "local", os.strerror(-r))
+
+
+def _pairs(fds):
+    return list(fds.items()) if isinstance(fds, dict) else fds
 
 
 def create(name, config, fds, user=None, **options):
@@ -48,7 +79,17 @@ def create(name, config, fds, user=None, **options):
     is made by a child process, as `user` if given: the service asks who is at the other end.
     """
     document = config if isinstance(config, str) else json.dumps(config)
-    pairs = list(fds.items()) if isinstance(fds, dict) else fds
+    return _call_as(user, bus.ROOT, bus.MANAGER, "CreateVM", "ssa{sh}a{sv}",
+                    [_text(name), _text(document), *_fds(_pairs(fds)), *_dict(options)])
+
+
+def add_device(vm, kind, device, config, fds, user=None, **options):
+    """AddDevice; lists in the configuration are of dictionaries."""
+    return _call_as(user, bus.vm_path(vm), bus.VM, "AddDevice", "ssa{sv}a{sh}a{sv}",
+                    [_text(kind), _text(device), *_dict(config), *_fds(_pairs(fds)), *_dict(options)])
+
+
+def _call_as(user, *call):
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -58,7 +99,7 @@ def create(name, config, fds, user=None, **options):
                 os.setgroups([])
                 os.setgid(entry.pw_gid)
                 os.setuid(entry.pw_uid)
-            reply = _call(name, document, pairs, options)
+            reply = _call(*call)
             os.write(write, json.dumps([reply.ok, reply.error, reply.text]).encode())
         finally:
             os._exit(0)

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import struct
+import subprocess
 
 import bus
 import fdbus
@@ -21,7 +22,8 @@ NO = bus.options()
 INVALID = f"{bus.NAME}.InvalidConfig"
 ARGS = f"{bus.ERRORS}.InvalidArgs"
 DENIED = f"{bus.ERRORS}.AccessDenied"
-TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x400454ca, 2, 0x1000, 0x4000
+TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_MULTI_QUEUE = 0x400454ca, 2, 0x1000, 0x4000, 0x100
+MANY = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE
 
 
 def opened(t, path, flags, mode=0o600):
@@ -78,6 +80,61 @@ def test_start(t):
     t.eventually(lambda: not bus.exists("fds"), "the machine is gone", 20)
     with open(output, encoding="utf-8", errors="replace") as f:
         t.true(f.read() != "", "the guest printed nothing")
+
+
+def queues(pid, interface):
+    """How many of a process's descriptors are of this tap."""
+    n = 0
+    for fd in os.listdir(f"/proc/{pid}/fdinfo"):
+        with open(f"/proc/{pid}/fdinfo/{fd}") as f:
+            n += f"iff:\t{interface}\n" in f.read()
+    return n
+
+
+def many(**more):
+    return config(vcpus=2, net=[{"fds": [{"fd": "q0"}, {"fd": "q1"}], **more}])
+
+
+@tap.test("a network with a descriptor for each pair of its queues")
+def test_many(t):
+    make(t, "fds", many(), {"kernel": kernel(t), "q1": tap_fd(t, "fdmany", MANY), "q0": tap_fd(t, "fdmany", MANY)})
+    shown = bus.must(bus.vm("fds", "GetConfig", '"next"')).text
+    t.true('"fds":[{"fd":"q0"},{"fd":"q1"}]' in shown, shown)
+    start("fds")
+    t.equal(queues(bus.vm_get("fds", "MainPID"), "fdmany"), 2)
+    reply = fdbus.add_device("fds", "net", "more", {"fds": [{"fd": "q0"}]}, {})
+    t.equal((reply.error, reply.text), (INVALID, "/net/1/fds/0: there is no descriptor 'q0', must be one that "
+                                                 "came with AddDevice"))
+
+
+@tap.test("a device that comes while the machine runs has them too")
+def test_add(t):
+    make(t, "fds", config(vcpus=2), {"kernel": kernel(t)})
+    start("fds")
+    worker = bus.vm_get("fds", "MainPID")
+    fds = {"a": tap_fd(t, "fdadd", MANY), "b": tap_fd(t, "fdadd", MANY)}
+    lan = {"fds": [{"fd": "a"}, {"fd": "b"}]}
+    reply = fdbus.add_device("fds", "net", "lan", lan, {**fds, "c": tap_fd(t, "fdadd", MANY)})
+    t.equal((reply.error, reply.text), (ARGS, 'descriptor \'c\' is not used, the configuration must refer to it '
+                                              'with {"fd": "c"}'))
+    reply = fdbus.add_device("fds", "net", "lan", lan, {"a": fds["a"], "b": os.dup(fds["a"])})
+    t.equal(reply.error, INVALID, reply.text)
+    t.match(reply.text, "/net/0/fds/1: descriptor 'b': a duplicate of another that is given")
+    t.equal(queues(worker, "fdadd"), 0)
+    bus.must(fdbus.add_device("fds", "net", "lan", lan, fds))
+    t.equal(queues(worker, "fdadd"), 2)
+
+
+@tap.test("brumectl hands over its own that the definition names by their numbers")
+def test_brumectl(t):
+    fds = [tap_fd(t, "fdctl", MANY), tap_fd(t, "fdctl", MANY)]
+    t.cleanup(bus.remove, "fds")
+    argv = ["brumectl", "create", "fds", "--transient", "--cpus", "boot=2", "--memory", "size=32M", "--kernel",
+            tiny.KERNEL, "--cmdline", tiny.DEAF, "--net", f"fd=[{fds[0]},{fds[1]}]"]
+    r = subprocess.run(argv, pass_fds=fds, capture_output=True, text=True, check=False)
+    t.equal((r.returncode, r.stderr), (0, ""))
+    start("fds")
+    t.equal(queues(bus.vm_get("fds", "MainPID"), "fdctl"), 2)
 
 
 @tap.test("it can be reset: the worker reads the kernel again")
@@ -148,6 +205,12 @@ BAD = [
     ("no tap", net(), lambda t: {"tap": kernel(t)}, INVALID, r"^/net/0/tap: descriptor 'tap' is open for reading"),
     ("an address for it", net(ip="192.0.2.1", mask="255.255.255.0"), lambda t: {"tap": tap_fd(t, "fdtap1")},
      INVALID, r"^/net/0/ip: has no effect with a descriptor"),
+    ("one too few", many(), lambda t: {"q0": tap_fd(t, "fdtap3", MANY)}, INVALID,
+     r"^/net/0/fds/1: there is no descriptor 'q1', must be one that came with CreateVM$"),
+    ("of another number than its queues", many(num_queues=2), lambda t: {}, INVALID,
+     r"^/net/0/num_queues: 2 is not two for each of the 2 descriptors of /net/0/fds, must be 4$"),
+    ("no taps", many(), lambda t: {"q0": kernel(t), "q1": kernel(t)}, INVALID,
+     r"^/net/0/fds/0: descriptor 'q0' is open for reading"),
     ("another object", config(rng={"src": {"path": "/dev/random"}}), lambda t: {}, INVALID,
      r'^/rng/src: must be a string or \{"fd": NAME\}, is another object$'),
 ]
@@ -176,6 +239,26 @@ def test_tap(t):
     reply = bus.vm("fds", "Start", bus.options(Wait=True))
     t.equal(reply.error, INVALID, reply.text)
     t.match(reply.text, r"^/net/0/tap: descriptor 'tap': attached to 'fdtap2' without IFF_NO_PI and IFF_VNET_HDR")
+
+
+# the two queues of many(), and what is wrong with them
+WRONG = [
+    ("one queue twice", lambda t: [tap_fd(t, "fdtap4", MANY)] * 2,
+     r"^/net/0/fds/1: descriptor 'q1': a duplicate of another that is given"),
+    ("two taps", lambda t: [tap_fd(t, "fdtap5", MANY), tap_fd(t, "fdtap6", MANY)],
+     r"^/net/0/fds/1: descriptor 'q1': attached to 'fdtap6', must be to 'fdtap5' like the first of /net/0/fds$"),
+    ("one that has but one queue", lambda t: [tap_fd(t, "fdtap7"), tap_fd(t, "fdtap8", MANY)],
+     r"^/net/0/fds/0: descriptor 'q0': attached to 'fdtap7' without IFF_MULTI_QUEUE"),
+]
+
+
+@tap.test("queues that are none of one tap are refused when the machine starts", cases=WRONG)
+def test_queues(t, opened_as, text):
+    first, second = opened_as(t)
+    make(t, "fds", many(), {"kernel": kernel(t), "q0": first, "q1": second})
+    reply = bus.vm("fds", "Start", bus.options(Wait=True))
+    t.equal(reply.error, INVALID, reply.text)
+    t.match(reply.text, text)
 
 
 @tap.test("an image in use by another machine")

@@ -125,6 +125,26 @@ static GVariant *serialise_list(const struct config_field *field, const void *ba
 	return g_variant_builder_end(&list);
 }
 
+/* Of a string that may refer to a descriptor. */
+static GVariant *serialise_fd(const char *name)
+{
+	return g_variant_new_parsed("@a{sv} {'fd': <%s>}", name);
+}
+
+static GVariant *serialise_strings(const struct config_field *field, const char *const *list)
+{
+	GVariantBuilder fds;
+
+	if (!list)
+		return NULL;
+	if (!(field->flags & CONFIG_RESOURCE))
+		return g_variant_new_strv(list, -1);
+	g_variant_builder_init(&fds, G_VARIANT_TYPE("aa{sv}"));
+	for (; *list; list++)
+		g_variant_builder_add_value(&fds, serialise_fd(vm_config_fd_name(*list)));
+	return g_variant_builder_end(&fds);
+}
+
 static GVariant *serialise_uint(const struct config_field *field, const void *base)
 {
 	uint64_t n = config_get_uint(field, base);
@@ -155,7 +175,7 @@ static GVariant *serialise_field(const struct config_field *field, const void *b
 		if (field->flags & CONFIG_RESOURCE)
 			fd = vm_config_fd_name(text);
 		if (fd)
-			return g_variant_new_parsed("@a{sv} {'fd': <%s>}", fd);
+			return serialise_fd(fd);
 		return text ? g_variant_new_string(text) : NULL;
 	}
 	case CONFIG_ENUM:
@@ -167,11 +187,8 @@ static GVariant *serialise_field(const struct config_field *field, const void *b
 		return config_serialise(field->table, at);
 	case CONFIG_LIST:
 		return serialise_list(field, base);
-	case CONFIG_STRINGS: {
-		const char *const *list = *(const char *const *const *)at;
-
-		return list ? g_variant_new_strv(list, -1) : NULL;
-	}
+	case CONFIG_STRINGS:
+		return serialise_strings(field, *(const char *const *const *)at);
 	case CONFIG_UINTS:
 		return g_variant_new_fixed_array(G_VARIANT_TYPE_UINT32, *(uint32_t *const *)at,
 						 config_list_count(field, base), sizeof(uint32_t));

@@ -34,7 +34,7 @@ enum config_kind {
 	CONFIG_MAC,     /* struct mac_addr; a string in the text */
 	CONFIG_STRUCT,  /* embedded struct, by .table */
 	CONFIG_LIST,    /* pointer to structs by .table, and a size_t at .count */
-	CONFIG_STRINGS, /* char **, NULL-terminated */
+	CONFIG_STRINGS, /* char **, NULL-terminated; as a RESOURCE a list of {"fd": NAME} */
 	CONFIG_UINTS,   /* uint32_t *, and a size_t at .count */
 	CONFIG_LATER,   /* Cloud Hypervisor's key, no member */
 };

@@ -44,6 +44,16 @@ static const struct config_field net_fields[] = {
 	  .arg = "NAME",
 	  .doc = "tap interface of the host, created if missing; without it one is made for the "
 		 "machine's lifetime" },
+	{ .key = "fds",
+	  .option = "fd",
+	  .kind = CONFIG_STRINGS,
+	  .flags = CONFIG_OPTIONAL | CONFIG_RESOURCE,
+	  CONFIG_AT(struct net_config, fds),
+	  .list_max = VM_NET_PAIRS_MAX,
+	  .resource = RESOURCE_TAP,
+	  .arg = "[NAME,...]",
+	  .doc = "descriptors of one tap, one a pair of queues, in place of its name; with "
+		 "brumectl their numbers" },
 	{ .key = "backend",
 	  .kind = CONFIG_ENUM,
 	  CONFIG_AT(struct net_config, backend),
@@ -111,8 +121,9 @@ static const struct config_field net_fields[] = {
 	  .doc = "largest packet, set on the tap and told to the guest; without it the tap's" },
 	{ .key = "num_queues",
 	  .kind = CONFIG_UINT,
+	  .flags = CONFIG_OPTIONAL, /* then config_nets_settle() says it */
 	  CONFIG_AT(struct net_config, num_queues),
-	  .def = 2,
+	  .def_text = "2, or two a descriptor",
 	  .min = 2,
 	  .max = 2 * VM_NET_PAIRS_MAX,
 	  .arg = "COUNT",
@@ -141,7 +152,6 @@ static const struct config_field net_fields[] = {
 	  .def = true,
 	  .doc = "offer checksum offload" },
 	CONFIG_PCI_FIELDS(struct net_config),
-	{ .key = "fds", .option = "fd", .kind = CONFIG_LATER },
 	CONFIG_VHOST_USER_LATER,
 	{ .key = "vhost_mode", .kind = CONFIG_LATER, .harmless = "Client|client" },
 	CONFIG_RATE_FIELDS(struct net_config, "", limit, has_limit, "in each direction"),
@@ -224,6 +234,7 @@ static int check_backend(const struct vm_config *config, size_t i, struct err *e
 		const char *key;
 	} keys[] = {
 		{ passt && net->tap, "tap" },
+		{ passt && net->fds, "fds" },
 		{ passt && net->ip, "ip" },
 		{ passt && net->has_host_mac, "host_mac" },
 		{ passt && net->vhost, "vhost" },
@@ -272,6 +283,17 @@ static int check_queues(const struct vm_config *config, size_t i, struct err *er
 				    "/net/%zu/num_queues: %u is odd, must count receive and send "
 				    "queues",
 				    i, net->num_queues);
+	if (net->fds && net->num_queues != 2 * g_strv_length(net->fds))
+		return config_error(err,
+				    "/net/%zu/num_queues: %u is not two for each of the %u "
+				    "descriptors of /net/%zu/fds, must be %u",
+				    i, net->num_queues, g_strv_length(net->fds), i,
+				    2 * g_strv_length(net->fds));
+	if (net->fds && g_strv_length(net->fds) > config->cpus.boot_vcpus)
+		return config_error(err,
+				    "/net/%zu/fds: %u descriptors are more than one per vCPU, must "
+				    "be at most %u",
+				    i, g_strv_length(net->fds), config->cpus.boot_vcpus);
 	if (net->num_queues / 2u > config->cpus.boot_vcpus)
 		return config_error(err,
 				    "/net/%zu/num_queues: %u is more than two per vCPU, must be at "
@@ -284,14 +306,20 @@ static int check_queues(const struct vm_config *config, size_t i, struct err *er
 static int check_tap_fd(const struct vm_config *config, size_t i, struct err *err)
 {
 	const struct net_config *net = &config->nets[i];
+	bool one = vm_config_fd_name(net->tap);
 
-	if (!vm_config_fd_name(net->tap))
+	if (!one && !net->fds)
 		return 0;
-	if (net->num_queues != 2)
+	if (net->tap && net->fds)
+		return config_error(err,
+				    "/net/%zu/fds: is another way to say what /net/%zu/tap says, "
+				    "must be without it",
+				    i, i);
+	if (one && net->num_queues != 2)
 		return config_error(err,
 				    "/net/%zu/num_queues: %u is more than the one pair of a "
-				    "descriptor, must be 2",
-				    i, net->num_queues);
+				    "descriptor, must be 2, or /net/%zu/fds have one for each pair",
+				    i, net->num_queues, i);
 	if (net->ip || net->has_host_mac)
 		return config_error(err,
 				    "/net/%zu/%s: has no effect with a descriptor, must be set on "
@@ -315,6 +343,16 @@ static int check_offloads(const struct vm_config *config, size_t i, struct err *
 	return config_error(err,
 			    "/net/%zu/%s: needs /net/%zu/offload_csum, must be false without it", i,
 			    net->offload_tso ? "offload_tso" : "offload_ufo", i);
+}
+
+void config_nets_settle(struct vm_config *config)
+{
+	for (size_t i = 0; i < config->n_nets; i++) {
+		struct net_config *net = &config->nets[i];
+
+		if (net->num_queues == 0)
+			net->num_queues = 2 * (net->fds ? (uint16_t)g_strv_length(net->fds) : 1);
+	}
 }
 
 static size_t count_nets(const struct vm_config *config)

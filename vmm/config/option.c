@@ -203,9 +203,11 @@ static int parse_uints(const char *text, const struct config_field *field,
 	return 0;
 }
 
-static int parse_strings(const char *text, const struct config_path *path, GVariant **ret,
-			 struct err *err)
+/* Of descriptors it has the names. */
+static int parse_strings(const char *text, const struct config_field *field,
+			 const struct config_path *path, GVariant **ret, struct err *err)
 {
+	bool fds = field->flags & CONFIG_RESOURCE;
 	g_autoptr(GPtrArray) pieces = NULL;
 	GVariantBuilder list;
 	int r;
@@ -213,11 +215,14 @@ static int parse_strings(const char *text, const struct config_path *path, GVari
 	r = split_list(text, path, &pieces, err);
 	if (r < 0)
 		return r;
-	g_variant_builder_init(&list, G_VARIANT_TYPE_STRING_ARRAY);
+	g_variant_builder_init(&list, fds ? G_VARIANT_TYPE("aa{sv}") : G_VARIANT_TYPE_STRING_ARRAY);
 	for (unsigned int i = 0; i < pieces->len; i++) {
 		g_autofree char *plain = unquote(g_ptr_array_index(pieces, i));
 
-		g_variant_builder_add(&list, "s", plain);
+		if (fds)
+			g_variant_builder_add_parsed(&list, "@a{sv} {'fd': <%s>}", plain);
+		else
+			g_variant_builder_add(&list, "s", plain);
 	}
 	*ret = g_variant_builder_end(&list);
 	return 0;
@@ -412,7 +417,7 @@ static int parse_value(const char *text, const struct config_field *field,
 	case CONFIG_LIST:
 		return parse_list(text, field, path, dir, ret, err);
 	case CONFIG_STRINGS:
-		return parse_strings(text, path, ret, err);
+		return parse_strings(text, field, path, ret, err);
 	case CONFIG_UINTS:
 		return parse_uints(plain, field, path, ret, err);
 	case CONFIG_LATER:

@@ -82,29 +82,27 @@ static int check_text(const struct config_field *field, const char *text,
 	return 0;
 }
 
-/* {"fd": NAME} */
-static int parse_fd(const struct config_field *field, GVariant *v, const struct config_path *path,
-		    void *base, struct config_problems *problems)
+/* {"fd": NAME}; *ret: "fd:NAME" */
+static int parse_fd(GVariant *v, const struct config_path *path, const char *wanted, char **ret,
+		    struct config_problems *problems)
 {
 	const struct config_path at = { .parent = path, .key = "fd" };
 	g_autoptr(GVariant) name = g_variant_lookup_value(v, "fd", NULL);
 	g_autoptr(GVariant) plain = name ? config_value_unwrap(name) : NULL;
-	char **member = config_member_mut(field, base);
 	char quoted[CONFIG_QUOTE_MAX];
 	const char *text, *wrong;
 	int r;
 
 	if (!plain || g_variant_n_children(v) != 1)
-		return config_problem(problems, path,
-				      "must be a string or {\"fd\": NAME}, is another object");
+		return config_problem(problems, path, "must be %s, is another object", wanted);
 	r = parse_text(plain, &at, &text, problems);
 	if (r < 0)
 		return r;
 	wrong = check_id(text);
 	if (wrong)
 		return config_problem(problems, &at, "%s %s", config_quote(text, quoted), wrong);
-	g_free(*member);
-	*member = g_strconcat(CONFIG_FD_PREFIX, text, NULL);
+	g_free(*ret);
+	*ret = g_strconcat(CONFIG_FD_PREFIX, text, NULL);
 	return 0;
 }
 
@@ -118,7 +116,7 @@ static int parse_string(const struct config_field *field, GVariant *v,
 	int r;
 
 	if ((field->flags & CONFIG_RESOURCE) && config_value_is_object(v))
-		return parse_fd(field, v, path, base, problems);
+		return parse_fd(v, path, "a string or {\"fd\": NAME}", at, problems);
 	r = parse_text(v, path, &text, problems);
 	if (r < 0)
 		return r;
@@ -239,6 +237,29 @@ static int parse_list(const struct config_field *field, GVariant *v, const struc
 	return 0;
 }
 
+/* An element, new. */
+static int parse_list_string(const struct config_field *field, GVariant *item,
+			     const struct config_path *path, char **ret,
+			     struct config_problems *problems)
+{
+	char described[CONFIG_QUOTE_MAX + 16];
+	const char *text;
+	int r;
+
+	if (field->flags & CONFIG_RESOURCE) {
+		if (config_value_is_object(item))
+			return parse_fd(item, path, "{\"fd\": NAME}", ret, problems);
+		return config_problem(problems, path, "must be {\"fd\": NAME}, is %s",
+				      config_value_describe(item, described));
+	}
+	r = parse_text(item, path, &text, problems);
+	if (r == 0)
+		r = check_text(field, text, path, problems);
+	if (r == 0)
+		*ret = g_strdup(text);
+	return r;
+}
+
 static int parse_strings(const struct config_field *field, GVariant *v,
 			 const struct config_path *path, void *base,
 			 struct config_problems *problems)
@@ -257,13 +278,9 @@ static int parse_strings(const struct config_field *field, GVariant *v,
 	for (size_t i = 0, kept = 0; i < n && !config_problems_full(problems); i++) {
 		g_autoptr(GVariant) item = list_item(v, i);
 		struct config_path at = { .parent = path, .index = i };
-		const char *text;
 
-		r = parse_text(item, &at, &text, problems);
-		if (r == 0)
-			r = check_text(field, text, &at, problems);
-		if (r == 0)
-			(*list)[kept++] = g_strdup(text);
+		if (parse_list_string(field, item, &at, &(*list)[kept], problems) == 0)
+			kept++;
 	}
 	return 0;
 }

@@ -83,6 +83,8 @@ int check_disk_rate_limit_group(const struct vm_config *config, size_t i, struct
 int check_net_rate_limit(const struct vm_config *config, size_t i, struct err *err);
 /* The keys of option strings become the object. */
 void config_rate_limits_settle(struct vm_config *config);
+/* Networks that do not say how many queues they have: a pair a descriptor, or one. */
+void config_nets_settle(struct vm_config *config);
 void rate_limit_settle(struct rate_limit_config *limit, bool *has);
 
 /* For the rules of disks and nets: "/<list>/<i>/queue_size: ..., must be like <example>". */

@@ -223,6 +223,7 @@ static struct vm_config *parse(GVariant *dict, struct config_problems *problems)
 	config_parse(&vm_table, top, &root, config, problems);
 	if (config->cpus.max_vcpus == 0)
 		config->cpus.max_vcpus = config->cpus.boot_vcpus;
+	config_nets_settle(config);
 	for (size_t i = 0; i < ARRAY_SIZE(rules) && !config_problems_full(problems); i++)
 		ask_rules(rules[i], config, problems);
 	config_problems_sort(problems, top);
@@ -269,6 +270,27 @@ struct resource_walk {
 	struct err *err;
 };
 
+/* The descriptors of a net stand where its tap does. */
+static int walk_fds(const struct net_config *net, const char *pointer, size_t index,
+		    const struct resource_walk *w)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && net->fds[i]; i++) {
+		g_autofree char *here = g_strdup_printf("%s/fds/%zu", pointer, i);
+		struct resource res = {
+			.pointer = here,
+			.kind = RESOURCE_TAP,
+			.value = net->fds[i],
+			.index = index,
+			.queue = i,
+		};
+
+		r = w->fn(&res, &net->fds[i], w->data, w->err);
+	}
+	return r;
+}
+
 static void fill_disk(struct resource *res, const struct disk_config *disk)
 {
 	res->readonly = disk->readonly;
@@ -283,7 +305,12 @@ static int walk(const struct config_table *table, void *base, const char *pointe
 		g_autofree char *here = g_strdup_printf("%s/%s", pointer, field->key);
 		int r = 0;
 
-		if (field->flags & CONFIG_RESOURCE) {
+		if (field->kind == CONFIG_STRINGS) {
+			continue; /* net.fds, which was seen with net.tap */
+		} else if (table == &net_table && field->resource == RESOURCE_TAP &&
+			   ((const struct net_config *)base)->fds) {
+			r = walk_fds(base, pointer, index, w);
+		} else if (field->flags & CONFIG_RESOURCE) {
 			char **value = (char **)(void *)((char *)base + field->offset);
 			struct resource res = {
 				.pointer = here,
@@ -360,5 +387,8 @@ void vm_config_strip_resources(struct vm_config *config)
 {
 	struct resource_walk w = { strip_one, NULL, NULL };
 
+	/* To the worker all taps are alike. */
+	for (size_t i = 0; i < config->n_nets; i++)
+		g_clear_pointer(&config->nets[i].fds, g_strfreev);
 	walk(&vm_table, config, "", 0, &w);
 }

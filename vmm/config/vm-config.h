@@ -229,7 +229,8 @@ int net_backend_kind_from_string(const char *s, enum net_backend_kind *ret); /* 
 struct net_config {
 	struct pci_placement pci;
 	enum net_backend_kind backend;
-	char *tap;       /* resource: interface name; NULL = created by the daemon */
+	char *tap;       /* resource: interface name; NULL = created by the daemon, or fds */
+	char **fds;      /* resource: of one tap, a descriptor a queue pair; NULL-terminated */
 	char *ip, *mask; /* of the host's end; both or neither */
 	bool has_mac, has_host_mac;
 	struct mac_addr mac, host_mac;
@@ -417,8 +418,9 @@ enum resource_kind {
 	RESOURCE_PMEM,        /* regular file, or a directory for one without a name: pmem.file */
 	RESOURCE_FILE_APPEND, /* created if missing: serial.file */
 	RESOURCE_LISTEN,      /* a socket that is made and listened on: vsock.socket */
-	RESOURCE_TAP,         /* one call a net, pointer "/net/0/tap"; its num_queues / 2
-				 descriptors are handed over as "/net/0/tap/0" ... */
+	RESOURCE_TAP,         /* one call a net, pointer "/net/0/tap", or one a descriptor of
+				 it, "/net/0/fds/1"; its num_queues / 2 descriptors are handed
+				 over as "/net/0/tap/0" ... */
 };
 
 struct resource {
@@ -429,6 +431,7 @@ struct resource {
 	bool readonly; /* disks; true for what is only read */
 	bool direct;   /* disks */
 	size_t index;  /* which element of its list: config->disks, config->nets */
+	size_t queue;  /* net.fds: which pair */
 };
 
 /* Calls fn for each resource that the definition names; stops at its first error. */

@@ -550,6 +550,26 @@ static int enumerate_vms(sd_bus *bus, const char *prefix, void *userdata, char *
 
 /* --- the manager -------------------------------------------------------------------- */
 
+/* How many descriptors there were, as if that were an option. */
+static GVariant *read_fds_and_options(sd_bus_message *m)
+{
+	g_autoptr(GVariant) options = NULL;
+	uint32_t n = 0;
+	const char *name;
+	GVariantDict dict;
+	int fd;
+
+	g_assert_cmpint(sd_bus_message_enter_container(m, 'a', "{sh}"), >, 0);
+	while (sd_bus_message_read(m, "{sh}", &name, &fd) > 0)
+		n++;
+	g_assert_cmpint(sd_bus_message_exit_container(m), >=, 0);
+	g_assert_cmpint(variant_from_message(m, "a{sv}", &options, NULL), ==, 0);
+	g_variant_dict_init(&dict, options);
+	if (n)
+		g_variant_dict_insert(&dict, "fds", "u", n);
+	return g_variant_ref_sink(g_variant_dict_end(&dict));
+}
+
 static int method_create(sd_bus_message *m, void *userdata, sd_bus_error *e)
 {
 	g_autoptr(GVariant) options = NULL;
@@ -559,8 +579,7 @@ static int method_create(sd_bus_message *m, void *userdata, sd_bus_error *e)
 
 	(void)e;
 	g_assert_cmpint(sd_bus_message_read(m, "ss", &name, &config), >, 0);
-	g_assert_cmpint(sd_bus_message_skip(m, "a{sh}"), >, 0);
-	g_assert_cmpint(variant_from_message(m, "a{sv}", &options, NULL), ==, 0);
+	options = read_fds_and_options(m);
 	note(mock, m, name, options);
 	set_config(mock, config);
 	if (strcmp(name, "taken") == 0)

@@ -472,9 +472,37 @@ static const struct {
 	{ "fd/inside-tap", VM(",'net':[{'tap':'fd:k'}]"),
 	  "/net/0/tap: 'fd:k' is no name of a descriptor, must be {\"fd\": NAME}" },
 	{ "fd/tap-queues", VM(",'cpus':{'boot_vcpus':2},'net':[{'tap':{'fd':'t'},'num_queues':4}]"),
-	  "/net/0/num_queues: 4 is more than the one pair of a descriptor, must be 2" },
+	  "/net/0/num_queues: 4 is more than the one pair of a descriptor, must be 2, or "
+	  "/net/0/fds have one for each pair" },
 	{ "fd/tap-address", VM(",'net':[{'tap':{'fd':'t'},'ip':'10.0.0.1','mask':'255.0.0.0'}]"),
 	  "/net/0/ip: has no effect with a descriptor, must be set on its interface" },
+
+	{ "fds/number", VM(",'net':[{'fds':[3]}]"), "/net/0/fds/0: must be {\"fd\": NAME}, is 3" },
+	{ "fds/string", VM(",'net':[{'fds':[{'fd':'a'},'fd:b']}]"),
+	  "/net/0/fds/1: must be {\"fd\": NAME}, is the string 'fd:b'" },
+	{ "fds/one", VM(",'net':[{'fds':{'fd':'a'}}]"),
+	  "/net/0/fds: must be a list, is an object" },
+	{ "fds/more", VM(",'net':[{'fds':[{'fd':'a','x':1}]}]"),
+	  "/net/0/fds/0: must be {\"fd\": NAME}, is another object" },
+	{ "fds/name", VM(",'net':[{'fds':[{'fd':'a b'}]}]"),
+	  "/net/0/fds/0/fd: 'a b' is not an id, must consist of letters, digits, '_', '.' and "
+	  "'-'" },
+	{ "fds/queues",
+	  VM(",'cpus':{'boot_vcpus':3},'net':[{'fds':[{'fd':'a'},{'fd':'b'}],'num_queues':6}]"),
+	  "/net/0/num_queues: 6 is not two for each of the 2 descriptors of /net/0/fds, must be "
+	  "4" },
+	{ "fds/vcpus", VM(",'net':[{'fds':[{'fd':'a'},{'fd':'b'}]}]"),
+	  "/net/0/fds: 2 descriptors are more than one per vCPU, must be at most 1" },
+	{ "fds/tap", VM(",'net':[{'fds':[{'fd':'a'}],'tap':'t0'}]"),
+	  "/net/0/fds: is another way to say what /net/0/tap says, must be without it" },
+	{ "fds/tap-fd", VM(",'net':[{'fds':[{'fd':'a'}],'tap':{'fd':'b'}}]"),
+	  "/net/0/fds: is another way to say what /net/0/tap says, must be without it" },
+	{ "fds/address", VM(",'net':[{'fds':[{'fd':'a'}],'ip':'10.0.0.1','mask':'255.0.0.0'}]"),
+	  "/net/0/ip: has no effect with a descriptor, must be set on its interface" },
+	{ "fds/host-mac", VM(",'net':[{'fds':[{'fd':'a'}],'host_mac':'52:54:00:12:34:56'}]"),
+	  "/net/0/host_mac: has no effect with a descriptor, must be set on its interface" },
+	{ "fds/passt", VM(",'net':[{'fds':[{'fd':'a'}],'backend':'Passt'}]"),
+	  "/net/0/fds: is not for the back end 'Passt', needs 'Tap'" },
 
 	/* rng, consoles, platform */
 	{ "rng/null", VM(",'rng':{'src':null}"), "/rng/src: must be a string, is null" },
@@ -678,7 +706,6 @@ static const struct {
 	{ "disk-vmdk", VM(",'disks':[{'path':'/x','image_type':'Vmdk'}]"),
 	  "/disks/0/image_type: 'Vmdk' is not supported yet, must be Unknown, Raw, Qcow2, Vhd or "
 	  "Vhdx" },
-	{ "net-fds", VM(",'net':[{'fds':[3]}]"), "/net/0/fds: not supported yet" },
 	{ "serial-pty", VM(",'serial':{'mode':'Pty'}"),
 	  "/serial/mode: 'Pty' is not supported yet, must be Off, Null, Tty, File or Socket" },
 	{ "tdx", VM(",'platform':{'tdx':true}"), "/platform/tdx: not supported yet" },
@@ -921,7 +948,8 @@ static void test_topology(void)
 	"'rate_limiter_config':{'ops':{'size':9,'refill_time':100}},"                                       \
 	"'rx_rate_limiter_config':{'ops':{'size':9,'refill_time':100}},"                                    \
 	"'tx_rate_limiter_config':{'ops':{'size':9,'refill_time':100}}},"                                   \
-	"{'backend':'Passt','forward_tcp':['80'],'forward_udp':['53']}],"                                   \
+	"{'backend':'Passt','forward_tcp':['80'],'forward_udp':['53']},"                                    \
+	"{'fds':[{'fd':'n0'},{'fd':'n1'}]}],"                                                               \
 	"'rng':{'src':'/dev/hwrng'},'serial':{'mode':'File','file':'/s.log'},"                              \
 	"'console':{'mode':'Tty'},'debug_console':{'mode':'File','file':'/d.log','iobase':1026},"           \
 	"'balloon':{'size':1073741824,'deflate_on_oom':true,'free_page_reporting':true,"                    \
@@ -1044,6 +1072,8 @@ static void test_resources(void)
 			"/net/0/tap=t0 index 0\n"
 			"/net/1/tap=- index 1\n"
 			"/net/2/tap=- index 2\n"
+			"/net/3/fds/0=fd:n0 index 3\n"
+			"/net/3/fds/1=fd:n1 index 3\n"
 			"/rng/src=/dev/hwrng ro index 0\n"
 			"/serial/file=/s.log index 0\n"
 			"/debug_console/file=/d.log index 0\n"
@@ -1108,6 +1138,42 @@ static void test_fds(void)
 	g_assert_cmpstr(again->rng.src, ==, "fd:r");
 	vm_config_strip_resources(again);
 	g_assert_cmpstr(again->rng.src, ==, "/rng/src");
+}
+
+/* Several of one tap: their number is that of the pairs, and the worker sees a tap. */
+static void test_net_fds(void)
+{
+	static const char *const text = VM(",'cpus':{'boot_vcpus':3},'net':[{'tap':'t0'},"
+					   "{'fds':[{'fd':'a'},{'fd':'b'},{'fd':'3'}]},"
+					   "{'fds':[],'num_queues':4},{'fds':[{'fd':'c'}]}]");
+	_cleanup_(vm_config_free_cleanup) struct vm_config *config = config_from_json(text);
+	_cleanup_(vm_config_free_cleanup) struct vm_config *again = NULL, *worker = NULL;
+	g_autoptr(GVariant) dict = g_variant_ref_sink(vm_config_serialise(config));
+	g_autoptr(GVariant) sent = NULL;
+	g_autofree char *json = config_json_print(dict, CONFIG_JSON_COMPACT);
+	g_autoptr(GString) out = g_string_new(NULL);
+
+	g_assert_cmpuint(config->nets[0].num_queues, ==, 2);
+	g_assert_cmpuint(config->nets[1].num_queues, ==, 6);
+	g_assert_cmpuint(config->nets[2].num_queues, ==, 4);
+	g_assert_cmpuint(config->nets[3].num_queues, ==, 2);
+	g_assert_null(config->nets[2].fds);
+	g_assert_nonnull(strstr(json, "\"fds\":[{\"fd\":\"a\"},{\"fd\":\"b\"},{\"fd\":\"3\"}]"));
+	g_assert_cmpint(vm_config_parse(dict, &again, NULL), ==, 0);
+	g_assert_cmpint(vm_config_foreach_resource(again, print_resource, out, NULL), ==, 0);
+	g_assert_nonnull(strstr(out->str, "/net/0/tap=t0 index 0\n"
+					  "/net/1/fds/0=fd:a index 1\n"
+					  "/net/1/fds/1=fd:b index 1\n"
+					  "/net/1/fds/2=fd:3 index 1\n"
+					  "/net/2/tap=- index 2\n"
+					  "/net/3/fds/0=fd:c index 3\n"));
+
+	vm_config_strip_resources(again);
+	sent = g_variant_ref_sink(vm_config_serialise(again));
+	g_assert_cmpint(vm_config_parse(sent, &worker, NULL), ==, 0);
+	g_assert_null(worker->nets[1].fds);
+	g_assert_cmpstr(worker->nets[1].tap, ==, "/net/1/tap");
+	g_assert_cmpuint(worker->nets[1].num_queues, ==, 6);
 }
 
 static void test_console_mode(void)
@@ -1208,6 +1274,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/config/resources/walk", test_resources);
 	g_test_add_func("/config/resources/strip", test_strip);
 	g_test_add_func("/config/resources/fds", test_fds);
+	g_test_add_func("/config/resources/net-fds", test_net_fds);
 	g_test_add_func("/config/console-mode/round-trip", test_console_mode);
 	return g_test_run();
 }

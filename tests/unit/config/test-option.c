@@ -48,6 +48,9 @@ static const struct {
 	{ "net", "num_queues=2", "{'net':[{'num_queues':2}]}" },
 	{ "net", "tap=tap0,mac=52:54:00:12:34:56,num_queues=4",
 	  "{'net':[{'mac':'52:54:00:12:34:56','num_queues':4,'tap':'tap0'}]}" },
+	{ "net", "fd=3", "{'net':[{'fds':[{'fd':'3'}]}]}" },
+	{ "net", "fd=[a,\"b\"],vhost=on",
+	  "{'net':[{'fds':[{'fd':'a'},{'fd':'b'}],'vhost':true}]}" },
 	{ "net", "ip=fd00::1,mask=ffff::", "{'net':[{'ip':'fd00::1','mask':'ffff::'}]}" },
 	{ "balloon", "size=1G,deflate_on_oom=on,free_page_reporting=on,statistics_interval=0",
 	  "{'balloon':{'deflate_on_oom':true,'free_page_reporting':true,'size':1073741824,"

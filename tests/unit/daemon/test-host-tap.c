@@ -20,6 +20,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "daemon/given-fds.h"
+#include "daemon/machine.h"
+#include "daemon/resources.h"
 #include "vmm/base/err.h"
 #include "vmm/config/vm-config.h"
 
@@ -174,6 +177,90 @@ static void test_queues(void)
 	tap_close(&tap);
 }
 
+/* --- descriptors that somebody else opened --------------------------------------- */
+
+#define PLAIN (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
+#define MANY  (PLAIN | IFF_MULTI_QUEUE)
+
+static int attach(const char *name, int flags)
+{
+	struct ifreq ifr = { .ifr_flags = (short)flags };
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+
+	g_strlcpy(ifr.ifr_name, name, sizeof(ifr.ifr_name));
+	g_assert_cmpint(fd, >=, 0);
+	if (ioctl(fd, TUNSETIFF, &ifr) < 0)
+		g_error("TUNSETIFF: %m");
+	return fd;
+}
+
+/* Two queues; a NULL name is a duplicate of the first. */
+static const struct {
+	const char *title, *first, *second, *wrong;
+	int flags, second_flags;
+} given_cases[] = {
+	{ "good", "g0", "g0", NULL, MANY, MANY },
+	{ "twice", "g0", NULL,
+	  "/net/0/fds/1: descriptor 'b': a duplicate of another that is given, must be of a queue "
+	  "of its own",
+	  MANY, MANY },
+	{ "two-taps", "g0", "g1",
+	  "/net/0/fds/1: descriptor 'b': attached to 'g1', must be to 'g0' like the first of "
+	  "/net/0/fds",
+	  MANY, MANY },
+	{ "one-queue", "g0", "g1",
+	  "/net/0/fds/0: descriptor 'a': attached to 'g0' without IFF_MULTI_QUEUE, must be with it, "
+	  "being one of 2",
+	  PLAIN, MANY },
+	{ "no-header", "g0", "g0",
+	  "/net/0/fds/0: descriptor 'a': attached to 'g0' without IFF_NO_PI and IFF_VNET_HDR, must "
+	  "be with both",
+	  IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE, IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE },
+};
+
+static void check_given(size_t i)
+{
+	static const char text[] = "{\"payload\":{\"kernel\":\"/proc/version\"},"
+				   "\"cpus\":{\"boot_vcpus\":2},"
+				   "\"net\":[{\"fds\":[{\"fd\":\"a\"},{\"fd\":\"b\"}]}]}";
+	_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
+	_cleanup_(given_fds_deinit) struct given_fds fds = { 0 };
+	_cleanup_(resource_set_deinit) struct resource_set set = { 0 };
+	int a = attach(given_cases[i].first, given_cases[i].flags), b, r;
+	struct err err = { 0 };
+
+	b = given_cases[i].second ? attach(given_cases[i].second, given_cases[i].second_flags)
+				  : dup(a);
+	g_assert_cmpint(machine_parse_config(text, &config, NULL, &err), ==, 0);
+	g_assert_cmpint(given_fds_add(&fds, "b", b, &err), ==, 0);
+	g_assert_cmpint(given_fds_add(&fds, "a", a, &err), ==, 0);
+	close(a);
+	close(b);
+	g_assert_cmpint(given_fds_check(&fds, config, NULL, true, &err), ==, 0);
+	r = resources_open(config, &fds, NULL, "/dev/null", geteuid(), &set, &err);
+	g_assert_cmpstr(given_cases[i].wrong ? given_cases[i].wrong : "", ==, err.msg);
+	if (r < 0) {
+		g_assert_cmpint(err.fault, ==, FAULT_BAD_CONFIG);
+		g_assert_cmpuint(set.n_fds, ==, 0);
+		return;
+	}
+	g_assert_cmpuint(set.n_taps, ==, 1);
+	g_assert_cmpstr(set.taps[0], ==, "g0");
+	g_assert_cmpuint(set.n_fds, ==, 5); /* kvm and the kernel before, rng after */
+	g_assert_cmpstr(set.fds[2].pointer, ==, "/net/0/tap/0");
+	g_assert_cmpstr(set.fds[3].pointer, ==, "/net/0/tap/1");
+}
+
+static void test_given(void)
+{
+	if (skipped())
+		return;
+	for (size_t i = 0; i < G_N_ELEMENTS(given_cases); i++) {
+		g_test_message("%s", given_cases[i].title);
+		check_given(i);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -181,5 +268,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/tap/set", test_set);
 	g_test_add_func("/daemon/tap/nothing-to-do", test_nothing_to_do);
 	g_test_add_func("/daemon/tap/queues", test_queues);
+	g_test_add_func("/daemon/tap/given", test_given);
 	return g_test_run();
 }
