@@ -112,9 +112,13 @@ static int remove_device(struct test_worker *w, const char *id, bool force, stru
 
 static void wait_for(struct test_worker *w, const unsigned int *n, unsigned int wanted)
 {
-	for (unsigned int i = 0; *n < wanted && i < WAIT_SECONDS * 20; i++)
+	for (unsigned int i = 0; *n != wanted && i < WAIT_SECONDS * 20; i++)
 		test_worker_run_for(w, 50);
-	g_assert_cmpuint(*n, ==, wanted);
+	if (*n != wanted) {
+		g_autofree char *output = test_worker_output(w);
+
+		g_error("%u, not %u; the guest:\n%s", *n, wanted, output);
+	}
 }
 
 static unsigned int count_entries(struct test_worker *w, const char *what)
@@ -270,10 +274,13 @@ static void test_refused_calls(void)
 
 #define MIB_BYTES     (1ULL << 20)
 #define CONFIG_MEMORY "{'memory': <{'hotplug_size': <uint64 536870912>}>}"
+#define CONFIG_CPUS   "{'cpus': <{'max_vcpus': <uint32 4>}>}"
 
 struct sizes {
 	uint64_t memory, target;
+	uint32_t vcpus, vcpus_target;
 	unsigned int n_refused;
+	const char *key; /* of what can be refused */
 };
 
 static int on_sizes(sd_bus_message *m, void *data, sd_bus_error *ret_error)
@@ -284,7 +291,7 @@ static int on_sizes(sd_bus_message *m, void *data, sd_bus_error *ret_error)
 	(void)ret_error;
 	if (sd_bus_message_is_signal(m, NULL, "ResizeRefused")) {
 		g_assert_cmpint(sd_bus_message_read(m, "s", &key), >, 0);
-		g_assert_cmpstr(key, ==, "memory");
+		g_assert_cmpstr(key, ==, sizes->key);
 		sizes->n_refused++;
 		return 0;
 	}
@@ -295,6 +302,11 @@ static int on_sizes(sd_bus_message *m, void *data, sd_bus_error *ret_error)
 			g_assert_cmpint(sd_bus_message_read(m, "v", "t", &sizes->memory), >, 0);
 		else if (strcmp(key, "memory_target") == 0)
 			g_assert_cmpint(sd_bus_message_read(m, "v", "t", &sizes->target), >, 0);
+		else if (strcmp(key, "vcpus") == 0)
+			g_assert_cmpint(sd_bus_message_read(m, "v", "u", &sizes->vcpus), >, 0);
+		else if (strcmp(key, "vcpus_target") == 0)
+			g_assert_cmpint(sd_bus_message_read(m, "v", "u", &sizes->vcpus_target), >,
+					0);
 		else
 			g_assert_cmpint(sd_bus_message_skip(m, "v"), >, 0);
 		g_assert_cmpint(sd_bus_message_exit_container(m), >, 0);
@@ -302,15 +314,16 @@ static int on_sizes(sd_bus_message *m, void *data, sd_bus_error *ret_error)
 	return 0;
 }
 
-static void begin_memory(struct test_worker *w, struct sizes *sizes, const char *test)
+static void begin_resize(struct test_worker *w, struct sizes *sizes, const char *key,
+			 const char *test, uint64_t controller, const char *config)
 {
 	_cleanup_free_ char *cmdline =
 		g_strdup_printf("test=%s addr=0x%llx", test,
-				scenario_platform_start() + LAYOUT_PLATFORM_MEMORY_HOTPLUG);
+				(unsigned long long)(scenario_platform_start() + controller));
 	static const char *const signals[] = { "SizesChanged", "ResizeRefused" };
 	struct err err = { 0 };
 
-	*sizes = (struct sizes){ 0 };
+	*sizes = (struct sizes){ .key = key };
 	test_worker_spawn(w, NULL);
 	for (size_t i = 0; i < G_N_ELEMENTS(signals); i++)
 		g_assert_cmpint(sd_bus_match_signal(w->bus, NULL, NULL, PROTOCOL_OBJECT,
@@ -318,8 +331,13 @@ static void begin_memory(struct test_worker *w, struct sizes *sizes, const char 
 						    sizes),
 				>=, 0);
 	test_worker_resource(w, "/rng/src", open("/dev/urandom", O_RDONLY | O_CLOEXEC));
-	if (test_worker_start(w, cmdline, CONFIG_MEMORY, false, &err) < 0)
+	if (test_worker_start(w, cmdline, config, false, &err) < 0)
 		g_error("%s", err.msg);
+}
+
+static void begin_memory(struct test_worker *w, struct sizes *sizes, const char *test)
+{
+	begin_resize(w, sizes, "memory", test, LAYOUT_PLATFORM_MEMORY_HOTPLUG, CONFIG_MEMORY);
 }
 
 static int set_memory(struct test_worker *w, uint64_t mib, struct err *err)
@@ -399,6 +417,90 @@ static void test_memory_calls(void)
 	test_worker_end(&w);
 }
 
+/* --- processors ---------------------------------------------------------------------- */
+
+static void begin_cpus(struct test_worker *w, struct sizes *sizes, const char *test)
+{
+	begin_resize(w, sizes, "vcpus", test, LAYOUT_PLATFORM_CPU_HOTPLUG, CONFIG_CPUS);
+}
+
+static int set_vcpus(struct test_worker *w, uint32_t n, struct err *err)
+{
+	_cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+	int r = sd_bus_call_method(w->bus, NULL, PROTOCOL_OBJECT, PROTOCOL_INTERFACE, "SetVCPUs",
+				   &error, NULL, "u", n);
+
+	return r < 0 ? fail(err, r, &error) : 0;
+}
+
+/* Brought up, kept, given back, twice: the numbers follow what the guest does. */
+static void test_cpu(void)
+{
+	struct err err = { 0 };
+	unsigned int threads;
+	struct sizes sizes;
+	struct test_worker w;
+
+	begin_cpus(&w, &sizes, "hotplug-cpu");
+	test_worker_wait_output(&w, "# waiting 0", WAIT_SECONDS);
+	threads = count_entries(&w, "task");
+	for (unsigned int i = 1; i <= 2; i++) {
+		g_assert_cmpint(set_vcpus(&w, 2, &err), ==, 0);
+		wait_for(&w, &sizes.vcpus, 2);
+		g_assert_cmpuint(count_entries(&w, "task"), ==, threads + 1);
+		g_assert_cmpint(set_vcpus(&w, 1, &err), ==, 0);
+		wait_for(&w, &sizes.n_refused, i);
+		g_assert_cmpuint(sizes.vcpus, ==, 2);
+		g_assert_cmpuint(sizes.vcpus_target, ==, 1);
+		g_assert_cmpint(set_vcpus(&w, 1, &err), ==, 0);
+		wait_for(&w, &sizes.vcpus, 1);
+		if (i == 1)
+			g_assert_cmpuint(count_entries(&w, "task"), ==, threads);
+	}
+	finish(&w);
+}
+
+static void test_cpu_rude(void)
+{
+	struct err err = { 0 };
+	struct sizes sizes;
+	struct test_worker w;
+
+	begin_cpus(&w, &sizes, "hotplug-cpu-rude");
+	test_worker_wait_output(&w, "# waiting", WAIT_SECONDS);
+	g_assert_cmpint(set_vcpus(&w, 2, &err), ==, 0);
+	test_worker_wait_output(&w, "# was rude", WAIT_SECONDS);
+	g_assert_cmpuint(sizes.vcpus, ==, 2);
+	g_assert_cmpint(set_vcpus(&w, 1, &err), ==, 0);
+	wait_for(&w, &sizes.vcpus, 1);
+	finish(&w);
+}
+
+/* A guest that never answers, and what cannot be; a reset ends it as it was meant. */
+static void test_cpu_calls(void)
+{
+	struct err err = { 0 };
+	struct sizes sizes;
+	struct test_worker w;
+
+	begin_cpus(&w, &sizes, "spin-forever");
+	test_worker_wait_output(&w, "done", WAIT_SECONDS);
+	for (uint32_t n = 0; n <= 5; n += 5) {
+		g_assert_cmpint(set_vcpus(&w, n, &err), <, 0);
+		g_assert_nonnull(strstr(err.msg, "must be 1 to 4 (/cpus/max_vcpus)"));
+		err = (struct err){ 0 };
+	}
+	g_assert_cmpint(set_vcpus(&w, 4, &err), ==, 0);
+	wait_for(&w, &sizes.vcpus_target, 4);
+	g_assert_cmpuint(sizes.vcpus, ==, 1);
+	g_assert_cmpint(test_worker_call(&w, "Reset", &err), ==, 0);
+	wait_for(&w, &sizes.vcpus, 4);
+	g_assert_cmpint(set_vcpus(&w, 2, &err), ==, 0);
+	g_assert_cmpint(test_worker_call(&w, "Reset", &err), ==, 0);
+	wait_for(&w, &sizes.vcpus, 2);
+	test_worker_end(&w);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -407,6 +509,9 @@ int main(int argc, char **argv)
 	g_test_add_func("/hotplug/pci/rude", test_rude);
 	g_test_add_func("/hotplug/pci/force-and-reset", test_force_and_reset);
 	g_test_add_func("/hotplug/pci/refused-calls", test_refused_calls);
+	g_test_add_func("/hotplug/cpu/come-and-go", test_cpu);
+	g_test_add_func("/hotplug/cpu/rude", test_cpu_rude);
+	g_test_add_func("/hotplug/cpu/calls", test_cpu_calls);
 	g_test_add_func("/hotplug/memory/come", test_memory);
 	g_test_add_func("/hotplug/memory/rude", test_memory_rude);
 	g_test_add_func("/hotplug/memory/calls", test_memory_calls);

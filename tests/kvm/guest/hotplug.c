@@ -171,6 +171,110 @@ static void run_rude(void)
 	check(has_device(blk.dev.pci->slot) && reads(&blk), "the disk still stays");
 }
 
+/* --- processors: vmm/acpi/cpu-hotplug.h --- */
+
+#define CSEL          0x00
+#define CPFL          0x04
+#define CEVT          0x08
+#define CSTS          0x0c
+#define CPU_REGISTERS 0x10
+#define CPU_PRESENT   1
+#define CPU_COME      2
+#define CPU_GO        4
+#define CPU_EJECT     8
+
+static bool wait_cpu(uint32_t cpu, uint32_t flag)
+{
+	uint32_t flags = 0;
+
+	for (unsigned int ms = 0; !(flags & flag) && ms < WAIT_MS; ms += POLL_MS) {
+		mmio_write32(controller + CSEL, cpu);
+		flags = mmio_read32(controller + CPFL);
+		if (!(flags & flag))
+			sleep_ms(POLL_MS);
+	}
+	mmio_write32(controller + CPFL, flag);
+	return check_eq(flags, CPU_PRESENT | flag, "processor %u: told of", cpu) &&
+	       check_eq(mmio_read32(controller + CPFL), CPU_PRESENT, "and once");
+}
+
+static void answer_cpu(uint32_t cpu, uint32_t event, uint32_t status)
+{
+	mmio_write32(controller + CSEL, cpu);
+	mmio_write32(controller + CEVT, event);
+	mmio_write32(controller + CSTS, status);
+}
+
+static uint32_t eject_cpu(uint32_t cpu)
+{
+	mmio_write32(controller + CSEL, cpu);
+	mmio_write32(controller + CPFL, CPU_EJECT);
+	return mmio_read32(controller + CPFL);
+}
+
+/* Comes, is kept when it is asked for first, goes, and can come again. */
+static void run_cpu(void)
+{
+	if (!start())
+		return;
+	for (unsigned int round = 0; round < 2; round++) {
+		info("waiting %u", round);
+		if (!wait_cpu(1, CPU_COME) || !check(ap_start(1), "processor 1 starts") ||
+		    !wait_cpu(1, CPU_GO))
+			return;
+		answer_cpu(1, OST_EJECT, OST_BUSY);
+		if (!wait_cpu(1, CPU_GO))
+			return;
+		check_eq(eject_cpu(1), 0, "the very next instruction finds it gone");
+		/* twice */
+		eject_cpu(1);
+		answer_cpu(1, OST_EJECT, 0);
+	}
+}
+
+/* Gives back what nobody wants, what is not there and itself, and writes rubbish. */
+static void run_cpu_rude(void)
+{
+	unsigned int count = (unsigned int)arg_u64("count", 1024);
+	struct random r;
+
+	if (!start())
+		return;
+	info("waiting");
+	if (!wait_cpu(1, CPU_COME) || !check(ap_start(1), "processor 1 starts"))
+		return;
+	for (uint32_t cpu = 0; cpu < 4; cpu++)
+		check_eq(eject_cpu(cpu), cpu < 2 ? CPU_PRESENT : 0, "processor %u stays as it is",
+			 cpu);
+	r = random_seed(arg_u64("seed", 1));
+	for (unsigned int i = 0; i < count; i++) {
+		uint64_t at = controller + random_below(&r, CPU_REGISTERS + 4);
+
+		switch (random_below(&r, 5)) {
+		case 0:
+			mmio_write8(at, (uint8_t)random_next(&r));
+			break;
+		case 1:
+			mmio_write16(at, (uint16_t)random_next(&r));
+			break;
+		case 2:
+			mmio_read32(at);
+			break;
+		default:
+			mmio_write32(at, (uint32_t)random_next(&r));
+			break;
+		}
+	}
+	mmio_write32(controller + CSEL, 1);
+	mmio_write32(controller + CSEL, 4);
+	check_eq(mmio_read32(controller + CSEL), 1, "a processor that cannot be is not chosen");
+	check_eq(mmio_read32(controller + CPFL), CPU_PRESENT, "processor 1 is still there");
+	info("was rude");
+	/* and goes when it is wanted */
+	if (wait_cpu(1, CPU_GO))
+		check_eq(eject_cpu(1), 0, "now it is gone");
+}
+
 /* --- memory: vmm/acpi/memory-hotplug.h --- */
 
 #define MBASE          0x00
@@ -299,6 +403,8 @@ const struct scenario hotplug_scenarios[] = {
 	{ "hotplug-pci", run_pci },
 	{ "hotplug-refuse", run_refuse },
 	{ "hotplug-rude", run_rude },
+	{ "hotplug-cpu", run_cpu },
+	{ "hotplug-cpu-rude", run_cpu_rude },
 	{ "hotplug-memory", run_memory },
 	{ "hotplug-memory-rude", run_memory_rude },
 	{ 0 },

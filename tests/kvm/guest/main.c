@@ -40,6 +40,8 @@
  *  - count: prints `# tick N` at each timer tick. hz=N (10), count=N (0 = for ever)
  *  - ticks: the same, silent: the low byte of N to port 0x80
  *  - pmtimer: PM timer monotonic and in step with the TSC
+ *  - gap: `# gap N ns` for each window: the longest time the processor was away. ms=N (200),
+ *    windows=N (0 = for ever)
  *  - rtc: CMOS time is plausible BCD, and moves on
  *
  * Processors:
@@ -89,7 +91,13 @@
  *    `# plugged ROUND`, and ejects it when asked to. addr=ADDRESS of the controller, in all three
  *  - hotplug-refuse: the same, but says no when asked for the first time (`# refused`)
  *  - hotplug-rude: ejects what it was not asked for and writes rubbish to the registers. seed=N
- * (1), count=N (512)
+ *    (1), count=N (512)
+ *  - hotplug-cpu: starts processor 1, keeps it when asked for it first, gives it back; twice.
+ *    addr=ADDRESS of the controller, as in all that follow
+ *  - hotplug-cpu-rude: gives back what nobody wants and writes rubbish; `# was rude`, then gives
+ *    processor 1 back. seed=N (1), count=N (1024)
+ *  - hotplug-memory: takes the memory of slot 0, refuses that of slot 1, takes it then
+ *  - hotplug-memory-rude: takes slot 0, writes rubbish. seed=N (1), count=N (1024)
  *  - vsock-misuse: connections of the host to port 1024, which say `ping`, one after the other,
  *    each misused in another way and ended by RST
  *  - vmgenid: prints `# generation HEX`, then with overwrite=1 writes over its page
