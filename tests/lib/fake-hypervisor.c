@@ -388,10 +388,10 @@ static void fake_forget(struct hv_vcpu *hv)
 }
 
 /* They run as soon as they may. */
-static bool fake_is_waiting(struct hv_vcpu *hv)
+static enum hv_start fake_start_state(struct hv_vcpu *hv)
 {
 	(void)hv;
-	return false;
+	return HV_START_DONE;
 }
 
 static void fake_was_paused(struct hv_vcpu *hv)
@@ -422,7 +422,7 @@ static const struct hv_vcpu_ops fake_vcpu_ops = {
 	.state_get = fake_state_get,
 	.state_set = fake_state_set,
 	.was_paused = fake_was_paused,
-	.is_waiting = fake_is_waiting,
+	.start_state = fake_start_state,
 	.forget = fake_forget,
 	.free = fake_vcpu_free,
 };

@@ -92,6 +92,13 @@ struct hv_vm_params {
 	uint32_t max_apic_id; /* above 254 turns 32-bit ids on */
 };
 
+/* How far another processor has got with starting this one (SDM 3A, 9.4.3). */
+enum hv_start {
+	HV_START_NONE,
+	HV_START_INIT, /* SIPI is to follow */
+	HV_START_DONE,
+};
+
 struct hv_vcpu_ops {
 	/* 0 and *ret_exit filled, or -errno. Never blocks once kicked. */
 	int (*run)(struct hv_vcpu *vcpu, struct hv_exit *ret_exit);
@@ -114,8 +121,8 @@ struct hv_vcpu_ops {
 	 * written for the last one.  Part of a machine reset, before state_set.
 	 */
 	void (*forget)(struct hv_vcpu *vcpu);
-	/* Own thread, or parked: it has not been started by another processor yet (SIPI). */
-	bool (*is_waiting)(struct hv_vcpu *vcpu);
+	/* Own thread, or parked: has another processor started it? */
+	enum hv_start (*start_state)(struct hv_vcpu *vcpu);
 	void (*free)(struct hv_vcpu *vcpu);
 };
 

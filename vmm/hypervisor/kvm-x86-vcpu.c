@@ -208,13 +208,21 @@ static void kvm_was_paused(struct hv_vcpu *vcpu)
 	kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_KVMCLOCK_CTRL, 0);
 }
 
-static bool kvm_is_waiting(struct hv_vcpu *hv)
+/* Asking makes KVM take an INIT or SIPI that has come. */
+static enum hv_start kvm_start_state(struct hv_vcpu *hv)
 {
 	struct kvm_mp_state mp = { 0 };
 
-	return kvm_ioctl_ptr(kvm_vcpu_of(hv)->fd, KVM_GET_MP_STATE, &mp) >= 0 &&
-	       (mp.mp_state == KVM_MP_STATE_UNINITIALIZED ||
-		mp.mp_state == KVM_MP_STATE_INIT_RECEIVED);
+	if (kvm_ioctl_ptr(kvm_vcpu_of(hv)->fd, KVM_GET_MP_STATE, &mp) < 0)
+		return HV_START_DONE;
+	switch (mp.mp_state) {
+	case KVM_MP_STATE_UNINITIALIZED:
+		return HV_START_NONE;
+	case KVM_MP_STATE_INIT_RECEIVED:
+		return HV_START_INIT;
+	default:
+		return HV_START_DONE;
+	}
 }
 
 static void kvm_vcpu_free(struct hv_vcpu *hv)
@@ -237,7 +245,7 @@ static const struct hv_vcpu_ops kvm_vcpu_ops = {
 	.state_set = kvm_x86_state_set,
 	.was_paused = kvm_was_paused,
 	.forget = kvm_x86_forget,
-	.is_waiting = kvm_is_waiting,
+	.start_state = kvm_start_state,
 	.free = kvm_vcpu_free,
 };
 

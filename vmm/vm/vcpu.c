@@ -20,6 +20,11 @@
 /* What the configuration accepts as a host CPU's number, plus one. */
 #define HOST_CPUS_MAX 8192
 
+/* Guests wait 10 ms between INIT and SIPI, or not at all. */
+#define START_LOOKS     100
+#define START_LOOK_NSEC 1000000
+#define NSEC_PER_SEC    1000000000
+
 static _Thread_local struct vcpu *current;
 
 void vcpu_stand(void)
@@ -101,11 +106,53 @@ static void handle(struct vcpu *vcpu, const struct hv_exit *exit)
 	}
 }
 
+/* A little time, or less when control wants something. */
+static void wait_a_little(struct vcpu_set *set)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += START_LOOK_NSEC;
+	if (until.tv_nsec >= NSEC_PER_SEC) {
+		until.tv_nsec -= NSEC_PER_SEC;
+		until.tv_sec++;
+	}
+	pthread_mutex_lock(&set->lock);
+	if (!set->hold)
+		pthread_cond_clockwait(&set->released, &set->lock, CLOCK_MONOTONIC, &until);
+	pthread_mutex_unlock(&set->lock);
+}
+
+/*
+ * A processor may run for ever without an exit, and its first instruction is none: so from INIT
+ * on it is looked at, until SIPI comes, which is soon or never.  True: look again.
+ */
+static bool wait_for_start(struct vcpu *vcpu, unsigned int *n_looks)
+{
+	switch (vcpu->hv->ops->start_state(vcpu->hv)) {
+	case HV_START_NONE:
+		*n_looks = 0;
+		return false; /* the hypervisor waits */
+	case HV_START_INIT:
+		if (++*n_looks > START_LOOKS)
+			return false;
+		wait_a_little(vcpu->set);
+		return true;
+	case HV_START_DONE:
+		break;
+	}
+	vcpu->waiting = false;
+	if (vcpu->set->on_started)
+		vcpu->set->on_started(vcpu, vcpu->set->data);
+	return false;
+}
+
 static void vcpu_run(void *data)
 {
 	struct vcpu *vcpu = data;
 	struct vcpu_set *set = vcpu->set;
 	struct hv_exit exit = { 0 };
+	unsigned int n_looks = 0;
 	int r;
 
 	current = vcpu;
@@ -114,6 +161,8 @@ static void vcpu_run(void *data)
 		if ((vcpu->stand || atomic_load_explicit(&set->hold, memory_order_acquire)) &&
 		    !park(vcpu))
 			return;
+		if (vcpu->waiting && wait_for_start(vcpu, &n_looks))
+			continue;
 		exit.kind = HV_EXIT_INTERRUPTED;
 		r = vcpu->hv->ops->run(vcpu->hv, &exit);
 		if (r < 0) {
@@ -123,11 +172,6 @@ static void vcpu_run(void *data)
 				 strerror(-r));
 		}
 		handle(vcpu, &exit);
-		if (vcpu->waiting && !vcpu->hv->ops->is_waiting(vcpu->hv)) {
-			vcpu->waiting = false;
-			if (set->on_started)
-				set->on_started(vcpu, set->data);
-		}
 	}
 }
 
