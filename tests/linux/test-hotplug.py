@@ -72,6 +72,20 @@ def test_plug(t):
             t.equal(console.check("ls /sys/bus/pci/devices"), slots, "slots in use")
             t.equal(descriptors(vm), before, "descriptors and threads of the worker")
             t.equal(vm.get("RestartRequired"), False)
+        # persistent memory, twice: the second is where the first was
+        for letter in "ab":
+            memory = image(t, f"plug-{letter}.pmem", 16 * MIB)
+            with open(memory, "r+b") as f:
+                f.write(letter.encode() * 4096)
+            bus.must(add("pmem", "memory", file=memory))
+            wait_for(console, "test -b /dev/pmem0")
+            t.equal(console.check("head -c 1 /dev/pmem0"), letter)
+            use(console, "pmem0")
+            bus.must(remove("memory"))
+            t.equal(console.run("ls -d /sys/block/pmem0")[1] != 0, True, "the persistent memory is gone")
+            t.equal(descriptors(vm), before, "descriptors and threads of the worker")
+            with open(memory, "rb") as f:
+                t.equal(f.read(1) != letter.encode(), True, "what the guest wrote is in the file")
         bus.must(add("net", "lan", tap=tap_name, mac="52:54:00:11:22:33"))
         wait_for(console, "test -e /sys/class/net/eth0")
         t.equal(console.check("cat /sys/class/net/eth0/address"), "52:54:00:11:22:33")

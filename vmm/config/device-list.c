@@ -60,7 +60,7 @@ static const struct device_kind kinds[] = {
 	{ "disks", "disk", offsetof(struct disk_config, pci), NULL, true },
 	{ "net", "net", offsetof(struct net_config, pci), NULL, true },
 	{ "fs", "fs", offsetof(struct fs_config, pci), NULL, true, .no_iommu = true },
-	{ "pmem", "pmem", offsetof(struct pmem_config, pci), NULL },
+	{ "pmem", "pmem", offsetof(struct pmem_config, pci), NULL, true },
 	{ "rng", "__rng", offsetof(struct rng_config, pci), NULL },
 	{ "balloon", "__balloon", offsetof(struct balloon_config, pci), NULL, .no_iommu = true },
 	{ "vsock", "__vsock", offsetof(struct vsock_config, pci), NULL, true },

@@ -13,6 +13,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
+#include "vmm/base/log.h"
 #include "vmm/base/math.h"
 #include "vmm/base/thread.h"
 #include "vmm/memory/guest-memory.h"
@@ -190,15 +191,32 @@ static int map_aligned(uint64_t size, uint64_t align, int fd, uint64_t fd_off, i
 	return 0;
 }
 
-int guest_mem_map_file(int fd, uint64_t size, int flags, uint8_t **ret, struct err *err)
+int guest_region_map_file(struct guest_region *region, int fd, int flags, struct err *err)
 {
-	uint64_t align = size >= THP_SIZE ? THP_SIZE : PAGE_SIZE_MIN;
-	int r = map_aligned(size, align, fd, 0, flags, ret);
+	uint64_t align = region->size >= THP_SIZE ? THP_SIZE : PAGE_SIZE_MIN;
+	int r = 0;
 
+	if (!region->hva)
+		r = map_aligned(region->size, align, fd, 0, flags, &region->hva);
+	else if (mmap(region->hva, region->size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd,
+		      0) == MAP_FAILED)
+		r = -errno;
 	if (r < 0)
-		return err_errno(err, -r, "cannot map %llu MiB of a file", mib(size));
-	madvise(*ret, size, MADV_DONTDUMP);
+		return err_errno(err, -r, "cannot map %llu MiB of a file", mib(region->size));
+	madvise(region->hva, region->size, MADV_DONTDUMP);
 	return 0;
+}
+
+void guest_region_map_nothing(const struct guest_region *region)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+
+	/* One mapping in place of one: there is nothing that it can lack. */
+	if (mmap(region->hva, region->size, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED)
+		log_error("cannot let go of %llu MiB of a file: %s", mib(region->size),
+			  strerrordesc_np(errno));
+	else
+		madvise(region->hva, region->size, MADV_DONTDUMP);
 }
 
 /*

@@ -25,3 +25,10 @@ struct guest_zone_params;
 int guest_region_map(struct guest_region *region, const struct guest_zone_params *p, uint64_t off,
 		     struct err *err);
 void guest_region_unmap(struct guest_region *region);
+/*
+ * Maps the file's first region->size bytes, at an address that huge pages can be at, or where
+ * the region is mapped already.  flags: of mmap().
+ */
+int guest_region_map_file(struct guest_region *region, int fd, int flags, struct err *err);
+/* What was mapped is let go of; zeros are there instead, and what is written takes memory. */
+void guest_region_map_nothing(const struct guest_region *region);

@@ -213,22 +213,86 @@ static int check_place(const struct guest_mem *mem, uint64_t gpa, uint64_t size,
 	return 0;
 }
 
-int guest_mem_add_device(struct guest_mem *mem, uint64_t gpa, uint64_t size, uint8_t *hva,
+/* The region that a device left at gpa, with these bytes: its index, or -1. */
+static int find_retired(const struct guest_mem *mem, uint64_t gpa, uint64_t size)
+{
+	static_assert(GUEST_REGIONS_MAX <= 64, "a region is a bit");
+	for (int i = 0; i < GUEST_REGIONS_MAX; i++)
+		if (mem->retired & (1ULL << i) && mem->regions[i].gpa == gpa &&
+		    mem->regions[i].size == size)
+			return i;
+	return -1;
+}
+
+/* Readers have found it all the time. */
+static int revive(struct guest_mem *mem, int i, int fd, int flags, struct err *err)
+{
+	struct guest_region *region = &mem->regions[i];
+	int r = guest_region_map_file(region, fd, flags, err);
+
+	if (r < 0)
+		return r;
+	r = set_slot(mem, region, err);
+	if (r < 0)
+		guest_region_map_nothing(region);
+	else
+		mem->retired &= ~(1ULL << i);
+	return r;
+}
+
+int guest_mem_add_device(struct guest_mem *mem, uint64_t gpa, uint64_t size, int fd, int flags,
 			 struct err *err)
 {
 	struct guest_region region = {
 		.gpa = gpa,
 		.size = size,
 		.page_size = PAGE_SIZE_MIN,
-		.hva = hva,
 		.fd = -EBADF,
 		.device = true,
 	};
-	int r;
+	int r, retired;
 
 	assert_on_control();
+	retired = find_retired(mem, gpa, size);
+	if (retired >= 0)
+		return revive(mem, retired, fd, flags, err);
 	r = check_place(mem, gpa, size, err);
-	return r < 0 ? r : publish(mem, &region, err);
+	if (r >= 0)
+		r = guest_region_map_file(&region, fd, flags, err);
+	if (r < 0)
+		return r;
+	r = publish(mem, &region, err);
+	if (r < 0)
+		guest_region_unmap(&region);
+	return r;
+}
+
+void guest_mem_remove_device(struct guest_mem *mem, uint64_t gpa)
+{
+	uint32_t n = atomic_load_explicit(&mem->n_regions, memory_order_relaxed);
+
+	assert_on_control();
+	for (uint32_t i = 0; i < n; i++) {
+		const struct guest_region *region = &mem->regions[i];
+		struct hv_memory_slot slot = { .slot = region->slot, .gpa = region->gpa };
+
+		if (region->gpa != gpa || !region->device)
+			continue;
+		if (mem->hv)
+			mem->hv->ops->memory_set(mem->hv, &slot, NULL);
+		guest_region_map_nothing(region);
+		mem->retired |= 1ULL << i;
+	}
+}
+
+bool guest_mem_find_retired(const struct guest_mem *mem, uint64_t size, uint64_t *ret_gpa)
+{
+	for (int i = 0; i < GUEST_REGIONS_MAX; i++)
+		if (mem->retired & (1ULL << i) && mem->regions[i].size == size) {
+			*ret_gpa = mem->regions[i].gpa;
+			return true;
+		}
+	return false;
 }
 
 int guest_mem_add_ram(struct guest_mem *mem, uint64_t gpa, const struct guest_zone_params *params,

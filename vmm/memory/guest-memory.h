@@ -16,7 +16,8 @@
  * and not changed afterwards, and so is the order that the first n of them have by
  * address: each n has an order of its own, so one atomic number publishes both, and a
  * reader that has seen an older one goes on with what belongs to it.  What one has found
- * stays: nothing is taken away before guest_mem_deinit().
+ * stays: nothing is taken away before guest_mem_deinit().  Where a device's memory was,
+ * there are zeros, for whoever still has it in hand, and the place is the next one's.
  */
 #pragma once
 
@@ -51,6 +52,7 @@ struct guest_mem {
 	/* rows of 1, 2, 3 ... members: guest_mem_order() */
 	uint8_t orders[GUEST_REGIONS_MAX * (GUEST_REGIONS_MAX + 1) / 2];
 	_Atomic uint32_t n_regions;
+	uint64_t retired; /* control thread: a bit for each region whose device is gone */
 	uint32_t next_slot;
 	struct hv_vm *hv;
 };
@@ -105,18 +107,18 @@ int guest_mem_add_ram(struct guest_mem *mem, uint64_t gpa, const struct guest_zo
 		      struct err *err);
 
 /*
- * A file's contents as memory, for guest_mem_add_device(); flags are of mmap(), MAP_SHARED
- * or MAP_PRIVATE at least.  At an address that huge pages can be at.
- */
-int guest_mem_map_file(int fd, uint64_t size, int flags, uint8_t **ret, struct err *err);
-/*
  * Memory of a device outside RAM (pmem), in addresses that x86_windows_take() gave: the
- * guest and other devices can use it like RAM, but rings are refused there, it is not
- * emptied by a reset and not given back by guest_mem_discard().  The mapping at hva is
- * guest_mem_deinit()'s once this has succeeded.
+ * first size bytes of a file.  flags are of mmap(), MAP_SHARED or MAP_PRIVATE at least.
+ * The guest and other devices can use it like RAM, but rings are refused there, it is not
+ * emptied by a reset and not given back by guest_mem_discard().  vCPUs and I/O threads
+ * may run.
  */
-int guest_mem_add_device(struct guest_mem *mem, uint64_t gpa, uint64_t size, uint8_t *hva,
+int guest_mem_add_device(struct guest_mem *mem, uint64_t gpa, uint64_t size, int fd, int flags,
 			 struct err *err);
+/* What is at gpa goes: the guest finds nothing there, and the file is let go of. */
+void guest_mem_remove_device(struct guest_mem *mem, uint64_t gpa);
+/* Where memory of size bytes was that is gone: false, there is none that another can follow. */
+bool guest_mem_find_retired(const struct guest_mem *mem, uint64_t size, uint64_t *ret_gpa);
 
 /*
  * All zeroes again, but for what files and devices hold; the host has its pages back

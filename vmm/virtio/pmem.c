@@ -33,6 +33,8 @@ struct virtio_pmem {
 	struct virtio_device dev;
 	int fd; /* I/O thread while active */
 	bool discard_writes;
+	struct guest_mem *mem;
+	uint64_t gpa;
 	_Atomic uint64_t values[COUNTER_N_]; /* relaxed, sums only */
 	struct virtio_counter counters[COUNTER_N_ + 1];
 };
@@ -115,6 +117,7 @@ static void pmem_free(struct virtio_device *dev)
 	struct virtio_pmem *pmem = virtio_pmem(dev);
 
 	virtio_device_deinit(dev);
+	guest_mem_remove_device(pmem->mem, pmem->gpa);
 	close(pmem->fd);
 	free(pmem);
 }
@@ -159,17 +162,10 @@ static int map(struct virtio_pmem *pmem, const struct virtio_pmem_params *params
 	       struct err *err)
 {
 	int flags = params->discard_writes ? MAP_PRIVATE | MAP_NORESERVE : MAP_SHARED;
-	uint8_t *hva;
-	int r;
+	int r = guest_mem_add_device(params->mem, params->gpa, size, params->fd, flags, err);
 
-	r = guest_mem_map_file(params->fd, size, flags, &hva, err);
 	if (r < 0)
 		return r;
-	r = guest_mem_add_device(params->mem, params->gpa, size, hva, err);
-	if (r < 0) {
-		munmap(hva, size);
-		return r;
-	}
 	/* 5.19.4 */
 	pmem->dev.config_size = sizeof(struct virtio_pmem_config);
 	bytes_put_le(pmem->dev.config, 8, params->gpa);
@@ -207,6 +203,8 @@ int virtio_pmem_new(const struct virtio_pmem_params *params, struct virtio_devic
 		return r;
 	}
 	pmem->fd = params->fd;
+	pmem->mem = params->mem;
+	pmem->gpa = params->gpa;
 	pmem->discard_writes = params->discard_writes;
 	for (unsigned int i = 0; i < COUNTER_N_; i++)
 		pmem->counters[i] = (struct virtio_counter){ names[i], &pmem->values[i] };

@@ -5,7 +5,8 @@
  * The guest maps the file's pages themselves (DAX); the device only tells where
  * they are and serves one request, flush, which is an fsync of the file.  That may
  * take seconds, so it has a thread of its own.  The memory is guest_mem's, where
- * other devices find it too; what is in it outlives a reboot.
+ * other devices find it too; what is in it outlives a reboot.  It goes with the
+ * device: who takes that out has asked the guest, or has parked its vCPUs.
  */
 #pragma once
 

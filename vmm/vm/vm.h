@@ -102,7 +102,7 @@ struct vm {
 	struct mailbox mailbox;
 	struct irq_table irqs;
 	struct x86_windows windows;
-	uint64_t pmem_gpa, pmem_end; /* what of vm_pmem_reserve() no device has yet */
+	uint64_t pmem_gpa, pmem_end; /* what of vm_pmem_reserve() no device has had yet */
 	struct loop shared_loop;     /* the I/O thread of all low-rate devices */
 	struct platform platform;
 	struct pci_segment *segments; /* platform.num_pci_segments of them */

@@ -566,19 +566,19 @@ static void test_device_memory(void)
 	struct guest_mem mem;
 	struct err err = { 0 };
 	uint64_t freed = 0;
-	uint8_t *hva = NULL;
 	char byte = 0;
 
 	g_assert_cmpint(ftruncate(fd, HALF), ==, 0);
 	g_assert_cmpint(pwrite(fd, "a", 1, 0), ==, 1);
 	g_assert_cmpint(guest_mem_init(&mem, fake_hv_vm(fake), &p, &err), ==, 0);
-	g_assert_cmpint(guest_mem_map_file(fd, HALF, MAP_SHARED, &hva, &err), ==, 0);
-	g_assert_cmpint(guest_mem_add_device(&mem, HALF / 2, HALF, hva, &err), ==, -EBUSY);
+	g_assert_cmpint(guest_mem_add_device(&mem, HALF / 2, HALF, fd, MAP_SHARED, &err), ==,
+			-EBUSY);
 	g_assert_cmpstr(err.msg, ==, "0x10000 bytes at 0x8000: guest memory is there");
 	err_clear(&err);
-	g_assert_cmpint(guest_mem_add_device(&mem, 100, HALF, hva, &err), ==, -EINVAL);
+	g_assert_cmpint(guest_mem_add_device(&mem, 100, HALF, fd, MAP_SHARED, &err), ==, -EINVAL);
 	err_clear(&err);
-	g_assert_cmpint(guest_mem_add_device(&mem, 4 * HOLE_END, HALF, hva, &err), ==, 0);
+	g_assert_cmpint(guest_mem_add_device(&mem, 4 * HOLE_END, HALF, fd, MAP_SHARED, &err), ==,
+			0);
 	g_assert_nonnull(strstr(fake_hv_log(fake), "memory slot=1 gpa=0x400000 size=0x10000\n"));
 	g_assert_cmpint(guest_read(&mem, 4 * HOLE_END, &byte, 1), ==, 0);
 	g_assert_cmpint(byte, ==, 'a');
@@ -589,11 +589,59 @@ static void test_device_memory(void)
 	g_assert_null(guest_range(&mem, 4 * HOLE_END, 16, 16));
 	g_assert_cmpint(guest_mem_discard(&mem, 4 * HOLE_END, 4096, &freed), ==, -EFAULT);
 	/* another one, below: it is found all the same */
-	g_assert_cmpint(guest_mem_map_file(fd, HALF, MAP_PRIVATE, &hva, &err), ==, 0);
-	g_assert_cmpint(guest_mem_add_device(&mem, 2 * HOLE_END, HALF, hva, &err), ==, 0);
+	g_assert_cmpint(guest_mem_add_device(&mem, 2 * HOLE_END, HALF, fd, MAP_PRIVATE, &err), ==,
+			0);
 	g_assert_cmphex(mem.regions[guest_mem_order(&mem, 3)[1]].gpa, ==, 2 * HOLE_END);
 	g_assert_cmphex(mem.regions[guest_mem_order(&mem, 3)[2]].gpa, ==, 4 * HOLE_END);
 	g_assert_true(guest_covers(&mem, 2 * HOLE_END, HALF));
+	guest_mem_deinit(&mem);
+}
+
+/* A device's memory goes, with all that is in it; another of its size can have the place. */
+static void test_device_memory_goes(void)
+{
+	_cleanup_(fake_hv_free_cleanup) struct fake_hv *fake = fake_hv_new();
+	_cleanup_close_ int fd = memfd_create("pmem", MFD_CLOEXEC);
+	const uint64_t gpa = 4 * HOLE_END;
+	struct guest_mem_params p = { .size = HALF };
+	struct guest_mem mem;
+	struct err err = { 0 };
+	uint64_t found = 0;
+	char byte = 0;
+
+	g_assert_cmpint(ftruncate(fd, HALF), ==, 0);
+	g_assert_cmpint(pwrite(fd, "a", 1, 0), ==, 1);
+	g_assert_cmpint(guest_mem_init(&mem, fake_hv_vm(fake), &p, &err), ==, 0);
+	g_assert_cmpint(guest_mem_add_device(&mem, gpa, HALF, fd, MAP_SHARED, &err), ==, 0);
+	g_assert_false(guest_mem_find_retired(&mem, HALF, &found));
+	guest_mem_remove_device(&mem, gpa);
+	g_assert_nonnull(strstr(fake_hv_log(fake), "memory slot=1 gpa=0x400000 size=0x0\n"));
+	/* who still has it in hand reads zeros, and what it writes is lost */
+	g_assert_cmpint(guest_read(&mem, gpa, &byte, 1), ==, 0);
+	g_assert_cmpint(byte, ==, 0);
+	g_assert_cmpint(guest_write(&mem, gpa, "b", 1), ==, 0);
+	g_assert_cmpint(pread(fd, &byte, 1, 0), ==, 1);
+	g_assert_cmpint(byte, ==, 'a');
+	g_assert_false(guest_mem_find_retired(&mem, HALF / 2, &found));
+	g_assert_true(guest_mem_find_retired(&mem, HALF, &found));
+	g_assert_cmphex(found, ==, gpa);
+	/* a place once given is not another size's */
+	g_assert_cmpint(guest_mem_add_device(&mem, gpa, HALF / 2, fd, MAP_SHARED, &err), ==,
+			-EBUSY);
+	err_clear(&err);
+	/* what the hypervisor does not take leaves the place as it was */
+	fake_hv_fail(fake, "memory", 1, ENOMEM);
+	g_assert_cmpint(guest_mem_add_device(&mem, gpa, HALF, fd, MAP_SHARED, &err), <, 0);
+	err_clear(&err);
+	g_assert_cmpint(guest_read(&mem, gpa, &byte, 1), ==, 0);
+	g_assert_cmpint(byte, ==, 0);
+	for (unsigned int i = 0; i < 2 * GUEST_REGIONS_MAX; i++) {
+		g_assert_cmpint(guest_mem_add_device(&mem, gpa, HALF, fd, MAP_SHARED, &err), ==, 0);
+		g_assert_cmpint(guest_read(&mem, gpa, &byte, 1), ==, 0);
+		g_assert_cmpint(byte, ==, 'a');
+		guest_mem_remove_device(&mem, gpa);
+	}
+	g_assert_cmpuint(mem.n_regions, ==, 2);
 	guest_mem_deinit(&mem);
 }
 
@@ -702,6 +750,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/memory/zones/bad", test_zone_bad);
 	g_test_add_func("/memory/zones/node", test_zone_node);
 	g_test_add_func("/memory/device", test_device_memory);
+	g_test_add_func("/memory/device-goes", test_device_memory_goes);
 	g_test_add_func("/memory/grow", test_grow);
 	return g_test_run();
 }
