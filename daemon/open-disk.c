@@ -20,17 +20,33 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-/* The disk that a pointer of the set belongs to; *ret_backing: it is a file behind its image. */
-static const struct disk_config *disk_of_pointer(const struct open_run *run, const char *pointer,
-						 bool *ret_backing)
+/* A file of the set that is a device's storage. */
+struct use {
+	const char *as, *id; /* "the image of disk", "root" */
+	bool readonly;
+};
+
+/* False: the pointer of the set leads to something else. */
+static bool find_use(const struct open_run *run, const char *pointer, struct use *ret)
 {
+	const struct pmem_config *pmem;
+	const struct disk_config *disk;
 	unsigned int index;
 	int end = 0;
 
-	if (sscanf(pointer, "/disks/%u/path%n", &index, &end) != 1 || end == 0)
-		return NULL;
-	*ret_backing = pointer[end] != '\0';
-	return &run->config->disks[index];
+	if (sscanf(pointer, "/disks/%u/path%n", &index, &end) == 1 && end > 0) {
+		disk = &run->config->disks[index];
+		*ret = (struct use){ "the image of disk", disk->pci.id, disk->readonly };
+		if (pointer[end] != '\0')
+			*ret = (struct use){ "a backing file of disk", disk->pci.id, true };
+		return true;
+	}
+	if (sscanf(pointer, "/pmem/%u/file%n", &index, &end) == 1 && end > 0) {
+		pmem = &run->config->pmem[index];
+		*ret = (struct use){ "the file of pmem", pmem->pci.id, pmem->discard_writes };
+		return true;
+	}
+	return false;
 }
 
 /* Files that are only read may be in use twice. */
@@ -40,20 +56,16 @@ static int check_not_ours(const struct open_run *run, const struct stat *st,
 	char shown[RESOURCE_SHOWN_MAX];
 
 	for (size_t i = 0; i < run->set->n_fds; i++) {
-		const struct disk_config *disk;
 		struct stat other;
-		bool backing;
+		struct use use;
 
-		disk = disk_of_pointer(run, run->set->fds[i].pointer, &backing);
-		if (!disk || fstat(run->set->fds[i].fd, &other) < 0 ||
-		    ((backing || disk->readonly) && res->readonly))
+		if (!find_use(run, run->set->fds[i].pointer, &use) ||
+		    fstat(run->set->fds[i].fd, &other) < 0 || (use.readonly && res->readonly))
 			continue;
 		if (other.st_dev == st->st_dev && other.st_ino == st->st_ino)
 			return err_fault(err, FAULT_HOST_RESOURCE, EBUSY,
-					 "%s is %s disk '%s' of this VM already",
-					 resource_show(res, shown),
-					 backing ? "a backing file of" : "the image of",
-					 disk->pci.id);
+					 "%s is %s '%s' of this VM already",
+					 resource_show(res, shown), use.as, use.id);
 	}
 	return 0;
 }
@@ -136,7 +148,8 @@ int file_claim(const struct open_run *run, const struct resource *res, int fd, s
 		return r;
 	if (fstat(fd, &st) < 0)
 		return err_errno(err, errno, "cannot inspect %s", resource_show(res, shown));
-	return lock_file(run, res, fd, &st, err);
+	r = check_not_ours(run, &st, res, err);
+	return r < 0 ? r : lock_file(run, res, fd, &st, err);
 }
 
 /* `sparse` off: writing to the disk never needs more of the file system than is set aside here. */

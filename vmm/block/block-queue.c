@@ -231,8 +231,12 @@ static void leave(struct block_queue *bq, const struct block_request *req)
 static void start_flush(struct block_queue *bq, struct block_request *req)
 {
 	struct block_image *img = bq->img;
-	int r = img->ops->sync_metadata ? img->ops->sync_metadata(img) : 0;
+	int r;
 
+	/* Before, as what is changed meanwhile may come too late; relaxed: the format has a lock.
+	 */
+	req->changes = atomic_load_explicit(&img->changes, memory_order_relaxed);
+	r = img->ops->sync_metadata ? img->ops->sync_metadata(img) : 0;
 	if (r < 0) {
 		finish(bq, req, r);
 		return;
@@ -240,6 +244,27 @@ static void start_flush(struct block_queue *bq, struct block_request *req)
 	enter(bq, req);
 	req->io = (struct block_io){ .op = BLOCK_OP_FLUSH };
 	batch_io(bq, req);
+}
+
+/* A flush is over: what it covers is in the file for good. */
+static void note_durable(struct block_queue *bq, const struct block_request *req)
+{
+	_Atomic uint64_t *durable = &bq->img->durable_changes;
+	uint64_t seen = atomic_load_explicit(durable, memory_order_relaxed);
+
+	/* relaxed: whoever reads it knows by it that the file has them, and nothing in memory */
+	while (seen < req->changes &&
+	       !atomic_compare_exchange_weak_explicit(durable, &seen, req->changes,
+						      memory_order_relaxed, memory_order_relaxed))
+		;
+}
+
+/* Is the way to all data that a finished request may have used in the file for good? */
+static bool is_durable(const struct block_image *img)
+{
+	/* relaxed: map() has seen the change that it used, and with it that it was counted */
+	return atomic_load_explicit(&img->durable_changes, memory_order_relaxed) ==
+	       atomic_load_explicit(&img->changes, memory_order_relaxed);
 }
 
 /* Points the transfer at ext; false: the request waits for the bounce buffer. */
@@ -298,7 +323,6 @@ static void start(struct block_queue *bq, struct block_request *req)
 		}
 		ext.len = MIN(ext.len, req->len);
 		assert(ext.len > 0 && ext.file < img->n_files);
-		req->metadata |= ext.metadata;
 		if (ext.kind == BLOCK_EXTENT_HOST) {
 			if (aim(bq, req, &ext)) {
 				batch_io(bq, req);
@@ -314,7 +338,7 @@ static void start(struct block_queue *bq, struct block_request *req)
 		leave(bq, req);
 		advance(req, ext.len);
 	}
-	if (req->op == BLOCK_OP_FLUSH || (req->dsync && req->metadata))
+	if (req->op == BLOCK_OP_FLUSH || (req->dsync && !is_durable(img)))
 		start_flush(bq, req);
 	else
 		finish(bq, req, 0);
@@ -348,6 +372,8 @@ static void complete(struct block_queue *bq, struct block_io *io)
 		finish(bq, req, (int)n);
 	} else {
 		/* Nothing moved: the file has become shorter than the image is. */
+		if (io->op == BLOCK_OP_FLUSH)
+			note_durable(bq, req);
 		finish(bq, req, io->op == BLOCK_OP_FLUSH ? 0 : -EIO);
 	}
 	/* A request that goes on through the bounce buffer keeps it. */
@@ -363,7 +389,6 @@ void block_queue_add(struct block_queue *bq, struct block_request *req)
 	assert(bq->n_in_flight < bq->depth);
 	bq->n_in_flight++;
 	req->retries = 0;
-	req->metadata = false;
 	start(bq, req);
 }
 

@@ -35,7 +35,7 @@ struct block_request {
 	struct block_io io;
 	size_t cut;           /* bytes taken off the last iovec of the transfer under way */
 	unsigned int entered; /* of the image's epoch, while the transfer is under way */
-	bool metadata;        /* durable only with a flush */
+	uint64_t changes;     /* of the image, that the flush under way covers */
 	uint8_t retries;
 	struct block_request *next;
 };

@@ -22,6 +22,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -49,8 +50,6 @@ struct block_extent {
 	enum block_extent_kind kind;
 	unsigned int file; /* index into the image's files */
 	uint64_t off, len; /* bytes; 0 < len <= what was asked for */
-	/* Metadata changed: what has to be durable when it is finished needs a flush as well. */
-	bool metadata;
 };
 
 enum block_op {
@@ -137,7 +136,20 @@ struct block_image {
 	bool can_discard, can_write_zeroes; /* BLOCK_OP_DISCARD, BLOCK_OP_WRITE_ZEROES work */
 	uint32_t discard_granularity;       /* bytes, power of two; smaller ranges free nothing */
 	struct block_epoch *epoch; /* of formats that free space; NULL: places never move */
+	/*
+	 * Changes of the metadata that says where data is, counted, and how many of them are
+	 * in the file for good.  What has to be durable when it is finished needs a flush while
+	 * they differ, whoever made the changes: it may lie in what another request allocated.
+	 */
+	_Atomic uint64_t changes, durable_changes;
 };
+
+/* For formats, before anybody can see the change: who sees it sees it counted. */
+static inline void block_image_changed(struct block_image *img)
+{
+	/* relaxed: what publishes the change is a release, and follows */
+	atomic_fetch_add_explicit(&img->changes, 1, memory_order_relaxed);
+}
 
 /*
  * The format is what the configuration states, and the caller has looked whether it

@@ -20,11 +20,13 @@
 #include <liburing.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/log.h"
 #include "vmm/base/math.h"
 
 #define SQ_ENTRIES_MAX 64U
@@ -280,23 +282,52 @@ static int result_of(const struct engine_uring *e, const struct block_io *io, in
 	return block_io_after_fallocate(e->files[io->file].fd, io, res);
 }
 
-static unsigned int uring_reap(struct block_engine *engine, struct block_io **ret, unsigned int max,
-			       bool wait)
+/*
+ * Until something is finished, perhaps; true: e->head has something.  What the kernel took
+ * still completes in the ring's memory when it refuses to wait for it, and our buffers are
+ * its own until then: so we look now and then, and start nothing more.
+ */
+static bool wait_for_some(struct engine_uring *e)
 {
-	struct engine_uring *e = engine_uring(engine);
-	unsigned int n = 0;
+	static const struct timespec pause = { .tv_nsec = 1000000 };
 	struct io_uring_cqe *cqe;
+	int r = e->dead ? 0 : io_uring_wait_cqe(&e->ring, &cqe);
+
+	if (r < 0 && r != -EINTR && r != -EAGAIN && r != -EBUSY) {
+		log_warning("cannot wait for an io_uring: %s; its disk's requests fail from now on",
+			    strerrordesc_np(-r));
+		die(e, r);
+	}
+	if (e->dead && !e->head)
+		clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+	return e->head;
+}
+
+static unsigned int take_finished(struct engine_uring *e, struct block_io **ret, unsigned int max)
+{
+	unsigned int n = 0;
 
 	for (; n < max && e->head; n++) {
 		ret[n] = e->head;
 		e->head = e->head->next;
 	}
+	return n;
+}
+
+static unsigned int uring_reap(struct block_engine *engine, struct block_io **ret, unsigned int max,
+			       bool wait)
+{
+	struct engine_uring *e = engine_uring(engine);
+	unsigned int n = take_finished(e, ret, max);
+	struct io_uring_cqe *cqe;
+
 	while (n < max) {
 		if (io_uring_peek_cqe(&e->ring, &cqe) != 0) {
 			if (n > 0 || !wait || e->n_in_flight == 0)
 				break;
-			if (io_uring_wait_cqe(&e->ring, &cqe) != 0)
-				continue; /* -EINTR */
+			if (wait_for_some(e))
+				n = take_finished(e, ret, max);
+			continue;
 		}
 		ret[n] = io_uring_cqe_get_data(cqe);
 		ret[n]->result = result_of(e, ret[n], cqe->res);

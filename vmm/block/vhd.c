@@ -45,6 +45,7 @@ struct vhd {
 	uint32_t n_blocks;
 	uint64_t table_off;
 	struct vhd_footer footer;
+	bool no_trailer; /* the footer was found at the start only */
 
 	_Atomic uint32_t *table;     /* sectors; release when a block is linked */
 	_Atomic uint64_t *known;     /* a bit a block: its bitmap is full */
@@ -96,6 +97,7 @@ static int read_footer(struct vhd *v, uint64_t file_size, struct err *err)
 				       "the image's last 512 bytes are no VHD footer: cookie or "
 				       "checksum is wrong");
 		v->footer = copy;
+		v->no_trailer = true;
 	}
 	return r < 0 ? err_errno(err, -r, "cannot read the VHD footer") : 0;
 }
@@ -171,11 +173,12 @@ static int read_dynamic_header(struct vhd *v, uint64_t file_size, struct err *er
 	return 0;
 }
 
-/* Every block in the file, behind the headers and the table, none over another. */
+/* Every block in the file, behind the headers and the table, none over another or the footer. */
 static int check_table(struct vhd *v, uint64_t file_size, struct err *err)
 {
 	uint64_t span = (uint64_t)v->bitmap_size + v->block_size, overlap;
 	uint64_t header = be64toh(v->footer.data_offset);
+	uint64_t limit = v->no_trailer ? file_size : file_size - sizeof(struct vhd_footer);
 	uint64_t *places = calloc(v->n_blocks, sizeof(*places));
 	size_t n = 0;
 	int r = 0;
@@ -190,12 +193,12 @@ static int check_table(struct vhd *v, uint64_t file_size, struct err *err)
 
 		if (sector == VHD_UNUSED)
 			continue;
-		if (!range_fits(off, span, file_size) || off < sizeof(struct vhd_footer) ||
+		if (!range_fits(off, span, limit) || off < sizeof(struct vhd_footer) ||
 		    ranges_overlap(off, span, header, sizeof(struct vhd_dynamic)) ||
 		    ranges_overlap(off, span, v->table_off, (uint64_t)v->n_blocks * 4))
 			r = err_set(err, EINVAL,
 				    "VHD block %u lies at %llu, outside the file or over its "
-				    "headers",
+				    "headers or footer",
 				    i, (unsigned long long)off);
 		v->end = MAX(v->end, off + span);
 		places[n++] = off;
@@ -366,6 +369,7 @@ static int fill_bitmap(struct vhd *v, uint32_t block, uint64_t off, uint8_t *bit
 		memset(bitmap, 0xff, v->bitmap_size);
 		if (r >= 0)
 			r = file_io_write(&v->io, off, bitmap, v->bitmap_size);
+		block_image_changed(&v->base);
 	}
 	if (r >= 0)
 		set_known(v, block);
@@ -428,6 +432,7 @@ static int allocate(struct vhd *v, uint32_t block)
 	v->end = end;
 	v->dirty_lo = v->dirty_lo == v->dirty_hi ? block : MIN(v->dirty_lo, block);
 	v->dirty_hi = MAX(v->dirty_hi, block + 1);
+	block_image_changed(&v->base);
 	set_known(v, block);
 	/* release: whoever sees the block sees its space, through the page cache */
 	atomic_store_explicit(&v->table[block], (uint32_t)(off / VHD_SECTOR), memory_order_release);
@@ -455,7 +460,7 @@ static int map_dynamic(struct vhd *v, const struct block_access *access, struct 
 {
 	uint32_t block = (uint32_t)(access->off / v->block_size);
 	uint64_t in_block = access->off % v->block_size, off;
-	bool write = access->op == BLOCK_OP_WRITE, fresh = false;
+	bool write = access->op == BLOCK_OP_WRITE;
 	int r;
 
 	*ret = (struct block_extent){ .kind = BLOCK_EXTENT_HOST,
@@ -468,7 +473,6 @@ static int map_dynamic(struct vhd *v, const struct block_access *access, struct 
 		r = allocate_once(v, block);
 		if (r < 0)
 			return r;
-		fresh = true;
 	}
 	off = (uint64_t)load_entry(v, block) * VHD_SECTOR;
 	if (!is_known(v, block)) {
@@ -476,10 +480,8 @@ static int map_dynamic(struct vhd *v, const struct block_access *access, struct 
 				  (uint32_t)(ret->len / VHD_SECTOR), ret);
 		if (r < 0)
 			return r;
-		fresh = true;
 	}
 	ret->off = off + v->bitmap_size + in_block;
-	ret->metadata = write && fresh;
 	return 0;
 }
 

@@ -118,7 +118,7 @@ static const struct config_field disk_fields[] = {
 	  CONFIG_AT(struct disk_config, serial),
 	  .check = check_disk_serial,
 	  .arg = "TEXT",
-	  .doc = "serial number, up to 20 bytes; without it the id" },
+	  .doc = "serial number, up to 20 printable ASCII characters; without it the id" },
 	CONFIG_PCI_FIELDS(struct disk_config),
 	CONFIG_VHOST_USER_LATER,
 	CONFIG_RATE_FIELDS(struct disk_config, "", limit, has_limit, "reads and writes together"),

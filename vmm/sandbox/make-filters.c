@@ -113,6 +113,7 @@ static const struct row io_rows[] = {
 	ROW(io_uring_setup, "disks: the ring of a queue"),
 	ROW(io_uring_register, "disks"),
 	ROW(io_uring_enter, "disks"),
+	ROW(clock_nanosleep, "disks: a ring that cannot be waited for"),
 	ROW(io_setup, "disks: Linux AIO, where there is no io_uring"),
 	ROW(io_destroy, "disks"),
 	ROW(io_submit, "disks"),

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib.h>
+#include <liburing.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -27,6 +28,10 @@ ssize_t __real_pwritev64(int fd, const struct iovec *iov, int n, off_t off);
 ssize_t __wrap_preadv64v2(int fd, const struct iovec *iov, int n, off_t off, int flags);
 ssize_t __wrap_pwritev64(int fd, const struct iovec *iov, int n, off_t off);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ret);
+int __real___io_uring_get_cqe(struct io_uring *ring, struct io_uring_cqe **ret, unsigned int submit,
+			      unsigned int n_wait, sigset_t *mask);
+int __wrap___io_uring_get_cqe(struct io_uring *ring, struct io_uring_cqe **ret, unsigned int submit,
+			      unsigned int n_wait, sigset_t *mask);
 
 static unsigned int n_reads, n_writes;
 static bool cold;             /* nothing is in the page cache */
@@ -55,6 +60,21 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *ret)
 	g_assert_cmpint(clock, ==, CLOCK_MONOTONIC_COARSE);
 	*ret = (struct timespec){ (time_t)(time_ns / 1000000000U), (long)(time_ns % 1000000000U) };
 	return 0;
+}
+
+static bool refuse_wait; /* for completions */
+static unsigned int n_refused;
+static int late[2] = { -1, -1 }; /* a pipe that gets a byte by then */
+
+int __wrap___io_uring_get_cqe(struct io_uring *ring, struct io_uring_cqe **ret, unsigned int submit,
+			      unsigned int n_wait, sigset_t *mask)
+{
+	if (!refuse_wait || n_wait == 0)
+		return __real___io_uring_get_cqe(ring, ret, submit, n_wait, mask);
+	n_refused++;
+	if (n_refused == 1)
+		g_assert_cmpint(write(late[1], "\x09", 1), ==, 1);
+	return -EBADF;
 }
 
 struct fixture {
@@ -201,6 +221,46 @@ static void test_direct(void)
 	tear_down(&f);
 }
 
+/*
+ * The kernel refuses to wait: what it has in flight ends all the same, without a busy
+ * loop, and what comes after it fails.
+ */
+static void test_no_waiting(void)
+{
+	struct block_io *reaped[1], *io;
+	struct block_engine *engine;
+	uint8_t byte = 0;
+	struct err err = { 0 };
+	int r;
+
+	g_assert_cmpint(pipe2(late, O_CLOEXEC), ==, 0);
+	r = block_engine_open("io_uring", &late[0], 1, N, &engine, &err);
+	if (r < 0) {
+		g_test_skip(err.msg);
+		return;
+	}
+	for (unsigned int i = 0; i < 2; i++) {
+		struct iovec iov = { &byte, 1 };
+		struct block_io read = { .op = BLOCK_OP_READ, .iov = &iov, .n_iov = 1 };
+
+		io = &read;
+		n_refused = 0;
+		refuse_wait = true;
+		engine->ops->submit(engine, &io, 1);
+		while (engine->ops->reap(engine, reaped, 1, true) == 0)
+			;
+		refuse_wait = false;
+		g_assert_true(reaped[0] == &read);
+		/* The first one was with the kernel already, and is told of only once. */
+		g_assert_cmpint(read.result, ==, i == 0 ? 1 : -EBADF);
+		g_assert_cmpuint(n_refused, ==, i == 0);
+	}
+	g_assert_cmpuint(byte, ==, 9);
+	block_engine_free(engine);
+	close(late[0]);
+	close(late[1]);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -208,5 +268,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/block/uring/writes", test_writes);
 	g_test_add_func("/block/uring/slow-writes", test_slow_writes);
 	g_test_add_func("/block/uring/direct", test_direct);
+	g_test_add_func("/block/uring/no-waiting", test_no_waiting);
 	return g_test_run();
 }

@@ -16,6 +16,7 @@
 #include "qcow2-tools.h"
 #include "vmm/base/cleanup.h"
 #include "vmm/base/math.h"
+#include "vmm/block/qcow2/internal.h"
 #include "vmm/block/qcow2/qcow2-abi.h"
 
 #define CLUSTER 65536ULL
@@ -128,6 +129,66 @@ static void test_resize(void)
 		tools_qemu_img_ok("compare -q -f raw -F qcow2 %s %s", want, path);
 	}
 	g_free(model);
+}
+
+static uint64_t free_hint_of(struct block_image *img)
+{
+	return qcow2_image(img)->free_hint;
+}
+
+/*
+ * A quarter of a million clusters in use: no allocation looks at all of them, and free
+ * ones are found all the same in the end.
+ */
+static void test_full(void)
+{
+	static const char *const options[] = { "refcount_bits=16", "refcount_bits=1",
+					       "refcount_bits=64", "refcount_bits=8" };
+	const uint64_t disk = 1ULL << 30, cluster = 4096;
+	g_autofree char *path = NULL;
+	uint8_t buf[4096] = { 1 };
+
+	if (!tools_have_qemu_img())
+		return;
+	path = tools_path("large");
+	for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
+		struct block_queue *bq = NULL;
+		struct block_image *img;
+		uint64_t hint, last = 0, end;
+		unsigned int n = 0;
+
+		g_test_message("%s", options[i]);
+		tools_qemu_img_ok("create -q -f qcow2 -o cluster_size=4k,preallocation=metadata,%s "
+				  "%s 1G",
+				  options[i], path);
+		tools_qemu_img_ok("resize -q %s 2G", path);
+		img = tools_open(path, NULL, false);
+		g_assert_cmpint(block_queue_new(img, "sync", TOOLS_DEPTH, &bq, NULL), ==, 0);
+		for (; (hint = free_hint_of(img)) != last || n == 0; n++) {
+			g_assert_cmpuint(hint - last, <=, 3 * 65536);
+			last = hint;
+			g_assert_cmpint(tools_rw(bq, BLOCK_OP_WRITE, disk + n * cluster, buf, 4096),
+					==, 0);
+			if (hint * cluster > disk)
+				break;
+		}
+		g_assert_cmpuint(free_hint_of(img) * cluster, >, disk);
+		g_assert_cmpuint(n, >=, 2);
+		/* One that becomes free is used before the file grows. */
+		g_assert_cmpint(tools_range(bq, BLOCK_OP_DISCARD, 512 << 20, cluster, true), ==, 0);
+		for (unsigned int flush = 0; flush < 2; flush++)
+			g_assert_cmpint(tools_range(bq, BLOCK_OP_FLUSH, 0, 0, false), ==, 0);
+		end = qcow2_image(img)->used_end;
+		g_assert_cmpuint(free_hint_of(img) * cluster, <, disk);
+		g_assert_cmpint(tools_rw(bq, BLOCK_OP_WRITE, disk + n++ * cluster, buf, 4096), ==,
+				0);
+		g_assert_cmpint(tools_rw(bq, BLOCK_OP_WRITE, disk + n * cluster, buf, 4096), ==, 0);
+		g_assert_cmpuint(qcow2_image(img)->used_end, <=, end + cluster);
+		block_queue_free(bq);
+		block_image_close(img);
+		tools_qemu_img_ok("check -q %s", path);
+	}
+	unlink(path);
 }
 
 /* The host's file cannot grow: an error, and later it can. */
@@ -266,6 +327,7 @@ int main(int argc, char **argv)
 
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/block/qcow2/repair", test_repair);
+	g_test_add_func("/block/qcow2/full", test_full);
 	g_test_add_func("/block/qcow2/no-space", test_no_space);
 	g_test_add_func("/block/qcow2/direct", test_direct);
 	g_test_add_func("/block/qcow2/discard", test_discard);

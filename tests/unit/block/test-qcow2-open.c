@@ -342,6 +342,63 @@ static void test_not_copied(void)
 	tools_qemu_img_ok("check -q %s", path);
 }
 
+/* A cluster that reads as zeroes and kept its place: which may be written only if it is one. */
+static void test_kept(void)
+{
+	static const struct {
+		const char *name;
+		uint64_t place;
+		bool counted;
+		int result;
+	} cases[] = {
+		{ "its own", DATA, true, 0 },
+		{ "L1 table", L1, true, -EIO },
+		{ "refcount table", REFTABLE, true, -EIO },
+		{ "L2 table", L2, true, -EIO },
+		{ "header", 0, true, 0 }, /* no place at all: it gets one */
+		{ "cut off", 16 * CLUSTER, true, 0 },
+		{ "behind the end", 16 * CLUSTER, false, -EIO },
+	};
+	g_autofree char *path = NULL;
+
+	if (!tools_have_qemu_img())
+		return;
+	path = tools_path("patched");
+	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+		size_t len;
+		g_autofree uint8_t *image = fresh(&len);
+		g_autofree uint8_t *after = NULL;
+		struct block_queue *bq = NULL;
+		struct block_image *img;
+		uint8_t buf[4096], got[4096];
+		int result;
+
+		g_test_message("%s", cases[i].name);
+		g_assert_cmpuint(len, <=, 16 * CLUSTER);
+		qcow2_put64(image + L2, cases[i].place | QCOW2_COPIED | QCOW2_ZERO);
+		if (cases[i].counted && cases[i].place == 16 * CLUSTER)
+			image[REFBLOCK + 33] = 1;
+		tools_write_file(path, image, len);
+		img = tools_open(path, NULL, false);
+		g_assert_cmpint(block_queue_new(img, "sync", TOOLS_DEPTH, &bq, NULL), ==, 0);
+		memset(buf, 0x33, sizeof(buf));
+		result = tools_rw(bq, BLOCK_OP_WRITE, 0, buf, sizeof(buf));
+		g_assert_cmpint(result, ==, cases[i].result);
+		g_assert_cmpint(tools_rw(bq, BLOCK_OP_READ, 0, got, sizeof(got)), ==, 0);
+		if (result == 0)
+			g_assert_cmpmem(got, sizeof(got), buf, sizeof(buf));
+		block_queue_free(bq);
+		block_image_close(img);
+		if (result == 0)
+			continue;
+		/* Not a byte of the tables was touched, but for the mark of damage. */
+		g_assert_true(g_file_get_contents(path, (char **)&after, &len, NULL));
+		g_assert_cmpuint(qcow2_get64(after + QCOW2_H_INCOMPATIBLE), ==,
+				 QCOW2_INCOMPATIBLE_CORRUPT);
+		g_assert_cmpmem(after + CLUSTER, DATA - CLUSTER, image + CLUSTER, DATA - CLUSTER);
+	}
+}
+
 /* Refcounts that call tables unused: the tables are not given away. */
 static void test_refcounts(void)
 {
@@ -475,6 +532,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/block/qcow2/open/feature-names", test_feature_names);
 	g_test_add_func("/block/qcow2/open/backing", test_backing);
 	g_test_add_func("/block/qcow2/damage/entries", test_entries);
+	g_test_add_func("/block/qcow2/damage/kept", test_kept);
 	g_test_add_func("/block/qcow2/damage/refcounts", test_refcounts);
 	g_test_add_func("/block/qcow2/not-copied", test_not_copied);
 	r = g_test_run();

@@ -335,11 +335,17 @@ static const struct field vhd_fields[] = {
 	{ "table", 512 + 16, false, PUT("\x7f\0\0\0\0\0\0\0"), DYNAMIC,
 	  "the VHD table lies at 9151314442816847872, outside the file" },
 	{ "entry-outside", 1536, false, PUT("\0\1\0\0"), NOTHING,
-	  "VHD block 0 lies at 33554432, outside the file or over its headers" },
+	  "VHD block 0 lies at 33554432, outside the file or over its headers or "
+	  "footer" },
 	{ "entry-footer", 1536, false, PUT("\0\0\0\0"), NOTHING,
-	  "VHD block 0 lies at 0, outside the file or over its headers" },
+	  "VHD block 0 lies at 0, outside the file or over its headers or "
+	  "footer" },
 	{ "entry-table", 1536, false, PUT("\0\0\0\2"), NOTHING,
-	  "VHD block 0 lies at 1024, outside the file or over its headers" },
+	  "VHD block 0 lies at 1024, outside the file or over its headers or "
+	  "footer" },
+	{ "entry-trailer", 1536, false, PUT("\0\0\0\5"), NOTHING,
+	  "VHD block 0 lies at 2560, outside the file or over its headers or "
+	  "footer" },
 	{ "entry-twice", 1536 + 4, false, PUT("\0\0\0\4"), NOTHING,
 	  "two VHD blocks lie over each other at 2048" },
 };
@@ -487,6 +493,76 @@ static void test_vhdx_fields(void)
 	test_fields(&variants[2], vhdx_fields, G_N_ELEMENTS(vhdx_fields));
 }
 
+/* A log of one entry, which zeroes len bytes at off. */
+static void put_zeroing_log(uint8_t *image, uint64_t off, uint64_t len, uint64_t size)
+{
+	struct vhdx_log_header *h = (void *)(image + VHDX_SECTION);
+	struct vhdx_log_descriptor *d = (void *)(h + 1);
+
+	for (size_t at = VHDX_HEADER_OFF; at <= VHDX_HEADER_2_OFF; at += 0x10000) {
+		struct vhdx_header *header = (void *)(image + at);
+
+		memset(&header->log, 7, sizeof(header->log));
+		header->checksum = le32_make(vhdx_checksum(header, sizeof(*header),
+							   offsetof(struct vhdx_header, checksum)));
+	}
+	memset(h, 0, VHDX_LOG_SECTOR);
+	memcpy(h->signature, "loge", 4);
+	h->length = le32_make(VHDX_LOG_SECTOR);
+	h->sequence = le64_make(1);
+	h->n_descriptors = le32_make(1);
+	memset(&h->log, 7, sizeof(h->log));
+	h->flushed_size = h->last_size = le64_make(size);
+	memcpy(d->signature, "zero", 4);
+	d->leading = le64_make(len);
+	d->off = le64_make(off);
+	d->sequence = le64_make(1);
+	h->checksum = le32_make(
+		vhdx_checksum(h, VHDX_LOG_SECTOR, offsetof(struct vhdx_log_header, checksum)));
+}
+
+/* The log's zeroes stay inside the file, however many it asks for. */
+static void test_log_zeroes(void)
+{
+	const struct variant *v = &variants[2];
+	g_autofree char *path = NULL, *image = NULL;
+	struct block_queue *bq = NULL;
+	struct block_image *img;
+	struct err err = { 0 };
+	uint8_t data[4096], zeroes[4096] = { 0 };
+	uint64_t place;
+	size_t len = 0;
+
+	if (!tools_have_qemu_img())
+		return;
+	path = make_image(v);
+	memset(data, 0x5a, sizeof(data));
+	img = open_image(v, path, false);
+	g_assert_cmpint(block_queue_new(img, "sync", 1, &bq, NULL), ==, 0);
+	g_assert_cmpint(tools_rw(bq, BLOCK_OP_WRITE, 0, data, sizeof(data)), ==, 0);
+	block_queue_free(bq);
+	block_image_close(img);
+	g_assert_true(g_file_get_contents(path, &image, &len, NULL));
+	place = bytes_get_le((uint8_t *)image + 0x200000, 8) & VHDX_BAT_OFF_MASK;
+
+	put_zeroing_log((uint8_t *)image, place, 1ULL << 50, len);
+	tools_write_file(path, image, len);
+	img = NULL;
+	g_assert_cmpint(try_open(v, path, false, &img, &err), ==, -EBADMSG);
+	g_assert_cmpstr(err.msg, ==,
+			"disk 't': the VHDX log has a damaged descriptor, for 1125899906842624 "
+			"bytes at 8388608");
+
+	put_zeroing_log((uint8_t *)image, place, sizeof(data), len);
+	tools_write_file(path, image, len);
+	img = open_image(v, path, false);
+	g_assert_cmpint(block_queue_new(img, "sync", 1, &bq, NULL), ==, 0);
+	g_assert_cmpint(tools_rw(bq, BLOCK_OP_READ, 0, data, sizeof(data)), ==, 0);
+	g_assert_cmpmem(data, sizeof(data), zeroes, sizeof(zeroes));
+	block_queue_free(bq);
+	block_image_close(img);
+}
+
 /* Every byte of what is parsed, changed in turn: anything but a crash. */
 static void test_bytes(gconstpointer data)
 {
@@ -541,6 +617,7 @@ int main(int argc, char **argv)
 	g_test_add_data_func("/block/killed/vhd", &variants[0], test_killed);
 	g_test_add_data_func("/block/killed/vhdx", &variants[2], test_killed);
 	g_test_add_func("/block/vhdx/log/readonly", test_readonly_log);
+	g_test_add_func("/block/vhdx/log/zeroes", test_log_zeroes);
 	g_test_add_func("/block/vhd/fields", test_vhd_fields);
 	g_test_add_func("/block/vhdx/fields", test_vhdx_fields);
 	g_test_add_data_func("/block/vhd/bytes", &variants[0], test_bytes);

@@ -208,6 +208,13 @@ static const struct {
 	{ "disks/serial", VM(",'disks':[{'path':'/x','serial':'123456789012345678901'}]"),
 	  "/disks/0/serial: '123456789012345678901' is not a disk serial number, must have 1 to 20 "
 	  "bytes" },
+	{ "disks/serial-bidi",
+	  VM(",'disks':[{'path':'/x','serial':'a\xe2\x80\xae"
+	     "b'}]"),
+	  "/disks/0/serial: 'a\xe2\x80\xae"
+	  "b' is not a disk serial number, must hold printable ASCII only" },
+	{ "disks/serial-letter", VM(",'disks':[{'path':'/x','serial':'\xc3\xa4'}]"),
+	  "/disks/0/serial: '\xc3\xa4' is not a disk serial number, must hold printable ASCII only" },
 	{ "disks/image-type", VM(",'disks':[{'path':'/x','image_type':'ISO'}]"),
 	  "/disks/0/image_type: 'ISO' is unknown, must be Unknown, Raw, Qcow2, Vhd or Vhdx" },
 	{ "disks/lock", VM(",'disks':[{'path':'/x','lock_granularity':'None'}]"),

@@ -264,12 +264,18 @@ static void test_pmem(void)
 	g_autofree char *needs_size = g_strdup_printf(
 		"/pmem/0/file: '%s' is a directory, which needs a size, must be a file or have one",
 		dir);
+	g_autofree char *as_disk = NULL, *already = NULL;
 	struct resource_set set = { 0 }, second = { 0 };
 	struct err err = { 0 };
 	struct stat st;
 
 	g_assert_true(g_file_set_contents(file, "", 0, NULL));
 	g_assert_cmpint(truncate(file, 4 << 20), ==, 0);
+	as_disk = g_strdup_printf("{\"file\":\"%s\"}],\"disks\":[{\"path\":\"%s\"}", file, file);
+	already = g_strdup_printf(
+		"/pmem/0/file: '%s' is the image of disk '_disk0' of this VM already", file);
+	g_assert_cmpint(open_pmem(as_disk, &set, &err), ==, -EBUSY);
+	g_assert_cmpstr(err.msg, ==, already);
 	if (open_pmem(plain, &set, &err) < 0)
 		g_error("%s", err.msg);
 	g_assert_true(has_fd(&set, "/pmem/0/file", file));

@@ -145,11 +145,15 @@ static int grow_l1(struct qcow2 *q, uint64_t n, struct err *err)
 	uint64_t clusters = (n * 8 + q->cluster - 1) >> q->cluster_bits, off;
 	uint64_t old_off = q->l1_off, old_n = q->l1_entries;
 	_Atomic uint64_t *l1 = qcow2_pages_new(n * 8), *old = q->l1;
+	struct qcow2_places *tables = qcow2_places_new(n);
 	uint8_t buf[12];
 	int r;
 
-	if (!l1)
+	if (!l1 || !tables) {
+		qcow2_pages_free(l1, n * 8);
+		qcow2_places_free(tables);
 		return err_errno(err, ENOMEM, "cannot make a larger L1 table");
+	}
 	r = qcow2_alloc_contiguous(q, clusters, &off);
 	if (r >= 0)
 		r = qcow2_write_out(q);
@@ -158,6 +162,8 @@ static int grow_l1(struct qcow2 *q, uint64_t n, struct err *err)
 
 		atomic_init(&l1[i], entry);
 		qcow2_put64(buf, entry);
+		if (entry & QCOW2_OFFSET_MASK)
+			qcow2_places_add(tables, entry & QCOW2_OFFSET_MASK);
 		if (entry)
 			r = file_io_write(&q->io, off + i * 8, buf, 8);
 	}
@@ -165,6 +171,7 @@ static int grow_l1(struct qcow2 *q, uint64_t n, struct err *err)
 		r = file_io_flush(&q->io);
 	if (r < 0) {
 		qcow2_pages_free(l1, n * 8);
+		qcow2_places_free(tables);
 		return err_errno(err, -r, "cannot write a larger L1 table");
 	}
 	qcow2_put32(buf, (uint32_t)n);
@@ -174,10 +181,13 @@ static int grow_l1(struct qcow2 *q, uint64_t n, struct err *err)
 		r = file_io_flush(&q->io);
 	if (r < 0) {
 		qcow2_pages_free(l1, n * 8);
+		qcow2_places_free(tables);
 		qcow2_damaged(q, "its L1 table cannot be moved");
 		return err_errno(err, -r, "cannot write the image's header");
 	}
 	q->l1 = l1;
+	qcow2_places_free(q->tables);
+	q->tables = tables;
 	q->l1_off = off;
 	q->l1_entries = (uint32_t)n;
 	qcow2_pages_free(old, old_n * 8);

@@ -4,6 +4,7 @@
  *
  *   header.c      the header, from bytes            open.c    open, close
  *   cache.c       table slices in memory             l2.c      guest offset -> place
+ *   places.c      where L2 tables may be
  *   read.c        READ, compressed.c                 zero.c    DISCARD, WRITE_ZEROES
  *   write.c       WRITE: allocation, copy-on-write
  *   refcount.c    refcounts, allocator               reclaim.c frees, when they are safe
@@ -89,8 +90,9 @@ struct qcow2 {
 	atomic_bool failed; /* damage was found, or metadata could not be written: no more writes */
 	bool free_in_cache; /* refcounts that went down are in the cache */
 	uint64_t free_hint; /* no free cluster below this one */
-	uint64_t stale_end; /* below this offset unused space need not be zero */
-	uint64_t used_end;  /* of what was allocated or there at open; the file is cut there */
+	struct qcow2_places *tables; /* where L2 tables are */
+	uint64_t stale_end;          /* below this offset unused space need not be zero */
+	uint64_t used_end; /* of what was allocated or there at open; the file is cut there */
 	struct qcow2_frees freed; /* since the last write-out of L2 tables */
 	struct qcow2_frees aging; /* written out, perhaps still in a queue's hands */
 	/* a cluster, aligned, touched when used; not across qcow2_alloc(), which uses it too */
@@ -156,6 +158,15 @@ int qcow2_inflate(struct qcow2 *q, uint64_t entry, uint64_t from, uint64_t len,
 void qcow2_packed_range(const struct qcow2 *q, uint64_t entry, uint64_t *ret_off,
 			uint64_t *ret_len);
 
+/* --- places.c --- */
+struct qcow2_places;
+/* For up to n places, which are added with the lock; NULL: out of memory. */
+struct qcow2_places *qcow2_places_new(uint64_t n);
+void qcow2_places_free(struct qcow2_places *p);
+void qcow2_places_add(struct qcow2_places *p, uint64_t off);
+/* False: off was never added.  True: look yourself. */
+bool qcow2_places_may_have(const struct qcow2_places *p, uint64_t off);
+
 /* --- refcount.c; all with the lock --- */
 int qcow2_refcount_get(struct qcow2 *q, uint64_t index, uint64_t *ret);
 /* The block must be there. */
@@ -168,6 +179,8 @@ int qcow2_extend(struct qcow2 *q, uint64_t end);
 int qcow2_refblock_new(struct qcow2 *q, uint64_t index, uint64_t at);
 /* 1 to want contiguous clusters that read as zeroes, counted once. */
 int qcow2_alloc(struct qcow2 *q, uint64_t want, uint64_t *ret_off, uint64_t *ret_n);
+/* Is one at this cluster? */
+bool qcow2_is_l2_table(const struct qcow2 *q, uint64_t off);
 /* Damage, if the header or a table that is in memory lies there. */
 int qcow2_check_unused(struct qcow2 *q, uint64_t first, uint64_t n);
 /* Exactly n. */

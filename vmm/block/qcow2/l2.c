@@ -176,6 +176,8 @@ int qcow2_lookup(struct qcow2 *q, uint64_t off, uint64_t len, struct qcow2_place
 
 static void set_l1(struct qcow2 *q, size_t index, uint64_t value)
 {
+	qcow2_places_add(q->tables, value & QCOW2_OFFSET_MASK);
+	block_image_changed(&q->base);
 	/* release: the table is older; it is all zero, or a copy of the one before */
 	atomic_store_explicit(&q->l1[index], value, memory_order_release);
 	if (q->l1_dirty_lo == q->l1_dirty_hi) {
@@ -223,6 +225,7 @@ int qcow2_l2_set(struct qcow2 *q, uint64_t off, uint64_t entry, uint64_t bitmap)
 	r = qcow2_cache_get(&q->l2_cache, pos.slice_off, &slot);
 	if (r < 0)
 		return r;
+	block_image_changed(&q->base);
 	if (q->entry_words == 2)
 		qcow2_cache_set_pair(&q->l2_cache, slot, pos.word, entry, bitmap);
 	else

@@ -135,11 +135,13 @@ static int make_memory(struct qcow2 *q)
 	uint64_t tables = (uint64_t)q->l1_entries << q->cluster_bits;
 
 	q->l1 = qcow2_pages_new(MAX(q->l1_entries, 1U) * 8UL);
+	q->tables = qcow2_places_new(q->l1_entries);
 	q->copy = qcow2_pages_new(q->cluster);
 	q->inflater = qcow2_inflater_new();
 	q->freed.ranges = qcow2_pages_new(QCOW2_FREES_MAX * sizeof(*q->freed.ranges));
 	q->aging.ranges = qcow2_pages_new(QCOW2_FREES_MAX * sizeof(*q->aging.ranges));
-	if (!q->l1 || !q->copy || !q->inflater || !q->freed.ranges || !q->aging.ranges)
+	if (!q->l1 || !q->tables || !q->copy || !q->inflater || !q->freed.ranges ||
+	    !q->aging.ranges)
 		return -ENOMEM;
 	if (qcow2_cache_init(&q->l2_cache, q, slice, MIN(tables, L2_CACHE_MAX)) < 0)
 		return -ENOMEM;
@@ -158,6 +160,8 @@ static int load_l1(struct qcow2 *q, struct err *err)
 		uint64_t table = entry & QCOW2_OFFSET_MASK;
 
 		atomic_init(&q->l1[i], entry);
+		if (table)
+			qcow2_places_add(q->tables, table);
 		if (table && ((table & (q->cluster - 1)) || table >= q->file_size ||
 			      !qcow2_is_data_place(q, table, q->cluster)))
 			return err_set(err, EUCLEAN,
@@ -216,6 +220,7 @@ static void deinit(struct qcow2 *q)
 	qcow2_cache_deinit(&q->refcount_cache);
 	qcow2_inflater_free(q->inflater);
 	qcow2_pages_free(q->l1, MAX(q->l1_entries, 1U) * 8UL);
+	qcow2_places_free(q->tables);
 	qcow2_pages_free(q->copy, q->cluster);
 	qcow2_pages_free(q->freed.ranges, QCOW2_FREES_MAX * sizeof(*q->freed.ranges));
 	qcow2_pages_free(q->aging.ranges, QCOW2_FREES_MAX * sizeof(*q->aging.ranges));

@@ -13,6 +13,7 @@
 #include "vmm/block/qcow2/internal.h"
 
 #define BEHIND_MAX 65536U
+#define LOOK_MAX   65536U /* counts that one allocation looks at before it goes to the end */
 
 uint64_t qcow2_refblock_entries(const struct qcow2 *q)
 {
@@ -160,31 +161,68 @@ int qcow2_refblock_new(struct qcow2 *q, uint64_t index, uint64_t at)
 	return qcow2_refcount_set(q, at, 1);
 }
 
+bool qcow2_is_l2_table(const struct qcow2 *q, uint64_t off)
+{
+	if (!qcow2_places_may_have(q->tables, off))
+		return false;
+	for (uint32_t i = 0; i < q->l1_entries; i++)
+		if ((atomic_load_explicit(&q->l1[i], memory_order_relaxed) & QCOW2_OFFSET_MASK) ==
+		    off)
+			return true;
+	return false;
+}
+
 /* Refcounts may be wrong, in files that others wrote: tables are never given away. */
 int qcow2_check_unused(struct qcow2 *q, uint64_t first, uint64_t n)
 {
 	uint64_t off = first << q->cluster_bits, len = n << q->cluster_bits;
 	bool good = qcow2_is_data_place(q, off, len);
 
-	for (uint32_t i = 0; good && i < q->l1_entries; i++) {
-		uint64_t table =
-			atomic_load_explicit(&q->l1[i], memory_order_relaxed) & QCOW2_OFFSET_MASK;
-
-		good = table < off || table >= off + len;
-	}
+	for (uint64_t i = 0; good && i < n; i++)
+		good = !qcow2_is_l2_table(q, (first + i) << q->cluster_bits);
 	if (good)
 		return 0;
 	return qcow2_damaged(q, "the refcounts call a table at %llu unused",
 			     (unsigned long long)off);
 }
 
-/* The first cluster from *index on that no one uses; makes blocks, and a larger table. */
-static int find_unused(struct qcow2 *q, uint64_t *index)
+/*
+ * *index moves on to the first count of its slice of a block that is in a word with a zero
+ * count, or to the end of the slice.  Only from where a word begins.
+ */
+static int skip_counted(struct qcow2 *q, uint64_t block, uint64_t *index)
 {
-	uint64_t block, count, behind = 0;
+	const unsigned int in_word = 64U >> q->refcount_order, bits = 1U << q->refcount_order;
+	const uint64_t low = UINT64_MAX / count_mask(q), high = low << (bits - 1);
+	const size_t n_words = q->refcount_cache.slice / 8;
+	unsigned int shift;
+	uint32_t slot;
+	size_t word;
 	int r;
 
-	for (;;) {
+	if (*index % in_word)
+		return 0;
+	r = locate(q, block, *index, &slot, &word, &shift);
+	for (; r >= 0 && word < n_words; word++, *index += in_word) {
+		uint64_t v = qcow2_cache_word(&q->refcount_cache, slot, word);
+
+		/* Only a count of zero borrows without having had its highest bit. */
+		if ((v - low) & ~v & high)
+			break;
+	}
+	return r;
+}
+
+/*
+ * The first cluster from *index on that no one uses; makes blocks, and a larger table.
+ * 1: there is none up to `until`, and *index is there or behind.
+ */
+static int find_unused(struct qcow2 *q, uint64_t *index, uint64_t until)
+{
+	uint64_t block, count, behind = 0, start;
+	int r;
+
+	while (*index < until) {
 		if (*index >> (56 - q->cluster_bits))
 			return -EFBIG; /* entries have no more bits */
 		if (*index / qcow2_refblock_entries(q) >= qcow2_reftable_entries(q)) {
@@ -203,16 +241,44 @@ static int find_unused(struct qcow2 *q, uint64_t *index)
 			if (r < 0)
 				return r;
 		}
-		r = qcow2_refcount_get(q, *index, &count);
+		start = *index;
+		r = skip_counted(q, block, index);
+		if (r >= 0 && *index == start) {
+			r = qcow2_refcount_get(q, *index, &count);
+			if (r >= 0 && count == 0)
+				return 0;
+			++*index;
+		}
 		if (r < 0)
 			return r;
-		if (count == 0)
-			return 0;
 		/* Blocks may be shared, in files that others wrote: no end would be in sight. */
-		if (*index << q->cluster_bits >= q->file_size && ++behind > BEHIND_MAX)
+		if (start << q->cluster_bits >= q->file_size)
+			behind += *index - start;
+		if (behind > BEHIND_MAX)
 			return qcow2_damaged(q, "clusters behind the end of its file are in use");
-		++*index;
 	}
+	return 1;
+}
+
+/*
+ * A large file that has been full for long takes a while to look through.  So each
+ * allocation looks a stretch further and, as long as nothing is found, takes what is at the
+ * end of the file.  A device has no end to go to.
+ */
+static int find_place(struct qcow2 *q, uint64_t *ret)
+{
+	uint64_t end = (q->used_end + q->cluster - 1) >> q->cluster_bits;
+	int r;
+
+	*ret = q->free_hint;
+	r = find_unused(q, ret, q->fixed_size ? UINT64_MAX : MIN(q->free_hint + LOOK_MAX, end));
+	if (r < 0)
+		return r;
+	q->free_hint = *ret;
+	if (r == 0)
+		return 0;
+	*ret = MAX(*ret, end);
+	return find_unused(q, ret, UINT64_MAX);
 }
 
 /* How many from `first` on are unused: up to want, within one refcount block. */
@@ -254,17 +320,18 @@ static int take(struct qcow2 *q, uint64_t first, uint64_t n)
 
 int qcow2_alloc(struct qcow2 *q, uint64_t want, uint64_t *ret_off, uint64_t *ret_n)
 {
-	uint64_t index = q->free_hint, n;
+	uint64_t index, n;
 	int r;
 
-	r = find_unused(q, &index);
+	r = find_place(q, &index);
 	if (r >= 0)
 		r = count_unused(q, index, want, &n);
 	if (r >= 0)
 		r = take(q, index, n);
 	if (r < 0)
 		return r;
-	q->free_hint = index + n;
+	if (index == q->free_hint)
+		q->free_hint += n;
 	*ret_off = index << q->cluster_bits;
 	*ret_n = n;
 	return 0;
@@ -279,7 +346,7 @@ int qcow2_alloc_contiguous(struct qcow2 *q, uint64_t n, uint64_t *ret_off)
 	while (found < n) {
 		uint64_t index = first + found;
 
-		r = find_unused(q, &index);
+		r = find_unused(q, &index, UINT64_MAX);
 		if (r < 0)
 			return r;
 		if (index != first + found) {

@@ -12,32 +12,60 @@
 #include "vmm/base/math.h"
 #include "vmm/block/qcow2/internal.h"
 
+/*
+ * May len bytes at host, which an L2 entry calls its own, be written?  *ret_len: so many of
+ * them, which are in the file then.
+ */
+static int check_place(struct qcow2 *q, uint64_t host, uint64_t len, uint64_t *ret_len)
+{
+	uint64_t count, end = host + len;
+	int r;
+
+	*ret_len = len;
+	if (!qcow2_is_data_place(q, host, len))
+		return qcow2_damaged(q, "guest data at %llu lies in a table",
+				     (unsigned long long)host);
+	if (end <= q->file_size)
+		return 0;
+	/* Cut off, perhaps by a copy that dropped trailing zeroes.  Or nonsense. */
+	r = qcow2_refcount_get(q, host >> q->cluster_bits, &count);
+	if (r < 0)
+		return r;
+	if (count != 1)
+		return qcow2_damaged(q, "guest data at %llu lies behind the file's end",
+				     (unsigned long long)host);
+	end = align_down(host, q->cluster) + q->cluster;
+	r = qcow2_extend(q, end);
+	if (r < 0)
+		return r;
+	q->used_end = MAX(q->used_end, end);
+	*ret_len = MIN(len, end - host);
+	return 0;
+}
+
+/* The same of the whole cluster at host, which held no data: it must not be a table either. */
+static int check_kept(struct qcow2 *q, uint64_t host)
+{
+	uint64_t len;
+	int r;
+
+	r = check_place(q, host, q->cluster, &len);
+	if (r >= 0 && qcow2_is_l2_table(q, host))
+		r = qcow2_damaged(q, "guest data at %llu lies in a table",
+				  (unsigned long long)host);
+	return r;
+}
+
 /* Data that is written where it is. */
 static int in_place(struct qcow2 *q, const struct qcow2_place *p, struct block_extent *ret)
 {
-	uint64_t count, end = p->host + p->len;
+	uint64_t len;
 	int r;
 
-	if (!qcow2_is_data_place(q, p->host, p->len))
-		return qcow2_damaged(q, "guest data at %llu lies in a table",
-				     (unsigned long long)p->host);
-	if (end > q->file_size) {
-		/* Cut off, perhaps by a copy that dropped trailing zeroes.  Or nonsense. */
-		r = qcow2_refcount_get(q, p->host >> q->cluster_bits, &count);
-		if (r < 0)
-			return r;
-		if (count != 1)
-			return qcow2_damaged(q, "guest data at %llu lies behind the file's end",
-					     (unsigned long long)p->host);
-		end = align_down(p->host, q->cluster) + q->cluster;
-		r = qcow2_extend(q, end);
-		if (r < 0)
-			return r;
-		q->used_end = MAX(q->used_end, end);
-	}
-	*ret = (struct block_extent){ .kind = BLOCK_EXTENT_HOST,
-				      .off = p->host,
-				      .len = MIN(p->len, end - p->host) };
+	r = check_place(q, p->host, p->len, &len);
+	if (r < 0)
+		return r;
+	*ret = (struct block_extent){ .kind = BLOCK_EXTENT_HOST, .off = p->host, .len = len };
 	return 0;
 }
 
@@ -107,9 +135,9 @@ static int over_zeroes(struct qcow2 *q, uint64_t off, uint64_t len, struct block
 			return r;
 		}
 	}
-	*ret = (struct block_extent){
-		.kind = BLOCK_EXTENT_HOST, .off = host + (off - start), .len = len, .metadata = true
-	};
+	*ret = (struct block_extent){ .kind = BLOCK_EXTENT_HOST,
+				      .off = host + (off - start),
+				      .len = len };
 	return 0;
 }
 
@@ -143,11 +171,8 @@ int qcow2_copy_on_write(struct qcow2 *q, const struct qcow2_place *p, uint64_t o
 	/* First, as the allocator uses q->copy when it moves its table. */
 	if (fresh)
 		r = qcow2_alloc(q, 1, &host, &n);
-	else if (!qcow2_is_data_place(q, host, q->cluster))
-		r = qcow2_damaged(q, "guest data at %llu lies in a table",
-				  (unsigned long long)host);
 	else
-		r = qcow2_extend(q, host + q->cluster);
+		r = check_kept(q, host);
 	if (r < 0)
 		return r;
 	q->used_end = MAX(q->used_end, host + q->cluster);
@@ -202,17 +227,18 @@ static int allocate(struct qcow2 *q, const struct qcow2_place *p, const struct b
 		return over_zeroes(q, off, len, ret);
 	if (zero && p->copied && q->entry_words == 1) {
 		/* A cluster that was kept for this. */
-		r = file_io_zero(&q->io, align_down(p->host, q->cluster), q->cluster);
+		r = check_kept(q, align_down(p->host, q->cluster));
+		if (r >= 0)
+			r = file_io_zero(&q->io, align_down(p->host, q->cluster), q->cluster);
 		if (r >= 0)
 			r = qcow2_l2_set(q, off, (p->entry & QCOW2_OFFSET_MASK) | QCOW2_COPIED, 0);
 		*ret = (struct block_extent){ .kind = BLOCK_EXTENT_HOST,
 					      .off = p->host,
 					      .len = MIN(len,
-							 q->cluster - (off & (q->cluster - 1))),
-					      .metadata = true };
+							 q->cluster - (off & (q->cluster - 1))) };
 		return r;
 	}
-	*ret = (struct block_extent){ .kind = BLOCK_EXTENT_DONE, .metadata = true };
+	*ret = (struct block_extent){ .kind = BLOCK_EXTENT_DONE };
 	return qcow2_copy_on_write(q, p, off, access->len, access->iov, access->n_iov, &ret->len);
 }
 

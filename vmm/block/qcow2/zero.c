@@ -13,9 +13,9 @@
 #include "vmm/base/math.h"
 #include "vmm/block/qcow2/internal.h"
 
-static void done(struct block_extent *ret, uint64_t len, bool metadata)
+static void done(struct block_extent *ret, uint64_t len)
 {
-	*ret = (struct block_extent){ .kind = BLOCK_EXTENT_DONE, .len = len, .metadata = metadata };
+	*ret = (struct block_extent){ .kind = BLOCK_EXTENT_DONE, .len = len };
 }
 
 static bool knows_zero(const struct qcow2 *q)
@@ -86,7 +86,7 @@ static int zero_part(struct qcow2 *q, const struct block_access *access, uint64_
 	int r;
 
 	if (access->op == BLOCK_OP_DISCARD) {
-		done(ret, len, false);
+		done(ret, len);
 		return 0;
 	}
 	r = qcow2_lookup_locked(q, access->off, len, &p);
@@ -98,7 +98,7 @@ static int zero_part(struct qcow2 *q, const struct block_access *access, uint64_
 			return r;
 	}
 	if (p.kind == QCOW2_ZEROES || zero_len > 0) {
-		done(ret, p.kind == QCOW2_ZEROES ? p.len : zero_len, false);
+		done(ret, p.kind == QCOW2_ZEROES ? p.len : zero_len);
 		return 0;
 	}
 	if (p.kind == QCOW2_DATA && p.copied && qcow2_is_data_place(q, p.host, p.len) &&
@@ -108,7 +108,7 @@ static int zero_part(struct qcow2 *q, const struct block_access *access, uint64_
 					      .len = p.len };
 		return 0;
 	}
-	done(ret, 0, true);
+	done(ret, 0);
 	return qcow2_copy_on_write(q, &p, access->off, p.len, NULL, 0, &ret->len);
 }
 
@@ -133,7 +133,7 @@ static int map_zero_locked(struct qcow2 *q, const struct block_access *access,
 		return r;
 	/* Nothing there, nothing below: no table is made for it. */
 	if (p.kind == QCOW2_UNALLOCATED && !q->backing && !p.host) {
-		done(ret, p.len, false);
+		done(ret, p.len);
 		return 0;
 	}
 	r = qcow2_l2_prepare(q, access->off);
@@ -150,7 +150,7 @@ static int map_zero_locked(struct qcow2 *q, const struct block_access *access,
 		if (r < 0)
 			return r;
 		if (i > 0) {
-			done(ret, MIN(i << q->cluster_bits, access->len), true);
+			done(ret, MIN(i << q->cluster_bits, access->len));
 			return 0;
 		}
 		return zero_part(q, access, MIN(q->cluster, access->len), ret);
@@ -159,7 +159,7 @@ static int map_zero_locked(struct qcow2 *q, const struct block_access *access,
 		uint64_t len = align_down(MIN(to_end, end - access->off), unit);
 
 		if ((access->off & (unit - 1)) == 0 && len > 0) {
-			done(ret, MIN(len, access->len), true);
+			done(ret, MIN(len, access->len));
 			/* The entry of this cluster: prepare may have copied the table. */
 			r = qcow2_lookup_locked(q, access->off, 1, &p);
 			return r < 0 ? r : zero_subclusters(q, &p, access->off, len);

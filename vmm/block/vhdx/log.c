@@ -112,8 +112,23 @@ static uint32_t find_last(const struct replay *rp)
 	return best;
 }
 
+/* Zeroes, as far as the file goes; behind its end there are none to make. */
+static int apply_zeroes(struct vhdx *v, uint64_t off, uint64_t len)
+{
+	off_t end = lseek(v->io.fd, 0, SEEK_END);
+
+	if (end < 0)
+		return -errno;
+	if (off >= (uint64_t)end)
+		return 0;
+	len = MIN(len, (uint64_t)end - off);
+	return len > 0 ? file_io_zero(&v->io, off, len) : 0;
+}
+
+/* size: of the file once all is done, which nothing may go beyond. */
 static int apply_descriptor(struct vhdx *v, const struct vhdx_log_descriptor *d,
-			    const struct vhdx_log_data *data, uint64_t sequence, struct err *err)
+			    const struct vhdx_log_data *data, uint64_t sequence, uint64_t size,
+			    struct err *err)
 {
 	uint8_t page[VHDX_LOG_SECTOR];
 	uint64_t off = le64_get(d->off), len = VHDX_LOG_SECTOR;
@@ -122,13 +137,13 @@ static int apply_descriptor(struct vhdx *v, const struct vhdx_log_descriptor *d,
 	if (!data)
 		len = le64_get(d->leading); /* its length */
 	if (le64_get(d->sequence) != sequence || off % VHDX_LOG_SECTOR || len % VHDX_LOG_SECTOR ||
-	    off < VHDX_SECTION || off + len < off || off + len > INT64_MAX ||
+	    off < VHDX_SECTION || !range_fits(off, len, align_up(size, VHDX_LOG_SECTOR)) ||
 	    ranges_overlap(off, len, v->log_off, v->log_len))
 		return err_set(err, EBADMSG,
 			       "the VHDX log has a damaged descriptor, for %llu bytes at %llu",
 			       (unsigned long long)len, (unsigned long long)off);
 	if (!data) {
-		r = len > 0 ? file_io_zero(&v->io, off, len) : 0;
+		r = apply_zeroes(v, off, len);
 	} else {
 		if (memcmp(data->signature, "data", 4) != 0 ||
 		    ((uint64_t)le32_get(data->sequence_high) << 32 |
@@ -142,7 +157,7 @@ static int apply_descriptor(struct vhdx *v, const struct vhdx_log_descriptor *d,
 	return r < 0 ? err_errno(err, -r, "cannot replay the VHDX log") : 0;
 }
 
-static int apply_entry(const struct replay *rp, uint32_t sector, struct err *err)
+static int apply_entry(const struct replay *rp, uint32_t sector, uint64_t size, struct err *err)
 {
 	const struct vhdx_log_header *h = header_at(rp, sector);
 	const struct vhdx_log_descriptor *d = (const void *)(h + 1);
@@ -157,7 +172,7 @@ static int apply_entry(const struct replay *rp, uint32_t sector, struct err *err
 			data = (const void *)header_at(rp, sector + used++);
 		else if (memcmp(d[i].signature, "zero", 4) != 0)
 			return err_set(err, EBADMSG, "the VHDX log has a damaged descriptor");
-		r = apply_descriptor(rp->v, &d[i], data, rp->at[sector].sequence, err);
+		r = apply_descriptor(rp->v, &d[i], data, rp->at[sector].sequence, size, err);
 		if (r < 0)
 			return r;
 	}
@@ -168,6 +183,7 @@ static int apply_sequence(const struct replay *rp, uint32_t last, struct err *er
 {
 	const struct vhdx_log_header *h = header_at(rp, last);
 	uint32_t sector = rp->at[last].tail / VHDX_LOG_SECTOR;
+	uint64_t last_size = le64_get(h->last_size), size;
 	off_t end = lseek(rp->v->io.fd, 0, SEEK_END);
 	int r;
 
@@ -177,16 +193,17 @@ static int apply_sequence(const struct replay *rp, uint32_t last, struct err *er
 		return err_set(err, EBADMSG,
 			       "the image has %lld bytes, its VHDX log says that it had %llu",
 			       (long long)end, (unsigned long long)le64_get(h->flushed_size));
+	/* 2.3.1.1: all that the file has was inside this when the entry was written. */
+	size = last_size <= INT64_MAX ? MAX((uint64_t)end, last_size) : (uint64_t)end;
 	for (;;) {
-		r = apply_entry(rp, sector, err);
+		r = apply_entry(rp, sector, size, err);
 		if (r < 0)
 			return r;
 		if (sector == last)
 			break;
 		sector = (sector + rp->at[sector].len / VHDX_LOG_SECTOR) % rp->n;
 	}
-	if (le64_get(h->last_size) <= INT64_MAX && (uint64_t)end < le64_get(h->last_size) &&
-	    ftruncate(rp->v->io.fd, (off_t)le64_get(h->last_size)) < 0)
+	if ((uint64_t)end < size && ftruncate(rp->v->io.fd, (off_t)size) < 0)
 		return err_errno(err, errno, "cannot make the image as large as its VHDX log says");
 	r = file_io_flush(&rp->v->io);
 	return r < 0 ? err_errno(err, -r, "cannot replay the VHDX log") : 0;

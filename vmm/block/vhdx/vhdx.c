@@ -174,6 +174,7 @@ static int allocate(struct vhdx *v, uint64_t block)
 	v->end = off + v->block_size;
 	v->dirty_pages[entry * 8 / VHDX_LOG_SECTOR] = 1;
 	v->dirty = true;
+	block_image_changed(&v->base);
 	/* release: whoever sees the block sees its space */
 	atomic_store_explicit(&v->bat[entry], off | VHDX_BAT_FULLY_PRESENT, memory_order_release);
 	return 0;
@@ -190,7 +191,7 @@ static int vhdx_map(struct block_image *img, const struct block_access *access,
 	struct vhdx *v = vhdx_image(img);
 	uint64_t block = access->off / v->block_size, in_block = access->off % v->block_size;
 	uint64_t entry = load_entry(v, block);
-	bool write = access->op == BLOCK_OP_WRITE, fresh = false;
+	bool write = access->op == BLOCK_OP_WRITE;
 	int r = 0;
 
 	if (write && !is_present(entry)) {
@@ -201,13 +202,11 @@ static int vhdx_map(struct block_image *img, const struct block_access *access,
 		if (r < 0)
 			return r;
 		entry = load_entry(v, block);
-		fresh = true;
 	}
 	*ret = (struct block_extent){
 		.kind = is_present(entry) ? BLOCK_EXTENT_HOST : BLOCK_EXTENT_ZERO,
 		.off = (entry & VHDX_BAT_OFF_MASK) + in_block,
 		.len = MIN(access->len, v->block_size - in_block),
-		.metadata = fresh,
 	};
 	return 0;
 }
