@@ -81,7 +81,7 @@ static int read_add(sd_bus_message *m, struct plug_params *ret, struct err *err)
 	if (!ret->key)
 		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
 				 "'%s' is no type of device that can be added, must be disk, net, "
-				 "fs or vsock",
+				 "fs, pmem or vsock",
 				 type);
 	r = variant_from_message(m, "a{sv}", &ret->element, err);
 	if (r == 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dbus/client/arguments.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,7 @@ enum option_id {
 	OPTION_CONSOLE_NAME,
 	OPTION_PROPERTY,
 	OPTION_RUNTIME,
+	OPTION_PERSIST,
 	OPTION_VM, /* + the row's index: a section of the definition */
 };
 
@@ -47,9 +49,10 @@ static const struct {
 	{ "host", required_argument, OPTION_HOST, GROUP_GLOBAL },
 	{ "no-ask-password", no_argument, OPTION_NO_ASK_PASSWORD, GROUP_GLOBAL },
 	{ "wait", no_argument, OPTION_WAIT, GROUP_STOP },
-	{ "no-wait", no_argument, OPTION_NO_WAIT, GROUP_START | GROUP_STOP },
-	{ "force", no_argument, OPTION_FORCE, GROUP_STOP | GROUP_CONSOLE },
-	{ "timeout", required_argument, OPTION_TIMEOUT, GROUP_STOP | GROUP_CONSOLE | GROUP_EVENTS },
+	{ "no-wait", no_argument, OPTION_NO_WAIT, GROUP_START | GROUP_STOP | GROUP_JOB },
+	{ "force", no_argument, OPTION_FORCE, GROUP_STOP | GROUP_CONSOLE | GROUP_REMOVE },
+	{ "timeout", required_argument, OPTION_TIMEOUT,
+	  GROUP_STOP | GROUP_CONSOLE | GROUP_EVENTS | GROUP_JOB },
 	{ "paused", no_argument, OPTION_PAUSED, GROUP_START },
 	{ "console", no_argument, OPTION_ATTACH, GROUP_START },
 	{ "console", required_argument, OPTION_CONSOLE_NAME, GROUP_CONSOLE },
@@ -61,6 +64,7 @@ static const struct {
 	{ "slice", required_argument, OPTION_SLICE, GROUP_CREATE | GROUP_RUN },
 	{ "property", required_argument, OPTION_PROPERTY, GROUP_CREATE | GROUP_RUN },
 	{ "runtime", no_argument, OPTION_RUNTIME, GROUP_PROPERTY },
+	{ "persist", no_argument, OPTION_PERSIST, GROUP_PERSIST },
 	{ "name", required_argument, OPTION_NAME, GROUP_RUN },
 	{ "cpus", required_argument, OPTION_VM, GROUP_VM },
 	{ "memory", required_argument, OPTION_VM, GROUP_VM },
@@ -133,6 +137,25 @@ bool parse_duration(const char *text, uint64_t *ret_usec)
 		return true;
 	}
 	return false;
+}
+
+bool parse_count(const char *text, uint64_t *ret)
+{
+	static const char suffixes[] = "KMGT";
+	const char *suffix = NULL;
+	char *end;
+
+	if (!g_ascii_isdigit(*text))
+		return false;
+	errno = 0;
+	*ret = g_ascii_strtoull(text, &end, 10);
+	if (errno)
+		return false;
+	if (*end)
+		suffix = strchr(suffixes, g_ascii_toupper(*end));
+	if (*end && (!suffix || end[1]))
+		return false;
+	return !suffix || !__builtin_mul_overflow(*ret, 1024ULL << (10 * (suffix - suffixes)), ret);
 }
 
 static int apply_timeout(struct arguments *a, const char *text)
@@ -213,6 +236,9 @@ static int apply(struct arguments *a, enum option_id id, const char *value)
 		break;
 	case OPTION_RUNTIME:
 		a->runtime = true;
+		break;
+	case OPTION_PERSIST:
+		a->persist = true;
 		break;
 	case OPTION_VM:
 		break;

@@ -23,6 +23,9 @@ enum option_group {
 	GROUP_EVENTS = 1 << 7,   /* --timeout */
 	GROUP_RUN = 1 << 8,      /* --name */
 	GROUP_PROPERTY = 1 << 9, /* --runtime */
+	GROUP_JOB = 1 << 10,     /* --no-wait --timeout */
+	GROUP_PERSIST = 1 << 11, /* --persist */
+	GROUP_REMOVE = 1 << 12,  /* --force */
 };
 
 /* One "--disk path=..." in the order of the command line. */
@@ -36,7 +39,7 @@ struct arguments {
 	bool json, user, no_ask_password;
 	const char *host;
 	bool wait, no_wait, force, paused, attach, next, transient, autostart, read_only;
-	bool runtime;
+	bool runtime, persist;
 	bool has_timeout;
 	uint64_t timeout_usec;
 	const char *description, *slice, *name, *console_name;
@@ -59,3 +62,5 @@ int arguments_parse(struct arguments *a, int argc, char **argv, unsigned int gro
 
 /* "90", "1.5", "500ms", "2min", "infinity"; false when it is none of them. */
 bool parse_duration(const char *text, uint64_t *ret_usec);
+/* "4096", "10M": powers of 1024, as everywhere. */
+bool parse_count(const char *text, uint64_t *ret);

@@ -11,6 +11,8 @@
 #include "dbus/bus-path.h"
 #include "dbus/client/agent.h"
 #include "dbus/client/output.h"
+#include "dbus/variant.h"
+#include "vmm/base/err.h"
 
 /* Longer ones do not even fit into an object path; what the service allows it says itself. */
 #define NAME_BYTES_MAX 4096
@@ -182,7 +184,8 @@ static void print_user_hint(const struct client *c, const char *message)
 		print_hint(c, "root makes taps: ip tuntap add NAME mode tap user USER", NULL);
 }
 
-int client_report(const struct client *c, const char *vm, int r, const sd_bus_error *e)
+int client_report_hint(const struct client *c, const char *vm, int r, const sd_bus_error *e,
+		       const char *hint)
 {
 	if (!e || !sd_bus_error_is_set(e)) {
 		client_complain("%s", strerror(-r));
@@ -197,9 +200,11 @@ int client_report(const struct client *c, const char *vm, int r, const sd_bus_er
 	for (size_t i = 0; i < ARRAY_SIZE(outcomes); i++) {
 		if (!g_pattern_match_simple(outcomes[i].name, e->name))
 			continue;
+		if (!hint)
+			hint = outcomes[i].hint;
 		/* a user's own service asks nobody: a file or device said no */
-		if (outcomes[i].hint && !(c->user && outcomes[i].status == EXIT_REFUSED))
-			print_hint(c, outcomes[i].hint, vm);
+		if (hint && !(c->user && outcomes[i].status == EXIT_REFUSED))
+			print_hint(c, hint, vm);
 		return outcomes[i].status;
 	}
 	/* systemd about a unit that it was to start for the bus, under the name of an errno */
@@ -210,6 +215,11 @@ int client_report(const struct client *c, const char *vm, int r, const sd_bus_er
 	if (c->user && e->message)
 		print_user_hint(c, e->message);
 	return EXIT_FAILED;
+}
+
+int client_report(const struct client *c, const char *vm, int r, const sd_bus_error *e)
+{
+	return client_report_hint(c, vm, r, e, NULL);
 }
 
 static int new_call(struct client *c, const char *path, const char *interface, const char *member,
@@ -273,6 +283,42 @@ int client_call(struct client *c, const char *vm, sd_bus_message *m, sd_bus_mess
 	int r = sd_bus_call(c->bus, m, CLIENT_TIMEOUT_USEC, &e, ret_reply);
 
 	return r < 0 ? client_report(c, vm, r, &e) : EXIT_OK;
+}
+
+static int get_all(struct client *c, const char *vm, const char *path, const char *interface,
+		   const char *member, const char *argument, const char *type, GVariant **ret)
+{
+	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+	_cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+	struct err err = { 0 };
+	int r = client_connect(c);
+
+	if (r != EXIT_OK)
+		return r;
+	r = sd_bus_call_method(c->bus, BRUME_BUS_NAME, path, interface, member, &e, &reply,
+			       argument ? "s" : NULL, argument);
+	if (r < 0)
+		return client_report(c, vm, r, &e);
+	if (variant_from_message(reply, type, ret, &err) >= 0)
+		return EXIT_OK;
+	client_complain("the service's answer makes no sense: %s", err.msg);
+	return EXIT_FAILED;
+}
+
+int client_get_objects(struct client *c, GVariant **ret)
+{
+	return get_all(c, NULL, BRUME_ROOT_PATH, "org.freedesktop.DBus.ObjectManager",
+		       "GetManagedObjects", NULL, "a{oa{sa{sv}}}", ret);
+}
+
+int client_get_vm(struct client *c, const char *vm, GVariant **ret)
+{
+	_cleanup_free_ char *path = NULL;
+	int r = client_vm_path(vm, &path);
+
+	return r != EXIT_OK ? r
+			    : get_all(c, vm, path, "org.freedesktop.DBus.Properties", "GetAll",
+				      BRUME_VM_INTERFACE, "a{sv}", ret);
 }
 
 int client_simple_call(struct client *c, const char *vm, const char *member)

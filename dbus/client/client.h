@@ -9,6 +9,7 @@
 #pragma once
 
 #include "vmm/base/cleanup.h"
+#include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <systemd/sd-bus.h>
@@ -18,7 +19,7 @@ enum exit_status {
 	EXIT_OK = 0,
 	EXIT_FAILED = 1,
 	EXIT_USAGE = 2,
-	EXIT_NO_SUCH = 3,    /* virtual machine, job or console */
+	EXIT_NO_SUCH = 3,    /* virtual machine, device, job or console */
 	EXIT_REFUSED = 4,    /* polkit said no */
 	EXIT_NO_SERVICE = 5, /* brumed cannot be reached */
 	EXIT_TIMED_OUT = 6,  /* the guest did not react */
@@ -52,6 +53,9 @@ int client_vm_path(const char *vm, char **ret);
  * the call was about, NULL = none.
  */
 int client_report(const struct client *c, const char *vm, int r, const sd_bus_error *e);
+/* With this hint, in which %s is the machine; NULL: the usual one. */
+int client_report_hint(const struct client *c, const char *vm, int r, const sd_bus_error *e,
+		       const char *hint);
 
 /* A call that may ask for a password; the path is the manager's or a VM's. */
 int client_manager_call(struct client *c, const char *member, sd_bus_message **ret);
@@ -62,6 +66,10 @@ int client_append_option(sd_bus_message *m, int r, const char *key, const char *
 
 /* Sends it and waits; *ret_reply may be NULL. */
 int client_call(struct client *c, const char *vm, sd_bus_message *m, sd_bus_message **ret_reply);
+
+/* All objects with their properties, a{oa{sa{sv}}}; all properties of one machine, a{sv}. */
+int client_get_objects(struct client *c, GVariant **ret);
+int client_get_vm(struct client *c, const char *vm, GVariant **ret);
 
 /* Calls a method of a VM whose only argument is an empty a{sv} and which replies nothing. */
 int client_simple_call(struct client *c, const char *vm, const char *member);

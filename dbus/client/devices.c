@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * brumectl's verbs about devices: devices, set-link, set-rate-limit, balloon, vsock
+ * brumectl's verbs about devices that there are: devices, set-link, set-rate-limit, balloon, vsock
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -39,27 +39,60 @@ static int list_devices(struct client *c, const char *vm, GVariant **ret)
 	return r == EXIT_OK ? read_variant(reply, "a(ssso)", ret) : r;
 }
 
+/* What the object at `path` says of itself; NULL when it has gone since it was listed. */
+static GVariant *device_properties(GVariant *objects, const char *path)
+{
+	g_autoptr(GVariant) interfaces =
+		g_variant_lookup_value(objects, path, G_VARIANT_TYPE("a{sa{sv}}"));
+
+	return interfaces ? g_variant_lookup_value(interfaces, BRUME_DEVICE_INTERFACE,
+						   G_VARIANT_TYPE_VARDICT)
+			  : NULL;
+}
+
+static void add_device(struct table *table, GVariantBuilder *list, const char *const row[static 4],
+		       GVariant *properties)
+{
+	gboolean removable = FALSE, persistent = FALSE, hotplugged = FALSE;
+	const char *state = "";
+
+	g_variant_lookup(properties, "Removable", "b", &removable);
+	g_variant_lookup(properties, "Persistent", "b", &persistent);
+	g_variant_lookup(properties, "HotPlugged", "b", &hotplugged);
+	g_variant_lookup(properties, "State", "&s", &state);
+	table_add(table, row[0], row[1], row[2][0] ? row[2] : "-", removable ? "yes" : "no", state);
+	g_variant_builder_add_parsed(
+		list,
+		"{'id': <%s>, 'type': <%s>, 'bdf': <%s>, 'path': <%s>, 'removable': <%b>, "
+		"'persistent': <%b>, 'hotplugged': <%b>, 'state': <%s>}",
+		row[0], row[1], row[2], row[3], removable, persistent, hotplugged, state);
+}
+
 int verb_devices(struct client *c, const struct arguments *a)
 {
-	static const char *const headings[] = { "ID", "TYPE", "ADDRESS", NULL };
-	const char *id, *type, *bdf, *path, *vm = a->positional[0];
-	g_autoptr(GVariant) devices = NULL;
+	static const char *const headings[] = {
+		"ID", "TYPE", "ADDRESS", "REMOVABLE", "STATE", NULL
+	};
+	g_autoptr(GVariant) devices = NULL, objects = NULL;
+	const char *row[4], *vm = a->positional[0];
 	GVariantBuilder list;
 	struct table table;
 	GVariantIter iter;
 	int r;
 
 	r = list_devices(c, vm, &devices);
+	if (r == EXIT_OK)
+		r = client_get_objects(c, &objects);
 	if (r != EXIT_OK)
 		return r;
 	table_init(&table, headings);
 	g_variant_builder_init(&list, G_VARIANT_TYPE("aa{sv}"));
 	g_variant_iter_init(&iter, devices);
-	while (g_variant_iter_loop(&iter, "(&s&s&s&o)", &id, &type, &bdf, &path)) {
-		table_add(&table, id, type, bdf[0] ? bdf : "-");
-		g_variant_builder_add_parsed(
-			&list, "{'id': <%s>, 'type': <%s>, 'bdf': <%s>, 'path': <%s>}", id, type,
-			bdf, path);
+	while (g_variant_iter_loop(&iter, "(&s&s&s&o)", &row[0], &row[1], &row[2], &row[3])) {
+		g_autoptr(GVariant) properties = device_properties(objects, row[3]);
+
+		if (properties)
+			add_device(&table, &list, row, properties);
 	}
 	if (c->json) {
 		print_json(g_variant_builder_end(&list), false);
@@ -154,26 +187,6 @@ int verb_set_link(struct client *c, const struct arguments *a)
 }
 
 /* --- rate limits ------------------------------------------------------------------ */
-
-/* "10M": powers of 1024, as everywhere. */
-static bool parse_count(const char *text, uint64_t *ret)
-{
-	static const char suffixes[] = "KMGT";
-	const char *suffix = NULL;
-	char *end;
-
-	if (!g_ascii_isdigit(*text))
-		return false;
-	errno = 0;
-	*ret = g_ascii_strtoull(text, &end, 10);
-	if (errno)
-		return false;
-	if (*end)
-		suffix = strchr(suffixes, g_ascii_toupper(*end));
-	if (*end && (!suffix || end[1]))
-		return false;
-	return !suffix || !__builtin_mul_overflow(*ret, 1024ULL << (10 * (suffix - suffixes)), ret);
-}
 
 struct limit {
 	struct {

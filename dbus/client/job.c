@@ -2,6 +2,8 @@
 #include "dbus/client/job.h"
 
 #include <errno.h>
+#include <glib.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,6 +14,17 @@
 #include "dbus/variant.h"
 
 #define POLL_USEC UINT64_C(1000000)
+
+/*
+ * JobRemoved may arrive before the reply that names the job, so there is a watch before the call:
+ *
+ *   watch_begin(&w, c);  call;  watch_wait(&w, ..., job);  watch_end(&w);
+ */
+struct job_watch {
+	struct client *client;
+	sd_bus_slot *slot;
+	GHashTable *results; /* job path -> struct job_result */
+};
 
 struct job_result {
 	char *result, *error_name, *error_message;
@@ -51,7 +64,13 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *ret)
 	return 0;
 }
 
-int job_watch_begin(struct job_watch *w, struct client *c)
+static void watch_end(struct job_watch *w)
+{
+	w->slot = sd_bus_slot_unref(w->slot);
+	g_clear_pointer(&w->results, g_hash_table_unref);
+}
+
+static int watch_begin(struct job_watch *w, struct client *c)
 {
 	int r;
 
@@ -63,16 +82,10 @@ int job_watch_begin(struct job_watch *w, struct client *c)
 	r = sd_bus_match_signal(c->bus, &w->slot, BRUME_BUS_NAME, BRUME_ROOT_PATH,
 				BRUME_MANAGER_INTERFACE, "JobRemoved", on_job_removed, w);
 	if (r < 0) {
-		job_watch_end(w);
+		watch_end(w);
 		return client_report(c, NULL, r, NULL);
 	}
 	return EXIT_OK;
-}
-
-void job_watch_end(struct job_watch *w)
-{
-	w->slot = sd_bus_slot_unref(w->slot);
-	g_clear_pointer(&w->results, g_hash_table_unref);
 }
 
 struct progress {
@@ -150,7 +163,57 @@ static void look_at_job(struct job_watch *w, const char *job, struct progress *p
 		progress_print(p, vm, what, phase, done);
 }
 
-static int report_result(struct job_watch *w, const char *vm, const struct job_result *result)
+/* --- Ctrl-C ---------------------------------------------------------------------- */
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal _unused_)
+{
+	interrupted = 1;
+}
+
+/* Once: the next one ends brumectl, as ever.  Who was started without Ctrl-C stays so. */
+static void catch_interrupt(struct sigaction *ret_before)
+{
+	const struct sigaction action = { .sa_handler = on_interrupt, .sa_flags = SA_RESETHAND };
+
+	interrupted = 0;
+	sigaction(SIGINT, NULL, ret_before);
+	if (ret_before->sa_handler != SIG_IGN)
+		sigaction(SIGINT, &action, NULL);
+}
+
+static void cancel(struct job_watch *w, const char *vm, const char *what, const char *job)
+{
+	_cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+	int r;
+
+	fprintf(stderr, "%s: %s: canceling; Ctrl-C again leaves it to itself\n", vm, what);
+	r = sd_bus_message_new_method_call(w->client->bus, &m, BRUME_BUS_NAME, job,
+					   BRUME_JOB_INTERFACE, "Cancel");
+	if (r >= 0)
+		r = sd_bus_message_set_allow_interactive_authorization(m, w->client->ask_password);
+	if (r >= 0)
+		r = sd_bus_message_append(m, "a{sv}", 0);
+	if (r >= 0)
+		r = sd_bus_call(w->client->bus, m, CLIENT_TIMEOUT_USEC, &e, NULL);
+	/* It may just have ended: how is about to be told. */
+	if (r < 0 && !sd_bus_error_has_name(&e, BUS_ERROR_INVALID_STATE) &&
+	    !sd_bus_error_has_name(&e, SD_BUS_ERROR_UNKNOWN_OBJECT))
+		(void)client_report(w->client, NULL, r, &e);
+}
+
+/* --- the end ---------------------------------------------------------------------- */
+
+static bool is_guests_fault(const struct job_result *result)
+{
+	return strcmp(result->error_name, BUS_ERROR_GUEST_TIMEOUT) == 0 ||
+	       strcmp(result->error_name, BUS_ERROR_BUSY) == 0;
+}
+
+static int report_result(struct job_watch *w, const char *vm, const struct job_wish *wish,
+			 const struct job_result *result)
 {
 	sd_bus_error e;
 
@@ -164,24 +227,36 @@ static int report_result(struct job_watch *w, const char *vm, const struct job_r
 							  : SD_BUS_ERROR_FAILED,
 				    result->error_message[0] ? result->error_message
 							     : result->result);
-	return client_report(w->client, vm, -EIO, &e);
+	return client_report_hint(w->client, vm, -EIO, &e,
+				  is_guests_fault(result) ? wish->hint : NULL);
 }
 
-int job_watch_wait(struct job_watch *w, const char *vm, const char *what, const char *job)
+static int watch_wait(struct job_watch *w, const char *vm, const struct job_wish *wish,
+		      const char *job)
 {
 	struct progress p = { .start = (uint64_t)g_get_monotonic_time() };
 	uint64_t next = p.start + POLL_USEC;
 	struct job_result *result;
+	struct sigaction before;
 	int r = 0;
 
+	if (wish->cancel)
+		catch_interrupt(&before);
 	while (!(result = g_hash_table_lookup(w->results, job))) {
 		uint64_t now = (uint64_t)g_get_monotonic_time();
 
+		if (interrupted) {
+			interrupted = 0;
+			progress_clear(&p);
+			cancel(w, vm, wish->what, job);
+			continue;
+		}
 		if (now >= next) {
-			look_at_job(w, job, &p, vm, what);
+			look_at_job(w, job, &p, vm, wish->what);
 			next = now + POLL_USEC;
 			continue;
 		}
+		/* A signal between the look at `interrupted` and this is seen a second later. */
 		r = sd_bus_process(w->client->bus, NULL);
 		if (r == 0)
 			r = sd_bus_wait(w->client->bus, next - now);
@@ -191,5 +266,44 @@ int job_watch_wait(struct job_watch *w, const char *vm, const char *what, const 
 			break;
 	}
 	progress_clear(&p);
-	return result ? report_result(w, vm, result) : client_report(w->client, vm, r, NULL);
+	if (wish->cancel)
+		sigaction(SIGINT, &before, NULL);
+	return result ? report_result(w, vm, wish, result) : client_report(w->client, vm, r, NULL);
+}
+
+/* For programs: which job it was, and whether it has ended well. */
+static void print_job(const struct client *c, const char *vm, const char *job, bool waited)
+{
+	uint32_t id = 0;
+
+	if (!c->json || bus_path_parse_job(job, &id) < 0)
+		return;
+	print_json(g_variant_new_parsed("{'vm': <%s>, 'job': <%u>, 'result': <%s>}", vm, id,
+					waited ? "done" : "running"),
+		   false);
+}
+
+int job_run(struct client *c, const char *vm, sd_bus_message *call, const struct job_wish *wish)
+{
+	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+	_cleanup_(watch_end) struct job_watch watch = { 0 };
+	const char *job = NULL;
+	int r;
+
+	r = watch_begin(&watch, c);
+	if (r == EXIT_OK)
+		r = client_call(c, vm, call, &reply);
+	if (r != EXIT_OK)
+		return r;
+	r = sd_bus_message_read(reply, "o", &job);
+	if (r < 0)
+		return client_report(c, vm, r, NULL);
+	if (wish->wait) {
+		r = watch_wait(&watch, vm, wish, job);
+		if (r != EXIT_OK)
+			return r;
+	}
+	if (!wish->quiet)
+		print_job(c, vm, job, wish->wait);
+	return EXIT_OK;
 }

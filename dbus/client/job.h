@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Waiting for a job, with progress
- *
- * JobRemoved may arrive before the reply that names the job, so the watch is
- * set up before the call:
- *
- *   job_watch_begin(&w, c);  call;  job_watch_wait(&w, ..., job);  job_watch_end(&w);
+ * Calls that answer with a job, and waiting for its end, with progress
  *
  * Nothing is printed in the first second; after that, on a terminal, one line
  * that is rewritten, else one line a phase.  The service may restart meanwhile:
@@ -14,15 +9,16 @@
 #pragma once
 
 #include "dbus/client/client.h"
-#include <glib.h>
 
-struct job_watch {
-	struct client *client;
-	sd_bus_slot *slot;
-	GHashTable *results; /* job path -> struct job_result */
+struct job_wish {
+	const char *what; /* "starting" */
+	bool wait;        /* for its end; else it is only begun */
+	bool quiet;       /* no JSON either */
+	/* Ctrl-C cancels it and waits for how it ends; a second one leaves it to itself. */
+	bool cancel;
+	/* When the guest does not do it, instead of the error's usual hint; %s is the machine. */
+	const char *hint;
 };
 
-int job_watch_begin(struct job_watch *w, struct client *c);
-void job_watch_end(struct job_watch *w);
-/* Until the job has ended; reports its failure. `what` is "starting". */
-int job_watch_wait(struct job_watch *w, const char *vm, const char *what, const char *job);
+/* Sends the call, waits if that is wished, reports what failed. */
+int job_run(struct client *c, const char *vm, sd_bus_message *call, const struct job_wish *wish);

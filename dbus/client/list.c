@@ -67,26 +67,15 @@ static int by_name(const void *a, const void *b)
 /* The property dictionaries of all VMs, sorted by name, from one round trip. */
 static int fetch_vms(struct client *c, GPtrArray **ret)
 {
-	_cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
-	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
 	g_autoptr(GVariant) objects = NULL;
 	GVariant *interfaces;
 	GVariantIter iter;
 	const char *path;
 	int r;
 
-	r = client_connect(c);
+	r = client_get_objects(c, &objects);
 	if (r != EXIT_OK)
 		return r;
-	r = sd_bus_call_method(c->bus, BRUME_BUS_NAME, BRUME_ROOT_PATH,
-			       "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", &e,
-			       &reply, "");
-	if (r < 0)
-		return client_report(c, NULL, r, &e);
-	objects = read_reply(reply, "a{oa{sa{sv}}}");
-	if (!objects)
-		return EXIT_FAILED;
-
 	*ret = g_ptr_array_new_with_free_func((GDestroyNotify)g_variant_unref);
 	g_variant_iter_init(&iter, objects);
 	while (g_variant_iter_loop(&iter, "{&o@a{sa{sv}}}", &path, &interfaces)) {
@@ -143,7 +132,7 @@ static void show_property(const char *key, GVariant *value)
 	g_autofree char *text = NULL;
 	char buf[40];
 
-	if (strcmp(key, "Memory") == 0)
+	if (g_str_has_prefix(key, "Memory") && g_variant_is_of_type(value, G_VARIANT_TYPE_UINT64))
 		text = g_strdup(format_size(g_variant_get_uint64(value), buf));
 	else if (strcmp(key, "StateTimestamp") == 0)
 		text = g_strdup(format_time(g_variant_get_uint64(value), buf));
@@ -158,7 +147,8 @@ static void show_property(const char *key, GVariant *value)
 static const char *const show_order[] = {
 	"Name",           "Description",     "State",
 	"StateReason",    "StateTimestamp",  "CurrentJob",
-	"VCPUs",          "VCPUsMax",        "Memory",
+	"VCPUs",          "VCPUsTarget",     "VCPUsMax",
+	"Memory",         "MemoryTarget",    "MemoryMax",
 	"Consoles",       "Balloon",         "BalloonTarget",
 	"VSockCID",       "RateLimitGroups", "Owner",
 	"Persistent",     "Autostart",       "UUID",
@@ -177,27 +167,15 @@ static bool in_show_order(const char *key)
 
 int verb_show(struct client *c, const struct arguments *a)
 {
-	_cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
-	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-	const char *vm = a->positional[0], *key;
-	_cleanup_free_ char *path = NULL;
 	g_autoptr(GVariant) properties = NULL;
+	const char *key;
 	GVariant *value;
 	GVariantIter iter;
 	int r;
 
-	r = client_vm_path(vm, &path);
-	if (r == EXIT_OK)
-		r = client_connect(c);
+	r = client_get_vm(c, a->positional[0], &properties);
 	if (r != EXIT_OK)
 		return r;
-	r = sd_bus_call_method(c->bus, BRUME_BUS_NAME, path, "org.freedesktop.DBus.Properties",
-			       "GetAll", &e, &reply, "s", BRUME_VM_INTERFACE);
-	if (r < 0)
-		return client_report(c, vm, r, &e);
-	properties = read_reply(reply, "a{sv}");
-	if (!properties)
-		return EXIT_FAILED;
 	if (c->json) {
 		print_json(g_variant_ref(properties), false);
 		return EXIT_OK;

@@ -8,50 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "dbus/bus-path.h"
 #include "dbus/client/console.h"
 #include "dbus/client/job.h"
-#include "dbus/client/output.h"
 #include "dbus/client/verbs.h"
-
-/* For programs: which job it was, and whether it has ended well. */
-static void print_job(const struct client *c, const char *vm, const char *job, bool waited)
-{
-	uint32_t id = 0;
-
-	if (!c->json || bus_path_parse_job(job, &id) < 0)
-		return;
-	print_json(g_variant_new_parsed("{'vm': <%s>, 'job': <%u>, 'result': <%s>}", vm, id,
-					waited ? "done" : "running"),
-		   false);
-}
-
-/* Sends a call that answers with a job; waits for its end if asked to. */
-static int run_job(struct client *c, const char *vm, sd_bus_message *call, const char *what,
-		   bool wait, bool quiet)
-{
-	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-	_cleanup_(job_watch_end) struct job_watch watch = { 0 };
-	const char *job = NULL;
-	int r;
-
-	r = job_watch_begin(&watch, c);
-	if (r == EXIT_OK)
-		r = client_call(c, vm, call, &reply);
-	if (r != EXIT_OK)
-		return r;
-	r = sd_bus_message_read(reply, "o", &job);
-	if (r < 0)
-		return client_report(c, vm, r, NULL);
-	if (wait) {
-		r = job_watch_wait(&watch, vm, what, job);
-		if (r != EXIT_OK)
-			return r;
-	}
-	if (!quiet)
-		print_job(c, vm, job, wait);
-	return EXIT_OK;
-}
 
 int power_start(struct client *c, const char *vm, bool paused, bool wait, bool quiet)
 {
@@ -68,7 +27,8 @@ int power_start(struct client *c, const char *vm, bool paused, bool wait, bool q
 		r = sd_bus_message_close_container(m);
 	if (r < 0)
 		return client_report(c, vm, r, NULL);
-	return run_job(c, vm, m, "starting", wait, quiet);
+	return job_run(c, vm, m,
+		       &(struct job_wish){ .what = "starting", .wait = wait, .quiet = quiet });
 }
 
 int verb_start(struct client *c, const struct arguments *a)
@@ -126,7 +86,7 @@ static int stop(struct client *c, const struct arguments *a, const char *member,
 		r = sd_bus_message_close_container(m);
 	if (r < 0)
 		return client_report(c, vm, r, NULL);
-	return run_job(c, vm, m, what, !a->no_wait, false);
+	return job_run(c, vm, m, &(struct job_wish){ .what = what, .wait = !a->no_wait });
 }
 
 int verb_shutdown(struct client *c, const struct arguments *a)

@@ -40,6 +40,15 @@ const struct verb verbs[] = {
 	  verb_set_description },
 	{ "autostart", "NAME on|off", "Start it with the host, or not", 2, 2, 0, verb_autostart },
 	{ "devices", "NAME", "List the devices it has while it runs", 1, 1, 0, verb_devices },
+	{ "device list", "NAME", "List them, as 'devices' does", 1, 1, 0, verb_devices },
+	{ "device add", "NAME KIND KEY=VALUE,...", "Add a device, print its ID", 3, 3,
+	  GROUP_PERSIST, verb_device_add },
+	{ "device remove", "NAME DEVICE", "Have the guest let go of a device, take it away", 2, 2,
+	  GROUP_JOB | GROUP_PERSIST | GROUP_REMOVE, verb_device_remove },
+	{ "cpu", "NAME [NUMBER]", "Show how many vCPUs it has, or change that", 1, 2,
+	  GROUP_JOB | GROUP_PERSIST, verb_cpu },
+	{ "memory", "NAME [SIZE]", "Show how much memory it has, or change that", 1, 2,
+	  GROUP_JOB | GROUP_PERSIST, verb_memory },
 	{ "counters", "NAME [DEVICE]", "Show what its devices have counted", 1, 2, 0,
 	  verb_counters },
 	{ "set-link", "NAME DEVICE up|down", "Plug a network in or out", 3, 3, 0, verb_set_link },
@@ -67,6 +76,11 @@ static const struct {
 	  "      --wait          return when it has happened, which is the default\n"
 	  "      --force         terminate or reset when the guest does not react in time\n"
 	  "      --timeout=TIME  how long the guest may take (default 90 s)\n" },
+	{ GROUP_REMOVE,
+	  "      --force         take it away from a guest that does not let go in time\n" },
+	{ GROUP_JOB, "      --no-wait       return when the guest has been asked\n"
+		     "      --timeout=TIME  how long the guest may take (default 60 s)\n" },
+	{ GROUP_PERSIST, "      --persist       in the definition too, for the next starts\n" },
 	{ GROUP_CREATE, "      --transient     gone when it stops\n"
 			"      --autostart     start with the host\n" },
 	{ GROUP_CREATE | GROUP_RUN,
@@ -105,6 +119,12 @@ static const char rate_limit_help[] =
 	"  direction=rx|tx|both  of a network: to the guest, from it (default both)\n"
 	"  none           no limit\n";
 
+static const char kinds_help[] =
+	"\nKIND is disk, net, fs, pmem or vsock, and the keys are those of the option of that name\n"
+	"in a definition, see 'brumectl help disk' and so on.\n";
+
+static const char interrupt_help[] = "\nCtrl-C cancels what is waited for.\n";
+
 static const char global_help[] =
 	"      --json          machine-readable output\n"
 	"      --user          the machines of this session instead of the system's\n"
@@ -121,21 +141,63 @@ const struct verb *verb_find(const char *name)
 	return NULL;
 }
 
+bool verb_is_family(const char *word)
+{
+	size_t n = strlen(word);
+
+	for (size_t i = 0; i < n_verbs; i++)
+		if (strncmp(verbs[i].name, word, n) == 0 && verbs[i].name[n] == ' ')
+			return true;
+	return false;
+}
+
 const char *verb_suggest(const char *name)
 {
 	/* virsh, machinectl, docker and the shell */
 	static const struct {
 		const char *typed, *verb;
 	} habits[] = {
-		{ "ls", "list" },           { "ps", "list" },         { "info", "show" },
-		{ "status", "show" },       { "inspect", "show" },    { "dominfo", "show" },
-		{ "define", "create" },     { "new", "create" },      { "boot", "start" },
-		{ "stop", "shutdown" },     { "halt", "shutdown" },   { "poweroff", "shutdown" },
-		{ "destroy", "terminate" }, { "kill", "terminate" },  { "restart", "reboot" },
-		{ "suspend", "pause" },     { "unpause", "resume" },  { "rm", "delete" },
-		{ "remove", "delete" },     { "undefine", "delete" }, { "dumpxml", "config" },
-		{ "edit", "set-config" },   { "monitor", "events" },  { "attach", "console" },
+		{ "ls", "list" },
+		{ "ps", "list" },
+		{ "info", "show" },
+		{ "status", "show" },
+		{ "inspect", "show" },
+		{ "dominfo", "show" },
+		{ "define", "create" },
+		{ "new", "create" },
+		{ "boot", "start" },
+		{ "stop", "shutdown" },
+		{ "halt", "shutdown" },
+		{ "poweroff", "shutdown" },
+		{ "destroy", "terminate" },
+		{ "kill", "terminate" },
+		{ "restart", "reboot" },
+		{ "suspend", "pause" },
+		{ "unpause", "resume" },
+		{ "rm", "delete" },
+		{ "remove", "delete" },
+		{ "undefine", "delete" },
+		{ "dumpxml", "config" },
+		{ "edit", "set-config" },
+		{ "monitor", "events" },
+		{ "attach", "console" },
 		{ "login", "console" },
+		{ "cpus", "cpu" },
+		{ "vcpus", "cpu" },
+		{ "setvcpus", "cpu" },
+		{ "mem", "memory" },
+		{ "setmem", "memory" },
+		{ "attach-device", "device add" },
+		{ "attach-disk", "device add" },
+		{ "attach-interface", "device add" },
+		{ "detach-device", "device remove" },
+		{ "detach-disk", "device remove" },
+		{ "detach-interface", "device remove" },
+		{ "device attach", "device add" },
+		{ "device detach", "device remove" },
+		{ "device rm", "device remove" },
+		{ "device delete", "device remove" },
+		{ "device ls", "device list" },
 	};
 
 	for (size_t i = 0; i < n_verbs; i++)
@@ -151,8 +213,8 @@ void help_print(void)
 {
 	printf("brumectl [OPTION...] COMMAND ...\n\nControl virtual machines.\n\nCommands:\n");
 	for (size_t i = 0; i < n_verbs; i++)
-		printf("  %-15s %s\n", verbs[i].name, verbs[i].summary);
-	printf("  %-15s %s\n", "help [TOPIC]",
+		printf("  %-16s %s\n", verbs[i].name, verbs[i].summary);
+	printf("  %-16s %s\n", "help [TOPIC]",
 	       "A command, or an option of a definition: disk, net, cpus, ...");
 	printf("\nOptions:\n%s\nSee brumectl(1).\n", global_help);
 }
@@ -172,6 +234,26 @@ static void print_verb(const struct verb *verb)
 	}
 	if (verb->run == verb_set_rate_limit)
 		fputs(rate_limit_help, stdout);
+	if (verb->run == verb_device_add)
+		fputs(kinds_help, stdout);
+	if (verb->groups & GROUP_JOB)
+		fputs(interrupt_help, stdout);
+}
+
+/* "device": each that begins so. */
+static void print_family(const char *word)
+{
+	size_t n = strlen(word);
+	bool first = true;
+
+	for (size_t i = 0; i < n_verbs; i++) {
+		if (strncmp(verbs[i].name, word, n) != 0 || verbs[i].name[n] != ' ')
+			continue;
+		printf("%sbrumectl %s%s %s\n    %s.\n", first ? "" : "\n", verbs[i].name,
+		       verbs[i].groups ? " [OPTION...]" : "", verbs[i].synopsis, verbs[i].summary);
+		first = false;
+	}
+	printf("\n'brumectl help %s add' and so on say more.\n", word);
 }
 
 int help_print_topic(const char *topic)
@@ -179,10 +261,14 @@ int help_print_topic(const char *topic)
 	const struct verb *verb = verb_find(topic);
 	g_autofree char *text = NULL;
 
+	if (verb_is_family(topic)) {
+		print_family(topic);
+		return EXIT_OK;
+	}
 	text = config_help(topic[0] == '-' ? topic + strspn(topic, "-") : topic);
 	if (verb) {
 		print_verb(verb);
-		if (text) /* console is both */
+		if (text) /* console and memory are both */
 			printf("\nIn a definition:\n\n%s", text);
 		return EXIT_OK;
 	}

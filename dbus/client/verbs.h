@@ -10,7 +10,7 @@
 #include "dbus/client/client.h"
 
 struct verb {
-	const char *name;
+	const char *name;     /* one word, or two: "device add" */
 	const char *synopsis; /* after the name */
 	const char *summary;  /* one line */
 	int min, max;         /* positional arguments */
@@ -22,11 +22,13 @@ extern const struct verb verbs[];
 extern const size_t n_verbs;
 
 const struct verb *verb_find(const char *name);
+/* Is it the first word of verbs of two? */
+bool verb_is_family(const char *word);
 /* The verb that somebody who typed this may have meant, coming from another tool; NULL = none. */
 const char *verb_suggest(const char *name);
 /* All commands. */
 void help_print(void);
-/* "start", "disk": 0, or EXIT_USAGE after complaining. */
+/* "start", "device", "device add", "disk": 0, or EXIT_USAGE after complaining. */
 int help_print_topic(const char *topic);
 
 /* list.c */
@@ -59,6 +61,11 @@ int verb_set_link(struct client *c, const struct arguments *a);
 int verb_set_rate_limit(struct client *c, const struct arguments *a);
 int verb_balloon(struct client *c, const struct arguments *a);
 int verb_vsock(struct client *c, const struct arguments *a);
+/* plug.c */
+int verb_device_add(struct client *c, const struct arguments *a);
+int verb_device_remove(struct client *c, const struct arguments *a);
+int verb_cpu(struct client *c, const struct arguments *a);
+int verb_memory(struct client *c, const struct arguments *a);
 /* properties.c */
 int verb_set_property(struct client *c, const struct arguments *a);
 /* console.c, events.c, run.c */

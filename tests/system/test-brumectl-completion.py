@@ -51,6 +51,14 @@ LINES = [
     ("machines for a device's verb", "brumectl set-link ", VMS, VERBS),
     ("a link's states", "brumectl set-link alpha n0 ", {"up", "down"}, VMS),
     ("what a limit begins with", "brumectl set-rate-limit alpha d0 ", {"bw=", "ops=", "none"}, VMS),
+    ("the second word of device", "brumectl device ", {"list", "add", "remove"}, VMS | {"start"}),
+    ("machines for device", "brumectl device --json list ", VMS, {"add"}),
+    ("options of device remove", "brumectl device remove --", {"--force", "--timeout", "--no-wait", "--persist"},
+     {"--disk"}),
+    ("kinds of devices", "brumectl device add alpha ", {"disk", "net", "fs", "pmem", "vsock"}, {"rng"} | VMS),
+    ("files for a device", "brumectl device add alpha disk path=/srv/comp", {"/srv/completion.json"}, VMS),
+    ("machines for cpu and memory", "brumectl memory ", VMS, VERBS),
+    ("nothing for a number", "brumectl cpu alpha ", set(), VMS),
     ("no devices of a stopped machine", "brumectl counters alpha ", set(), VMS),
 ]
 

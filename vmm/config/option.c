@@ -7,6 +7,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/config/config.h"
+#include "vmm/config/device-list.h"
 #include "vmm/config/problems.h"
 #include "vmm/config/tables.h"
 
@@ -677,4 +678,46 @@ int config_option_apply(GVariantDict *definition, const char *option, const char
 		return config_fail(&root, err, "given twice");
 	g_variant_dict_insert_value(definition, field->key, section);
 	return 0;
+}
+
+/* --- devices that come and go -------------------------------------------------------- */
+
+static bool is_plug_kind(const struct config_field *field)
+{
+	return field->kind != CONFIG_LATER && config_device_is_removable(field->key);
+}
+
+/* "disk, net or vsock" */
+static int fail_kind(const char *kind, struct err *err)
+{
+	g_autoptr(GString) kinds = g_string_new(NULL);
+	char quoted[CONFIG_QUOTE_MAX];
+	const char *last = NULL;
+
+	for (size_t i = 0; i < vm_table.n_fields; i++) {
+		const struct config_field *field = &vm_table.fields[i];
+
+		if (!is_plug_kind(field))
+			continue;
+		if (last)
+			g_string_append_printf(kinds, "%s%s", kinds->len ? ", " : "", last);
+		last = field->option ? field->option : field->key;
+	}
+	return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
+			 "%s is no kind of device that can be added, must be %s or %s",
+			 config_quote(kind, quoted), kinds->str, last);
+}
+
+int config_option_device(const char *kind, const char *text, const char *dir, GVariant **ret,
+			 struct err *err)
+{
+	const struct config_field *field;
+
+	if (!g_utf8_validate(kind, -1, NULL))
+		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL, "kind of a device is not UTF-8");
+	field = config_find(&vm_table, kind, true);
+	if (!field || !is_plug_kind(field) ||
+	    strcmp(kind, field->option ? field->option : field->key) != 0)
+		return fail_kind(kind, err);
+	return parse_section(field, kind, text, dir, ret, err);
 }

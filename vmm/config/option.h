@@ -40,6 +40,14 @@ _must_check_ int config_option_apply(GVariantDict *definition, const char *optio
 				     const char *dir, struct err *err);
 
 /*
+ * A device for a machine that there is already: `kind` is the name of the option, "disk", and text
+ * and dir are as above; *ret is a full reference to what would be in its list.  Errors begin with
+ * the kind, "disk: readonly: ..."; FAULT_BAD_ARGUMENT: no device, or none that comes and goes.
+ */
+_must_check_ int config_option_device(const char *kind, const char *text, const char *dir,
+				      GVariant **ret, struct err *err);
+
+/*
  * Only the syntax and the types of one section ("--disk" is what errors begin
  * with); *ret is a full reference to an a{sv}.
  */

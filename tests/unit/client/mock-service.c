@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -29,6 +30,7 @@ struct mock {
 	sd_bus *bus;
 	GPtrArray *vms; /* names */
 	uint32_t n_jobs;
+	struct end_of_job *stuck; /* of 'stuck' until it is canceled, and 'stubborn' */
 	char *console_vm;
 	int console_fd;
 };
@@ -37,14 +39,16 @@ struct end_of_job {
 	struct mock *mock;
 	uint32_t id;
 	char *vm;
+	bool canceled;
 };
 
 /* --- machines ------------------------------------------------------------------ */
 
 static bool exists(struct mock *mock, const char *name)
 {
-	/* Some are there without being listed: for the cases about consoles. */
-	return g_str_equal(name, "mute") || g_str_equal(name, "taken-console") ||
+	/* Some are there without being listed: for the cases about consoles and Ctrl-C. */
+	return g_str_equal(name, "mute") || g_str_equal(name, "stuck") ||
+	       g_str_equal(name, "stubborn") || g_str_equal(name, "taken-console") ||
 	       g_ptr_array_find_with_equal_func(mock->vms, name, g_str_equal, NULL);
 }
 
@@ -127,7 +131,11 @@ static int on_job_end(sd_event_source *s, uint64_t usec, void *userdata)
 
 	(void)s;
 	(void)usec;
-	if (strcmp(end->vm, "broken") == 0) {
+	if (end->canceled) {
+		result = "canceled";
+		name = BUS_ERROR_JOB_CANCELED;
+		text = "the removal of device 'd0' was canceled";
+	} else if (strcmp(end->vm, "broken") == 0) {
 		result = "failed";
 		name = BUS_ERROR_WORKER_FAILED;
 		text = "the worker of 'broken' ended: signal, SEGV";
@@ -149,8 +157,10 @@ static int start_job(struct mock *mock, sd_bus_message *m, const char *vm)
 	_cleanup_free_ char *path = bus_path_job(++mock->n_jobs);
 	uint64_t usec = strcmp(vm, "slow") == 0 ? SLOW_USEC : 0;
 
-	*end = (struct end_of_job){ mock, mock->n_jobs, g_strdup(vm) };
-	if (usec == 0) /* before the reply, which a client must cope with */
+	*end = (struct end_of_job){ mock, mock->n_jobs, g_strdup(vm), false };
+	if (strcmp(vm, "stuck") == 0 || strcmp(vm, "stubborn") == 0)
+		mock->stuck = end;
+	else if (usec == 0) /* before the reply, which a client must cope with */
 		on_job_end(NULL, 0, end);
 	else
 		g_assert_cmpint(sd_event_add_time_relative(mock->event, NULL, CLOCK_MONOTONIC, usec,
@@ -171,8 +181,28 @@ static int get_job(sd_bus *bus, const char *path, const char *interface, const c
 								      : "");
 }
 
+static int method_cancel_job(sd_bus_message *m, void *userdata, sd_bus_error *e)
+{
+	struct mock *mock = userdata;
+	int r;
+
+	(void)e;
+	if (!mock->stuck)
+		return sd_bus_reply_method_errorf(m, BUS_ERROR_INVALID_STATE, "it is over already");
+	note(mock, m, mock->stuck->vm, NULL);
+	if (strcmp(mock->stuck->vm, "stubborn") == 0)
+		return sd_bus_reply_method_errorf(m, SD_BUS_ERROR_NOT_SUPPORTED,
+						  "the job cannot be canceled now");
+	r = sd_bus_reply_method_return(m, "");
+	mock->stuck->canceled = true;
+	on_job_end(NULL, 0, mock->stuck);
+	mock->stuck = NULL;
+	return r;
+}
+
 static const sd_bus_vtable job_vtable[] = {
-	SD_BUS_VTABLE_START(0),
+	SD_BUS_VTABLE_START(SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("Cancel", "a{sv}", "", method_cancel_job, 0),
 	SD_BUS_PROPERTY("State", "s", get_job, 0, 0),
 	SD_BUS_PROPERTY("Phase", "s", get_job, 0, 0),
 	SD_BUS_PROPERTY("Progress", "d", get_job, 0, 0),
@@ -372,6 +402,104 @@ static int method_list_devices(sd_bus_message *m, void *userdata, sd_bus_error *
 					  "/org/brume/vm1/vm/web1/device/_5f_5frng");
 }
 
+/* How many descriptors there were, as if that were an option. */
+static GVariant *read_fds_and_options(sd_bus_message *m)
+{
+	g_autoptr(GVariant) options = NULL;
+	uint32_t n = 0;
+	const char *name;
+	GVariantDict dict;
+	int fd;
+
+	g_assert_cmpint(sd_bus_message_enter_container(m, 'a', "{sh}"), >, 0);
+	while (sd_bus_message_read(m, "{sh}", &name, &fd) > 0)
+		n++;
+	g_assert_cmpint(sd_bus_message_exit_container(m), >=, 0);
+	g_assert_cmpint(variant_from_message(m, "a{sv}", &options, NULL), ==, 0);
+	g_variant_dict_init(&dict, options);
+	if (n)
+		g_variant_dict_insert(&dict, "fds", "u", n);
+	return g_variant_ref_sink(g_variant_dict_end(&dict));
+}
+
+static int by_key(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* The order of a dictionary says nothing, and is the hash table's. */
+static GVariant *sort_keys(GVariant *dict)
+{
+	g_autofree const char **keys = g_new0(const char *, g_variant_n_children(dict));
+	GVariantBuilder sorted;
+	GVariantIter iter;
+	size_t n = 0;
+
+	g_variant_iter_init(&iter, dict);
+	while (g_variant_iter_next(&iter, "{&sv}", &keys[n], NULL))
+		n++;
+	qsort(keys, n, sizeof(*keys), by_key);
+	g_variant_builder_init(&sorted, G_VARIANT_TYPE_VARDICT);
+	for (size_t i = 0; i < n; i++) {
+		g_autoptr(GVariant) value = g_variant_lookup_value(dict, keys[i], NULL);
+
+		g_variant_builder_add(&sorted, "{sv}", keys[i], value);
+	}
+	return g_variant_builder_end(&sorted);
+}
+
+static int method_add_device(sd_bus_message *m, void *userdata, sd_bus_error *e)
+{
+	g_autoptr(GVariant) config = NULL, options = NULL, all = NULL, shown = NULL;
+	_cleanup_free_ char *vm = vm_of(m), *path = NULL;
+	g_autofree char *id = NULL;
+	const char *type, *none;
+	GVariantDict dict;
+
+	(void)e;
+	g_assert_cmpint(sd_bus_message_read(m, "ss", &type, &none), >, 0);
+	g_assert_cmpstr(none, ==, "");
+	g_assert_cmpint(variant_from_message(m, "a{sv}", &config, NULL), ==, 0);
+	options = read_fds_and_options(m);
+	g_variant_dict_init(&dict, options);
+	g_variant_dict_insert(&dict, type, "@a{sv}", sort_keys(config));
+	all = g_variant_ref_sink(g_variant_dict_end(&dict));
+	shown = g_variant_ref_sink(sort_keys(all));
+	note(userdata, m, vm, shown);
+	if (refused(m, vm))
+		return 1;
+	if (!g_variant_lookup(config, "id", "s", &id))
+		id = g_strdup("_disk5");
+	path = bus_path_device(vm, id);
+	return sd_bus_reply_method_return(m, "o", path);
+}
+
+static int method_change(sd_bus_message *m, void *userdata, sd_bus_error *e)
+{
+	const char *member = sd_bus_message_get_member(m), *id;
+	g_autoptr(GVariant) options = NULL;
+	struct mock *mock = userdata;
+	_cleanup_free_ char *vm = vm_of(m);
+	g_autofree char *text = NULL;
+	uint64_t bytes;
+	uint32_t n;
+
+	(void)e;
+	if (strcmp(member, "ResizeVCPUs") == 0) {
+		g_assert_cmpint(sd_bus_message_read(m, "u", &n), >, 0);
+		text = g_strdup_printf("%s %u", vm, n);
+	} else if (strcmp(member, "ResizeMemory") == 0) {
+		g_assert_cmpint(sd_bus_message_read(m, "t", &bytes), >, 0);
+		text = g_strdup_printf("%s %" G_GUINT64_FORMAT, vm, bytes);
+	} else {
+		g_assert_cmpint(sd_bus_message_read(m, "s", &id), >, 0);
+		text = g_strdup_printf("%s %s", vm, id);
+	}
+	g_assert_cmpint(variant_from_message(m, "a{sv}", &options, NULL), ==, 0);
+	note(mock, m, text, options);
+	return refused(m, vm) ? 1 : start_job(mock, m, vm);
+}
+
 static int method_set_balloon(sd_bus_message *m, void *userdata, sd_bus_error *e)
 {
 	g_autofree char *text = NULL;
@@ -446,6 +574,27 @@ static int method_set_rate_limit(sd_bus_message *m, void *userdata, sd_bus_error
 	return sd_bus_reply_method_return(m, "");
 }
 
+static int get_device(sd_bus *bus, const char *path, const char *interface, const char *property,
+		      sd_bus_message *reply, void *userdata, sd_bus_error *e)
+{
+	bool rng = g_str_has_suffix(path, "rng"), net = g_str_has_suffix(path, "n0");
+
+	(void)bus, (void)interface, (void)userdata, (void)e;
+	if (strcmp(property, "State") == 0)
+		return sd_bus_message_append(reply, "s", net ? "ejecting" : "present");
+	return sd_bus_message_append(reply, "b",
+				     strcmp(property, "Removable") == 0 ? !rng : (int)net);
+}
+
+static const sd_bus_vtable device_vtable[] = {
+	SD_BUS_VTABLE_START(SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_PROPERTY("Removable", "b", get_device, 0, 0),
+	SD_BUS_PROPERTY("Persistent", "b", get_device, 0, 0),
+	SD_BUS_PROPERTY("HotPlugged", "b", get_device, 0, 0),
+	SD_BUS_PROPERTY("State", "s", get_device, 0, 0),
+	SD_BUS_VTABLE_END,
+};
+
 static const sd_bus_vtable disk_vtable[] = {
 	SD_BUS_VTABLE_START(SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD("SetRateLimit", "a{sv}a{sv}", "", method_set_rate_limit, 0),
@@ -474,6 +623,12 @@ static int get_vm(sd_bus *bus, const char *path, const char *interface, const ch
 		return sd_bus_message_append(reply, "s", "with \033[31mcolour");
 	if (strcmp(property, "VCPUs") == 0)
 		return sd_bus_message_append(reply, "u", 4);
+	if (strcmp(property, "VCPUsTarget") == 0)
+		return sd_bus_message_append(reply, "u", 6);
+	if (strcmp(property, "VCPUsMax") == 0)
+		return sd_bus_message_append(reply, "u", 8);
+	if (strcmp(property, "MemoryMax") == 0)
+		return sd_bus_message_append(reply, "t", (uint64_t)5 << 29);
 	if (strcmp(property, "Consoles") == 0 && strcmp(name, "mute") == 0)
 		return sd_bus_message_append(reply, "as", 0);
 	if (strcmp(property, "Consoles") == 0)
@@ -501,6 +656,10 @@ static const sd_bus_vtable vm_vtable[] = {
 	SD_BUS_METHOD("SetResourceProperties", "ba(sv)a{sv}", "", method_properties, 0),
 	SD_BUS_METHOD("GetCounters", "a{sv}", "a{sa{st}}", method_counters, 0),
 	SD_BUS_METHOD("ListDevices", "", "a(ssso)", method_list_devices, 0),
+	SD_BUS_METHOD("AddDevice", "ssa{sv}a{sh}a{sv}", "o", method_add_device, 0),
+	SD_BUS_METHOD("RemoveDevice", "sa{sv}", "o", method_change, 0),
+	SD_BUS_METHOD("ResizeVCPUs", "ua{sv}", "o", method_change, 0),
+	SD_BUS_METHOD("ResizeMemory", "ta{sv}", "o", method_change, 0),
 	SD_BUS_METHOD("SetBalloon", "ta{sv}", "", method_set_balloon, 0),
 	SD_BUS_METHOD("SetConsoleSize", "sqqa{sv}", "", method_set_console_size, 0),
 	SD_BUS_METHOD("ConnectVSock", "ua{sv}", "h", method_connect_vsock, 0),
@@ -509,7 +668,11 @@ static const sd_bus_vtable vm_vtable[] = {
 	SD_BUS_PROPERTY("Description", "s", get_vm, 0, 0),
 	SD_BUS_PROPERTY("State", "s", get_vm, 0, 0),
 	SD_BUS_PROPERTY("VCPUs", "u", get_vm, 0, 0),
+	SD_BUS_PROPERTY("VCPUsTarget", "u", get_vm, 0, 0),
+	SD_BUS_PROPERTY("VCPUsMax", "u", get_vm, 0, 0),
 	SD_BUS_PROPERTY("Memory", "t", get_vm, 0, 0),
+	SD_BUS_PROPERTY("MemoryTarget", "t", get_vm, 0, 0),
+	SD_BUS_PROPERTY("MemoryMax", "t", get_vm, 0, 0),
 	SD_BUS_PROPERTY("Consoles", "as", get_vm, 0, 0),
 	SD_BUS_SIGNAL("StateChanged", "sss", 0),
 	SD_BUS_VTABLE_END,
@@ -535,40 +698,25 @@ static int find_vm(sd_bus *bus, const char *path, const char *interface, void *u
 	return bus_path_parse_vm(path, &name) == 0 && exists(userdata, name);
 }
 
-static int enumerate_vms(sd_bus *bus, const char *prefix, void *userdata, char ***ret,
-			 sd_bus_error *e)
+/* The machines, and the devices of the one that has any. */
+static int enumerate_objects(sd_bus *bus, const char *prefix, void *userdata, char ***ret,
+			     sd_bus_error *e)
 {
+	static const char *const devices[] = { "_disk0", "n0", "__rng" };
 	struct mock *mock = userdata;
-	char **paths = calloc(mock->vms->len + 1, sizeof(char *));
+	char **paths = calloc(mock->vms->len + G_N_ELEMENTS(devices) + 1, sizeof(char *));
+	size_t n = 0;
 
 	(void)bus, (void)prefix, (void)e;
 	for (unsigned int i = 0; i < mock->vms->len; i++)
-		paths[i] = bus_path_vm(mock->vms->pdata[i]);
+		paths[n++] = bus_path_vm(mock->vms->pdata[i]);
+	for (size_t i = 0; i < G_N_ELEMENTS(devices); i++)
+		paths[n++] = bus_path_device("web1", devices[i]);
 	*ret = paths;
 	return 0;
 }
 
 /* --- the manager -------------------------------------------------------------------- */
-
-/* How many descriptors there were, as if that were an option. */
-static GVariant *read_fds_and_options(sd_bus_message *m)
-{
-	g_autoptr(GVariant) options = NULL;
-	uint32_t n = 0;
-	const char *name;
-	GVariantDict dict;
-	int fd;
-
-	g_assert_cmpint(sd_bus_message_enter_container(m, 'a', "{sh}"), >, 0);
-	while (sd_bus_message_read(m, "{sh}", &name, &fd) > 0)
-		n++;
-	g_assert_cmpint(sd_bus_message_exit_container(m), >=, 0);
-	g_assert_cmpint(variant_from_message(m, "a{sv}", &options, NULL), ==, 0);
-	g_variant_dict_init(&dict, options);
-	if (n)
-		g_variant_dict_insert(&dict, "fds", "u", n);
-	return g_variant_ref_sink(g_variant_dict_end(&dict));
-}
 
 static int method_create(sd_bus_message *m, void *userdata, sd_bus_error *e)
 {
@@ -676,6 +824,10 @@ struct mock *mock_start(const struct private_bus *bus)
 						   BRUME_VM_INTERFACE, vm_vtable, find_vm, mock),
 			>=, 0);
 	g_assert_cmpint(sd_bus_add_fallback_vtable(mock->bus, NULL, BRUME_VM_PATH_PREFIX,
+						   BRUME_DEVICE_INTERFACE, device_vtable,
+						   find_device, mock),
+			>=, 0);
+	g_assert_cmpint(sd_bus_add_fallback_vtable(mock->bus, NULL, BRUME_VM_PATH_PREFIX,
 						   BRUME_DEVICE_INTERFACE ".Disk", disk_vtable,
 						   find_device, mock),
 			>=, 0);
@@ -687,7 +839,7 @@ struct mock *mock_start(const struct private_bus *bus)
 						   BRUME_JOB_INTERFACE, job_vtable, find_job, mock),
 			>=, 0);
 	g_assert_cmpint(sd_bus_add_node_enumerator(mock->bus, NULL, BRUME_VM_PATH_PREFIX,
-						   enumerate_vms, mock),
+						   enumerate_objects, mock),
 			>=, 0);
 	g_assert_cmpint(sd_bus_add_object_manager(mock->bus, NULL, BRUME_ROOT_PATH), >=, 0);
 	g_assert_cmpint(sd_bus_request_name(mock->bus, BRUME_BUS_NAME, 0), >=, 0);
@@ -708,6 +860,9 @@ void mock_stop(struct mock *mock)
 	close(mock->stop_fd);
 	if (mock->console_fd >= 0)
 		close(mock->console_fd);
+	if (mock->stuck)
+		g_free(mock->stuck->vm);
+	g_free(mock->stuck);
 	g_ptr_array_unref(mock->vms);
 	g_string_free(mock->log, TRUE);
 	g_free(mock->config);

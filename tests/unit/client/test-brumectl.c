@@ -9,6 +9,7 @@
 #include <glib.h>
 #include <poll.h>
 #include <pty.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -119,11 +120,17 @@ static const struct {
 
 	/* devices */
 	{ "brumectl devices web1", 0,
-	  "ID      TYPE  ADDRESS\n_disk0  disk  0000:00:02.0\nn0      net   0000:00:03.0\n"
-	  "__rng   rng   -\n",
+	  "ID      TYPE  ADDRESS       REMOVABLE  STATE\n"
+	  "_disk0  disk  0000:00:02.0  yes        present\n"
+	  "n0      net   0000:00:03.0  yes        ejecting\n"
+	  "__rng   rng   -             no         present\n",
 	  "", "" },
-	{ "brumectl devices web1 --json", 0,
-	  "[{\"id\":\"_disk0\",\"type\":\"disk\",\"bdf\":\"0000:00:02.0\",\"path\":\"*", "", "" },
+	{ "brumectl device list web1", 0, "ID      TYPE  ADDRESS       REMOVABLE  STATE\n*", "",
+	  "" },
+	{ "brumectl device list web1 --json", 0,
+	  "[{\"id\":\"_disk0\",\"type\":\"disk\",\"bdf\":\"0000:00:02.0\",\"path\":\"*\","
+	  "\"removable\":true,\"persistent\":false,\"hotplugged\":false,\"state\":\"present\"},*",
+	  "", "" },
 	{ "brumectl devices db-1", 0, "", "'db-1' has no devices: it does not run.\n", "" },
 	{ "brumectl devices nothing", 3, "", "brumectl: no virtual machine 'nothing'\n*", "" },
 	{ "brumectl set-link web1 n0 down", 0, "", "", "SetLink(down)" },
@@ -170,6 +177,99 @@ static const struct {
 	  "brumectl: a connection cannot come through ssh's bus connection; use: ssh other brumectl "
 	  "vsock web1 7\n",
 	  "" },
+
+	/* devices that come and go */
+	{ "cd / && brumectl device add web1 disk path=tmp/x.raw,readonly=on,id=d0", 0, "d0\n", "",
+	  "AddDevice(web1 disk={'id': <'d0'>, 'path': <'/tmp/x.raw'>, 'readonly': <true>})" },
+	{ "brumectl device add --persist --json web1 disk path=/x", 0,
+	  "{\"vm\":\"web1\",\"device\":\"_disk5\",\"path\":\"/org/brume/vm1/vm/web1/device/*\"}\n",
+	  "", "AddDevice(web1 Persist=true disk={'path': <'/x'>})" },
+	{ "brumectl device add web1 net fd=[5,6],id=n1 5</dev/null 6</dev/null", 0, "n1\n", "",
+	  "AddDevice(web1 fds=2 net={'fds': <[{'fd': <'5'>}, {'fd': <'6'>}]>, 'id': <'n1'>})" },
+	{ "brumectl device add web1 net fd=[99]", 2, "", "brumectl: descriptor 99 is not open, *",
+	  "" },
+	{ "brumectl -H other device add web1 disk path=x", 2, "",
+	  "brumectl: disk: path: 'x' is not an absolute path, must start with '/'\n*", "" },
+	{ "brumectl device add web1 disk path=/x,readonly=maybe", 2, "",
+	  "brumectl: disk: readonly: 'maybe' is not a toggle, must be on or off\n"
+	  "hint: 'brumectl help disk' lists the keys\n",
+	  "" },
+	{ "brumectl device add web1 disk ''", 2, "",
+	  "brumectl: disk: is empty, must be like path=*", "" },
+	{ "brumectl device add web1 rng src=/dev/urandom", 2, "",
+	  "brumectl: 'rng' is no kind of device that can be added, must be disk, net, fs, pmem or "
+	  "vsock\n",
+	  "" },
+	{ "brumectl device add web1 disks path=/x", 2, "",
+	  "brumectl: 'disks' is no kind of device*", "" },
+	{ "brumectl device add web1 disk", 2, "",
+	  "brumectl: usage: brumectl device add NAME KIND KEY=VALUE,...\n", "" },
+	{ "brumectl device add busy disk path=/x", 1, "",
+	  "brumectl: virtual machine 'busy' has a job*", NULL },
+	{ "brumectl device remove web1 d0", 0, "", "", "RemoveDevice(web1 d0)" },
+	{ "brumectl device remove web1 d0 --force --timeout=1min --persist --json", 0,
+	  "{\"vm\":\"web1\",\"job\":*,\"result\":\"done\"}\n", "",
+	  "RemoveDevice(web1 d0 Force=true TimeoutUSec=60000000 Persist=true)" },
+	{ "brumectl device --json remove --no-wait slow d0", 0,
+	  "{\"vm\":\"slow\",\"job\":*,\"result\":\"running\"}\n", "", "RemoveDevice(slow d0)" },
+	{ "brumectl device remove slow d0", 0, "", "slow: removing d0: building 50%\n",
+	  "RemoveDevice(slow d0)" },
+	{ "brumectl device remove deaf d0", 6, "",
+	  "brumectl: the guest of 'deaf' did not react within 90 s\n"
+	  "hint: it can be tried again, or with --force taken away from the guest\n",
+	  NULL },
+	{ "brumectl device remove web1 \"$(printf '\\377')\"", 2, "", "brumectl: the device *",
+	  "" },
+	{ "brumectl device remove denied d0", 4, "",
+	  "brumectl: access denied\nhint: polkit decides*", NULL },
+	{ "brumectl device add --force web1 disk path=/x", 2, "",
+	  "brumectl device add: unrecognized option '--force'\n", "" },
+	{ "brumectl device", 2, "",
+	  "brumectl: 'device' is the first of two words, see 'brumectl help device'\n", "" },
+	{ "brumectl device rm web1 d0", 2, "",
+	  "brumectl: unknown command 'device rm', see 'brumectl help device'\n"
+	  "hint: did you mean 'device remove'?\n",
+	  "" },
+	{ "brumectl device --no-wait remove web1 d0", 2, "",
+	  "brumectl device: unrecognized option '--no-wait'\n", "" },
+	{ "brumectl device --help", 0, "brumectl device list NAME\n*", "", "" },
+	{ "brumectl help device remove", 0, "brumectl device remove *--force*Ctrl-C*", "", "" },
+	{ "brumectl help device add disk", 2, "", "brumectl: 'help' takes one topic\n", "" },
+
+	/* how much of it */
+	{ "brumectl cpu web1", 0, "          Actual: 4\n          Target: 6\n         Maximum: 8\n",
+	  "", "" },
+	{ "brumectl cpu web1 --json", 0,
+	  "{\"vm\":\"web1\",\"actual\":4,\"target\":6,\"maximum\":8}\n", "", "" },
+	{ "brumectl memory web1", 0,
+	  "          Actual: 1G\n          Target: 1G\n         Maximum: 2.5G\n", "", "" },
+	{ "brumectl memory web1 --json", 0,
+	  "{\"vm\":\"web1\",\"actual\":1073741824,\"target\":1073741824,\"maximum\":2684354560}\n",
+	  "", "" },
+	{ "brumectl cpu nothing", 3, "", "brumectl: no virtual machine 'nothing'\n*", "" },
+	{ "brumectl cpu web1 6", 0, "", "", "ResizeVCPUs(web1 6)" },
+	{ "brumectl cpu web1 6 --persist --timeout=0", 0, "", "",
+	  "ResizeVCPUs(web1 6 TimeoutUSec=0 Persist=true)" },
+	{ "brumectl cpu slow 2", 0, "", "slow: resizing to 2 vCPUs: building 50%\n",
+	  "ResizeVCPUs(slow 2)" },
+	{ "brumectl cpu deaf 2", 6, "",
+	  "brumectl: the guest of 'deaf' *\nhint: 'brumectl cpu deaf' *", NULL },
+	{ "brumectl cpu web1 many", 2, "",
+	  "brumectl: 'many' is not a number of vCPUs, must be like 4\n", "" },
+	{ "brumectl cpu web1 4294967296", 2, "", "brumectl: '4294967296' is not a number of vCPUs*",
+	  "" },
+	{ "brumectl cpu web1 --no-wait", 2, "",
+	  "brumectl: --no-wait, --timeout and --persist are for a change, *", "" },
+	{ "brumectl memory web1 2560M --no-wait --json", 0,
+	  "{\"vm\":\"web1\",\"job\":*,\"result\":\"running\"}\n", "",
+	  "ResizeMemory(web1 2684354560)" },
+	{ "brumectl memory slow 2G", 0, "", "slow: resizing to 2G: building 50%\n",
+	  "ResizeMemory(slow 2147483648)" },
+	{ "brumectl memory web1 more", 2, "", "brumectl: 'more' is not a size, must be like 2G\n",
+	  "" },
+	{ "brumectl memory web1 1G 2G", 2, "", "brumectl: usage: brumectl memory NAME ?SIZE]\n",
+	  "" },
+	{ "brumectl cpu --force web1 2", 2, "", "brumectl cpu: unrecognized option*", "" },
 
 	{ "brumectl config web1 --json", 0, "{\"cpus\":{\"boot_vcpus\":1}}\n", "",
 	  "GetConfig(web1)" },
@@ -613,6 +713,53 @@ static void test_terminal_run(void)
 	fixture_deinit(&f);
 }
 
+/* One line that is rewritten; Ctrl-C cancels the job, and how that ended is said. */
+static void test_terminal_cancel(void)
+{
+	static const char *const arguments[] = {
+		"brumectl", "device", "remove", "stuck", "d0", NULL
+	};
+	g_autoptr(GString) seen = g_string_new(NULL);
+	struct fixture f;
+	pid_t pid;
+	int fd;
+
+	fixture_init(&f, true);
+	pid = spawn_on_terminal(arguments, &fd);
+	expect(fd, seen, "\r\033[Kstuck: removing d0: building 50% 1s");
+	expect(fd, seen, "\r\033[Kstuck: removing d0: building 50% 2s");
+	type(fd, "\x03");
+	expect(fd, seen, "stuck: removing d0: canceling; Ctrl-C again leaves it to itself");
+	expect(fd, seen, "brumectl: the removal of device 'd0' was canceled");
+	g_assert_cmpint(wait_for(pid), ==, 1);
+	close(fd);
+	expect_call(&f, "Cancel(stuck)");
+	fixture_deinit(&f);
+}
+
+/* What cannot be canceled is waited for, until the second Ctrl-C. */
+static void test_terminal_leave(void)
+{
+	static const char *const arguments[] = { "brumectl", "cpu", "stubborn", "2", NULL };
+	g_autoptr(GString) seen = g_string_new(NULL);
+	int fd, status = 0;
+	struct fixture f;
+	pid_t pid;
+
+	fixture_init(&f, true);
+	pid = spawn_on_terminal(arguments, &fd);
+	expect(fd, seen, "stubborn: resizing to 2 vCPUs: building 50% 1s");
+	type(fd, "\x03");
+	expect(fd, seen, "brumectl: the job cannot be canceled now");
+	expect(fd, seen, "stubborn: resizing to 2 vCPUs: building 50%");
+	type(fd, "\x03");
+	g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+	g_assert_true(WIFSIGNALED(status));
+	g_assert_cmpint(WTERMSIG(status), ==, SIGINT);
+	close(fd);
+	fixture_deinit(&f);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -624,5 +771,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/client/brumectl/events", test_events);
 	g_test_add_func("/client/brumectl/terminal/console", test_terminal_console);
 	g_test_add_func("/client/brumectl/terminal/run", test_terminal_run);
+	g_test_add_func("/client/brumectl/terminal/cancel", test_terminal_cancel);
+	g_test_add_func("/client/brumectl/terminal/leave", test_terminal_leave);
 	return g_test_run();
 }

@@ -381,6 +381,44 @@ static void test_relative_without_directory(void)
 			"--disk: path: 'x.img' is not an absolute path, must start with '/'");
 }
 
+/* What `brumectl device add` takes. */
+static void test_device(void)
+{
+	static const struct {
+		const char *kind, *text, *dir, *expected; /* of good ones it begins with '{' */
+	} devices[] = {
+		{ "disk", "path=x.img,readonly=on", "/home/me",
+		  "{'path': <'/home/me/x.img'>, 'readonly': <true>}" },
+		{ "net", "tap=t0", NULL, "{'tap': <'t0'>}" },
+		{ "disk", "path=x.img", NULL,
+		  "disk: path: 'x.img' is not an absolute path, must start with '/'" },
+		{ "disk", "readonly=on", NULL, "disk: path: *" },
+		{ "net", "mtu=0", NULL, "net: mtu: 0 *" },
+		{ "vsock", "cid=3", NULL, "vsock: socket: *" },
+		{ "rng", "src=/dev/urandom", NULL,
+		  "'rng' is no kind of device that can be added, must be disk, net, fs, pmem or "
+		  "vsock" },
+		{ "disks", "path=/x", NULL, "'disks' is no kind of device *" },
+		{ "user-device", "socket=/x", NULL, "'user-device' is no kind of device *" },
+		{ "", "path=/x", NULL, "'' is no kind of device *" },
+		{ "\377", "path=/x", NULL, "kind of a device is not UTF-8" },
+	};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(devices); i++) {
+		bool good = devices[i].expected[0] == '{';
+		g_autoptr(GVariant) device = NULL;
+		g_autofree char *got = NULL;
+		struct err err = { 0 };
+		int r = config_option_device(devices[i].kind, devices[i].text, devices[i].dir,
+					     &device, &err);
+
+		g_assert_cmpint(r, ==, good ? 0 : -EINVAL);
+		got = good ? g_variant_print(device, FALSE) : g_strdup(err.msg);
+		if (!g_pattern_match_simple(devices[i].expected, got))
+			g_error("%s %s: '%s'", devices[i].kind, devices[i].text, got);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -394,5 +432,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/config/option/on-top-of-json", test_on_top_of_json);
 	g_test_add_func("/config/option/relative-without-directory",
 			test_relative_without_directory);
+	g_test_add_func("/config/option/device", test_device);
 	return g_test_run();
 }
