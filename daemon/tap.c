@@ -21,6 +21,9 @@
 #define TUN_DEVICE   "/dev/net/tun"
 #define TAP_TEMPLATE "brume%d" /* the kernel fills in the first free number */
 
+#define UDEV_STEP_USEC 10000
+#define UDEV_STEPS     100
+
 static int host_errno(struct err *err, int code, const char *what, const char *name)
 {
 	err_errno(err, code, "cannot %s of interface '%s'", what, name);
@@ -286,6 +289,24 @@ static int tap_configure(const char *name, const struct net_config *net, bool ma
 	return set_up(sock, name, err);
 }
 
+/*
+ * Where systemd-udevd runs it gives an interface that comes an address of its own choice
+ * (MACAddressPolicy=persistent, in most 99-default.link), unless it sees that there has been
+ * another choice already: without waiting for it ours is lost now and then.  What says
+ * that it is done is the interface's file in its database, as with libudev's
+ * udev_device_get_is_initialized().  In another network namespace it never comes.
+ */
+static void wait_for_udev(const char *name)
+{
+	char file[64];
+
+	if (access("/run/udev/control", F_OK) < 0)
+		return;
+	snprintf(file, sizeof(file), "/run/udev/data/n%u", if_nametoindex(name));
+	for (unsigned int i = 0; i < UDEV_STEPS && access(file, F_OK) < 0; i++)
+		usleep(UDEV_STEP_USEC);
+}
+
 void tap_close(struct tap *tap)
 {
 	for (size_t i = 0; i < tap->n_fds; i++)
@@ -323,6 +344,7 @@ int tap_open(const struct net_config *net, struct tap *ret, struct err *err)
 	size_t pairs = net->num_queues / 2 ? net->num_queues / 2 : 1;
 	short flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
 	_cleanup_(tap_close) struct tap tap = { 0 };
+	bool is_new = if_nametoindex(wanted) == 0;
 	char path[32];
 	int fd, r;
 
@@ -348,6 +370,8 @@ int tap_open(const struct net_config *net, struct tap *ret, struct err *err)
 			return tap_attach_error(wanted, path, -fd, err);
 		tap.fds[tap.n_fds++] = fd;
 	}
+	if (is_new && net->has_host_mac)
+		wait_for_udev(tap.name);
 	r = tap_configure(tap.name, net, strcmp(path, TUN_DEVICE) != 0, err);
 	if (r < 0)
 		return r;

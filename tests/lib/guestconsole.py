@@ -56,6 +56,11 @@ class GuestConsole:
     def __exit__(self, *_):
         self.close()
 
+    @property
+    def pid(self):
+        """Of the program that connects us."""
+        return self._pid
+
     def close(self):
         """Ends the program that connects us; the guest goes on."""
         if self._pid is None:

@@ -6,17 +6,21 @@ What can be behind a virtio network device, with a stock driver in front of it: 
 """
 # timeout: 900
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
 import socket
+import struct
 import subprocess
 import threading
 import time
 
 import bus
+import fdbus
 import guest
 import guestconsole
+import guestprogram
 import service
 import tap
 
@@ -28,14 +32,18 @@ LOWER, MACVTAP, PEER = "lower0", "mvtap0", "peer0"
 PEER_IP, MACVTAP_GUEST = "192.168.243.1", "192.168.243.2"
 # what passt takes for the guest's, and a server that is not on it
 OUTSIDE, GATEWAY, SERVER = "192.0.2.10", "192.0.2.1", "198.51.100.5"
+FORWARD = 15002
 MASK = "255.255.255.0"
+GIVEN, GIVEN_GUEST = "192.168.244.1", "192.168.244.2"
+TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_MULTI_QUEUE = 0x400454ca, 2, 0x1000, 0x4000, 0x100
 NETS = [
     {"id": "kernel", "tap": "bkernel", "ip": VHOST, "mask": MASK, "mac": MAC.format(1), "vhost": True,
      "num_queues": 4},
     {"id": "user", "tap": "buser", "ip": USER, "mask": MASK, "mac": MAC.format(2),
      "host_mac": "52:54:00:aa:cc:02"},
     {"id": "macvtap", "tap": MACVTAP, "mac": MAC.format(3)},
-    {"id": "passt", "backend": "Passt", "mac": MAC.format(4)},
+    {"id": "passt", "backend": "Passt", "mac": MAC.format(4), "forward_tcp": [f"127.0.0.1/{FORWARD}:5002"],
+     "forward_udp": [f"127.0.0.1/{FORWARD}:5003"]},
 ]
 vm, console = None, None
 
@@ -122,8 +130,8 @@ def connect(address, seconds=60):
         time.sleep(0.3)
 
 
-def to_guest(t, address, size, what):
-    """size MiB from the host to a listener of the guest's that is reached at address."""
+def to_guest(t, address, size, what, port=None):
+    """size MiB from the host to a listener of the guest's, on port, that is reached at address."""
     content, failure = os.urandom(size * MIB), []
 
     def send():
@@ -142,7 +150,9 @@ def to_guest(t, address, size, what):
     thread = threading.Thread(target=send)
     start = time.monotonic()
     thread.start()
-    output = console.check(f"nc -l -p {address[1]} | sha256sum", 120)
+    # an nc whose input ends says so to its peer at once: passt of 2023 takes no acknowledgements then
+    output = console.check(f"[ -p /tmp/open ] || mkfifo /tmp/open; exec 3<>/tmp/open; "
+                           f"nc -l -p {port or address[1]} <&3 | sha256sum", 120)
     thread.join()
     tap.diag(f"{what}: {size / (time.monotonic() - start):.1f} MiB/s to the guest")
     t.equal(failure, [], what)
@@ -202,10 +212,9 @@ def pause_some_times():
 @tap.test("vhost: two queues, one out of use and back")
 def test_vhost_queues(t):
     t.equal(console.check("ls -d /sys/class/net/eth0/queues/rx-* | wc -l").strip(), "2", "queues")
-    ethtool()
-    console.check("/tmp/e/ethtool -L eth0 combined 1")
+    ethtool("-L eth0 combined 1")
     ping(t, VHOST)
-    console.check("/tmp/e/ethtool -L eth0 combined 2")
+    ethtool("-L eth0 combined 2")
     ping(t, VHOST)
     to_host(t, VHOST, 8, "vhost, two queues")
 
@@ -223,36 +232,14 @@ def test_user(t):
              f"packets a kick: {c['tx_packets'] / max(1, c['tx_kicks']):.1f}")
 
 
-def ethtool():
-    """The guest's initramfs has none: this host's goes there with the libraries it needs."""
-    if console.check("[ -x /tmp/e/ethtool ] && echo yes || echo no").strip() == "yes":
-        return
-    libraries = re.findall(r"(/\S+\.so\S*)", run("ldd", "/usr/sbin/ethtool"))
-    os.makedirs("/srv/ethtool", exist_ok=True)
-    for path in ["/usr/sbin/ethtool", *libraries]:
-        run("cp", "-L", path, "/srv/ethtool/" + ("program" if path.endswith("ethtool")
-                                                 else os.path.basename(path)))
-    loader = next(os.path.basename(x) for x in libraries if "ld-linux" in x)
-    with open("/srv/ethtool/ethtool", "w") as f:
-        f.write(f'#!/bin/sh\nexec /tmp/e/{loader} --library-path /tmp/e /tmp/e/program "$@"\n')
-    os.chmod("/srv/ethtool/ethtool", 0o755)
-    run("tar", "-C", "/srv/ethtool", "-cf", "/srv/ethtool.tar", ".")
-    with open("/srv/ethtool.tar", "rb") as f:
-        content = f.read()
-    with socket.create_server((VHOST, 5003)) as listener:
-        def serve():
-            connection, _ = listener.accept()
-            with connection:
-                connection.sendall(content)
-        thread = threading.Thread(target=serve)
-        thread.start()
-        console.check(f"mkdir -p /tmp/e; nc {VHOST} 5003 < /dev/null | tar -x -C /tmp/e", 60)
-        thread.join(30)
+def ethtool(words):
+    """The guest's initramfs has none: this host's goes there."""
+    program = guestprogram.give(console, "/usr/sbin/ethtool", VHOST)
+    return console.check(f"{program} {words}")
 
 
 @tap.test("offloads are switched while the device runs", [("vhost", "eth0"), ("the worker's path", "eth1")])
 def test_offloads(t, device):
-    ethtool()
     address, inside = (VHOST, VHOST_GUEST) if device == "eth0" else (USER, USER_GUEST)
     name = "bkernel" if device == "eth0" else "buser"
 
@@ -263,17 +250,17 @@ def test_offloads(t, device):
 
     t.equal(large_to_guest(), "on")
     # GRO in hardware is what the driver calls the guest offloads: it asks by the control queue
-    text = console.check(f"/tmp/e/ethtool -k {device}")
+    text = ethtool(f"-k {device}")
     feature = "rx-gro-hw" if "rx-gro-hw: on" in text and "[fixed]" not in \
         re.search(r"rx-gro-hw:.*", text).group(0) else "lro"
-    console.check(f"/tmp/e/ethtool -K {device} {feature} off")
+    ethtool(f"-K {device} {feature} off")
     t.equal(large_to_guest(), "off", f"{feature} off")
     to_guest(t, (inside, 5002), 4, f"{device} without {feature}")
-    console.check(f"/tmp/e/ethtool -K {device} {feature} on")
+    ethtool(f"-K {device} {feature} on")
     t.equal(large_to_guest(), "on", f"{feature} on")
-    console.check(f"/tmp/e/ethtool -K {device} tso off gso off tx off")
+    ethtool(f"-K {device} tso off gso off tx off")
     to_host(t, address, 8, f"{device} without tso, gso and tx checksums")
-    console.check(f"/tmp/e/ethtool -K {device} tx on tso on gso on")
+    ethtool(f"-K {device} tx on tso on gso on")
     to_host(t, address, 8, f"{device} with all")
 
 
@@ -327,6 +314,71 @@ def test_passt(t):
     t.true(c["tx_bytes"] > 8 * MIB and c["rx_bytes"] > 0, f"counters {c}")
     tap.diag(f"passt: {c['tx_bytes'] // c['tx_packets']} and {c['rx_bytes'] // c['rx_packets']} bytes a packet, "
              f"{c['tx_packets'] / max(1, c['tx_kicks']):.1f} packets a kick")
+
+
+def given_queue(name):
+    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE
+    fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+    return fd
+
+
+@tap.test("passt: ports of the host's lead to the guest")
+def test_forwards(t):
+    to_guest(t, ("127.0.0.1", FORWARD), 8, "passt, forwarded", 5002)
+    # a conversation, both sides of which end when they like
+    thread = threading.Thread(target=console.check, args=("echo hello | nc -l -p 5002", 60))
+    thread.start()
+    t.eventually(lambda: said(b"hi\n") == b"hello\n", "the guest's answer", 30)
+    thread.join()
+    # nothing in the guest can listen for datagrams: its kernel counts those for nobody
+    before = datagrams_for_nobody()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.sendto(b"a datagram", ("127.0.0.1", FORWARD))
+        t.eventually(lambda: datagrams_for_nobody() == before + 1, "the datagram to come", 20)
+
+
+def datagrams_for_nobody():
+    names, values = console.check("grep ^Udp: /proc/net/snmp").splitlines()
+    return int(values.split()[names.split().index("NoPorts")])
+
+
+def said(text):
+    """What the guest's end of a new forwarded connection has to say."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", FORWARD), timeout=5) as s:
+        s.sendall(text)
+        s.shutdown(socket.SHUT_WR)
+        answer = b""
+        while data := s.recv(100):
+            answer += data
+        return answer
+    return None
+
+
+@tap.test("queues of a tap that the caller opened, for a device that comes while the guest runs")
+def test_given(t):
+    fds = {"q0": given_queue("bgiven"), "q1": given_queue("bgiven")}
+    run("ip", "address", "add", f"{GIVEN}/24", "dev", "bgiven")
+    run("ip", "link", "set", "bgiven", "up")
+    try:
+        bus.must(fdbus.add_device(vm.name, "net", "given", {"fds": [{"fd": "q0"}, {"fd": "q1"}],
+                                                            "mac": MAC.format(5)}, fds))
+    finally:
+        for fd in fds.values():
+            os.close(fd)
+    console.check("for i in $(seq 150); do [ -e /sys/class/net/eth4 ] && exit 0; sleep 0.2; done; exit 1", 60)
+    console.check(f"ip addr add {GIVEN_GUEST}/24 dev eth4; ip link set eth4 up")
+    t.match(ethtool("-l eth4"), r"(?s)maximums:.*Combined:\s+2\b.*Current.*Combined:\s+\d")
+    for combined in (2, 1, 2):
+        ethtool(f"-L eth4 combined {combined}; true")
+        t.match(ethtool("-l eth4"), rf"(?s)Current.*Combined:\s+{combined}\b")
+        ping(t, GIVEN)
+        to_host(t, GIVEN, 8, f"given, {combined} in use")
+        to_guest(t, (GIVEN_GUEST, 5002), 8, f"given, {combined} in use")
+    c = counters("given")
+    t.true(c["tx_bytes"] > 24 * MIB and c["rx_bytes"] > 24 * MIB, f"counters {c}")
+    bus.must(bus.vm(vm.name, "RemoveDevice", bus.text("given"), bus.options(Wait=True), timeout=90))
+    t.eventually(lambda: not os.path.exists("/sys/class/net/bgiven"), "the tap to vanish", 10)
 
 
 @tap.test("the guest's kernel has nothing to say about it, and the taps go")

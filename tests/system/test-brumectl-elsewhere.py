@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import time
 
@@ -212,6 +213,46 @@ def test_user_tap(t):
     t.equal((status, err), (0, ""))
     t.match(out, r"# device \S+ 1af4:1041")
     t.true("alice0" in service.interfaces(), "the tap is gone, though we did not make it")
+
+
+def host_network(t):
+    """passt takes addresses and routes of the host's: this container has none of its own. The gateway."""
+    address, gateway = "192.0.2.10/24", "192.0.2.1"
+    for argv in (["tuntap", "add", "dev", "hosteth0", "mode", "tap"], ["address", "add", address, "dev", "hosteth0"],
+                 ["link", "set", "hosteth0", "up"], ["route", "add", "default", "via", gateway]):
+        subprocess.run(["ip", *argv], check=True)
+    t.cleanup(subprocess.run, ["ip", "link", "delete", "hosteth0"], check=True)
+    return gateway
+
+
+@tap.test("--user: the host's network by passt, without an interface or a privilege")
+def test_user_passt(t):
+    session = Session(t, "alice", ["kvm"])
+    gateway = int.from_bytes(socket.inet_aton(host_network(t)), "big")
+    unit = "brume-passt-mine:lan.service"
+
+    def rx_packets():
+        return json.loads(session.ctl("--json", "counters", "mine")[1])["lan"]["rx_packets"]
+
+    def is_active():
+        return session.run("systemctl", "--user", "is-active", unit)[1].strip()
+
+    t.equal(session.ctl("create", "mine", *K, "--cmdline", f"test=net-arp count=0 ip={gateway:#x}", "--net",
+                        "id=lan,backend=passt,forward_tcp=[127.0.0.1/20022:22]"), (0, "", ""))
+    t.equal(session.ctl("start", "mine"), (0, "", ""))
+    t.eventually(lambda: rx_packets() > 3, "answers to the guest's ARP requests", 20)
+    t.equal(is_active(), "active")
+    pid = int(session.run("systemctl", "--user", "show", "--value", "-p", "MainPID", unit)[1])
+    t.equal(os.stat(f"/proc/{pid}").st_uid, pwd.getpwnam("alice").pw_uid, "who runs passt")
+    with socket.create_connection(("127.0.0.1", 20022), timeout=5):
+        pass
+    t.equal(session.run("systemctl", "--user", "restart", "brumed")[0], 0)
+    before = rx_packets()
+    t.eventually(lambda: rx_packets() > before, "answers after a restart of the service", 20)
+    t.equal(session.ctl("terminate", "mine"), (0, "", ""))
+    t.eventually(lambda: is_active() == "inactive", "passt to end", 10)
+    t.equal(session.ctl("delete", "mine"), (0, "", ""))
+    t.equal(session.run("systemctl", "--user", "--failed", "--plain", "--no-legend")[1], "")
 
 
 @tap.test("--user: an ordinary user's machine, without polkit and without root")
