@@ -5,6 +5,7 @@
 #include "dbus/client/arguments.h"
 #include "dbus/client/verbs.h"
 #include "vmm/config/config.h"
+#include "vmm/config/device-list.h"
 #include "vmm/config/tables.h"
 
 static const struct {
@@ -37,6 +38,40 @@ static void test_duration(void)
 		g_test_message("%s", durations[i].text);
 		g_assert_cmpint(parse_duration(durations[i].text, &usec), ==, durations[i].good);
 		g_assert_cmpuint(usec, ==, durations[i].usec);
+	}
+}
+
+static const struct {
+	const char *text;
+	bool good;
+	uint64_t n;
+} counts[] = {
+	{ "0", true, 0 },
+	{ "4096", true, 4096 },
+	{ "10M", true, 10 << 20 },
+	{ "2g", true, UINT64_C(2) << 30 },
+	{ "16777215T", true, UINT64_C(16777215) << 40 },
+	{ "18446744073709551615", true, UINT64_MAX },
+	{ "18446744073709551616", false, 0 },
+	{ "16777216T", false, 0 },
+	{ "", false, 0 },
+	{ "-1", false, 0 },
+	{ " 1", false, 0 },
+	{ "1.5G", false, 0 },
+	{ "1GB", false, 0 },
+	{ "M", false, 0 },
+};
+
+static void test_count(void)
+{
+	for (size_t i = 0; i < G_N_ELEMENTS(counts); i++) {
+		uint64_t n = 0;
+		bool good = parse_count(counts[i].text, &n);
+
+		g_test_message("%s", counts[i].text);
+		g_assert_cmpint(good, ==, counts[i].good);
+		if (good)
+			g_assert_cmpuint(n, ==, counts[i].n);
 	}
 }
 
@@ -210,6 +245,39 @@ static void test_definition(void)
 				check_option(&tables[i]->fields[j]);
 }
 
+static void check_contains(const char *file, const char *words)
+{
+	g_autofree char *text = source_file(file);
+
+	if (!strstr(text, words))
+		g_error("%s does not say \"%s\"", file, words);
+}
+
+/* What "device add" takes is what can be plugged in, in the help and the completions too. */
+static void test_kinds(void)
+{
+	g_autoptr(GString) spaced = g_string_new(NULL), said = g_string_new(NULL);
+	const char *last = NULL;
+
+	for (size_t i = 0; i < vm_table.n_fields; i++) {
+		const struct config_field *field = &vm_table.fields[i];
+
+		if (field->kind == CONFIG_LATER || !config_device_is_removable(field->key))
+			continue;
+		if (last) {
+			g_string_append_printf(spaced, "%s ", last);
+			g_string_append_printf(said, "%s%s", said->len ? ", " : "", last);
+		}
+		last = field->option ?: field->key;
+	}
+	g_assert_nonnull(last);
+	g_string_append(spaced, last);
+	g_string_append_printf(said, " or %s", last);
+	check_contains("dbus/client/completion/brumectl", spaced->str);
+	check_contains("dbus/client/completion/_brumectl", spaced->str);
+	check_contains("dbus/client/verbs.c", said->str);
+}
+
 /* No verb may take two groups that give one name two meanings. */
 static void test_verbs(void)
 {
@@ -222,16 +290,22 @@ static void test_verbs(void)
 		g_assert_nonnull(verbs[i].run);
 	}
 	g_assert_null(verb_find("frobnicate"));
+	g_assert_true(verb_is_family("device"));
+	g_assert_false(verb_is_family("devices"));
+	g_assert_false(verb_is_family("device add"));
+	g_assert_false(verb_is_family(""));
 }
 
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/client/arguments/duration", test_duration);
+	g_test_add_func("/client/arguments/count", test_count);
 	g_test_add_func("/client/arguments/followers", test_followers);
 	g_test_add_func("/client/arguments/stops-at-verb", test_stops_at_verb);
 	g_test_add_func("/client/arguments/groups", test_groups);
 	g_test_add_func("/client/arguments/definition", test_definition);
+	g_test_add_func("/client/arguments/kinds", test_kinds);
 	g_test_add_func("/client/verbs/table", test_verbs);
 	return g_test_run();
 }
