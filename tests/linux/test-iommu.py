@@ -96,6 +96,24 @@ def test_work(t):
         text = str(counters("iommu"))
         t.true("__iommu" in text and "'maps'" in text, f"counters: {text[:600]}")
 
+        # one that comes and goes: on a segment that the guest knows to be behind it, and on no other
+        late = guest.sparse_file(f"{DIR}/iommu-late", 8 * MIB)
+        t.cleanup(guest.unlink, late)
+        with open(late, "r+b") as f:
+            f.write(b"came late")
+        add = ("AddDevice", "'disk'", "'late'")
+        r = bus.vm("iommu", *add, bus.options(path=late, iommu=True), "@a{sh} {}", bus.options())
+        t.match(r.text, "/disks/3/iommu: cannot be added while the machine runs, but on a segment of "
+                        "/platform/iommu_segments")
+        for _ in range(2):
+            bus.must(bus.vm("iommu", *add, bus.options(path=late, iommu=True, pci_segment=("uint32", 1)),
+                            "@a{sh} {}", bus.options()))
+            console.check("for i in $(seq 300); do test -b /dev/vdd && exit 0; sleep 0.2; done; exit 1", 90)
+            t.equal(console.check("dd if=/dev/vdd bs=9 count=1 iflag=fullblock 2>/dev/null"), "came late")
+            t.equal(len(console.check("ls -d /sys/kernel/iommu_groups/*/devices/*").split()), 4, "in groups")
+            bus.must(bus.vm("iommu", "RemoveDevice", "'late'", bus.options(Wait=True), timeout=90))
+            t.equal(len(console.check("ls -d /sys/kernel/iommu_groups/*/devices/*").split()), 3, "in groups")
+
         # a reset of the machine begins without mappings
         bus.must(bus.vm("iommu", "Reset", bus.options()))
         console.wait(rf"\n{guestconsole.READY}\s", 300, "the guest to come back")

@@ -93,6 +93,40 @@ def test_two_nodes(t):
         t.equal(console.check(f"cat {node}/online"), "0-1")
 
 
+@tap.test("what comes while the guest runs belongs to its node")
+def test_late(t):
+    disk, = files(t, "late")
+    # a node with nothing in it is none to Linux: one processor of each is there
+    c = guest.config(2, numa=[{"guest_numa_id": 0, "cpus": [0, 2], "pci_segments": [0]},
+                              {"guest_numa_id": 1, "cpus": [1, 3], "pci_segments": [1]}])
+    c["cpus"]["max_vcpus"] = 4
+    c["memory"]["hotplug_size"] = 512 * MIB
+    c["platform"] = {"num_pci_segments": 2}
+    node = "/sys/devices/system/node"
+    cpus = "/sys/devices/system/cpu"
+    with guest.Machine("late", c) as vm:
+        console = vm.boot()
+        bus.must(bus.vm("late", "AddDevice", "'disk'", "'late'", bus.options(path=disk, pci_segment=("uint32", 1)),
+                        "@a{sh} {}", bus.options()))
+        console.check("for i in $(seq 300); do test -b /dev/vda && exit 0; sleep 0.2; done; exit 1", 90)
+        place = console.check("readlink -f /sys/block/vda").split("/virtio")[0].rsplit("/", 1)[1]
+        t.true(place.startswith("0001:"), f"the disk is at {place}")
+        t.equal(console.check(f"cat /sys/bus/pci/devices/{place}/numa_node"), "1")
+        console.check(f"( while sleep 0.3; do for f in {cpus}/cpu[1-9]*/online; do "
+                      "test \"$(cat $f)\" = 0 && echo 1 > $f; done; done ) >/dev/null 2>&1 &")
+        bus.must(bus.vm("late", "ResizeVCPUs", "4", bus.options(Wait=True), timeout=90))
+        console.check("for i in $(seq 50); do [ $(nproc) = 4 ] && exit 0; sleep 0.2; done; exit 1", 30)
+        t.equal(console.check(f"cat {node}/node0/cpulist"), "0,2")
+        t.equal(console.check(f"cat {node}/node1/cpulist"), "1,3")
+        console.check("echo online > /sys/devices/system/memory/auto_online_blocks")
+        size = vm.get("Memory")
+        bus.must(bus.vm("late", "ResizeMemory", str(size + 256 * MIB), bus.options(Wait=True), timeout=90))
+        t.equal(vm.get("Memory"), size + 256 * MIB)
+        console.check(f"for i in $(seq 50); do [ $(awk '/MemTotal/ {{print $4}}' {node}/node0/meminfo) -gt "
+                      f"{(size >> 10) + 131072} ] && exit 0; sleep 0.2; done; cat {node}/node*/meminfo; exit 1", 30)
+        t.equal(complaints(console), [], "dmesg")
+
+
 @tap.test("more than one segment of disks")
 def test_many(t):
     path, = files(t, "many", size=MIB)
