@@ -223,7 +223,7 @@ void machine_free(struct machine *vm)
 	stop_free(TAKE_PTR(vm->stop));
 	unplug_free(TAKE_PTR(vm->unplug));
 	resize_free(TAKE_PTR(vm->resize));
-	machine_abort_plug(vm);
+	machine_leave_plug(vm);
 	g_free(vm->removal_to_resume.id);
 	worker_free(TAKE_PTR(vm->worker));
 	spawn_deinit(&vm->spawn);

@@ -108,6 +108,21 @@ static void plug_fail(struct plug *plug, const struct err *cause)
 	fn(data, NULL, &err);
 }
 
+void machine_leave_plug(struct machine *vm)
+{
+	struct plug *plug = vm->plug;
+	struct err err = { 0 };
+
+	if (!plug)
+		return;
+	err_fault(&err, FAULT_WORKER_FAILED, ECONNRESET,
+		  "device '%s' of VM '%s': the service ends; the next one tells whether it came",
+		  plug->id, vm->def.name);
+	plug->fn(plug->data, NULL, &err);
+	vm->plug = NULL;
+	plug_free(plug);
+}
+
 void machine_abort_plug(struct machine *vm)
 {
 	struct err err = { 0 };
@@ -159,6 +174,25 @@ static int define(struct machine *vm, const char *key, GVariant *element, size_t
 
 /* --- a machine that runs ------------------------------------------------------------ */
 
+/* What has changed since it was begun stays so: a limit, a device that went late. */
+static void follow_changes(struct plug *plug)
+{
+	struct vm_config *boot = NULL;
+	struct err err = { 0 };
+	size_t index;
+
+	if (vm_config_with_device(plug->vm->boot, plug->key, plug->element, &boot, &index, &err) <
+	    0) {
+		log_warning(
+			"VM '%s': its configuration is the one from before device '%s' came: %s",
+			plug->vm->def.name, plug->id, err.msg);
+		return;
+	}
+	vm_config_free(plug->boot);
+	plug->boot = boot;
+	plug->index = index;
+}
+
 static void plug_done(struct plug *plug, const char *bdf, GVariant *values)
 {
 	struct machine *vm = plug->vm;
@@ -170,6 +204,7 @@ static void plug_done(struct plug *plug, const char *bdf, GVariant *values)
 	int r = 0;
 
 	vm->plug = NULL;
+	follow_changes(plug);
 	machine_devices_plugged(vm, TAKE_PTR(plug->boot), plug->key, plug->index, &plug->resources,
 				bdf, values);
 	if (plug->persist) {

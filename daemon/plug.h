@@ -51,5 +51,7 @@ const char *machine_plug_config(const struct machine *vm);
 const char *plug_id(const struct plug *plug);
 /* devices: of Query, a(ssss).  An addition whose answer was lost is done, or came to nothing. */
 void machine_review_plug(struct machine *vm, GVariant *devices);
+/* The service ends: what is under way is the next one's to review. */
+void machine_leave_plug(struct machine *vm);
 /* The worker is gone: ends what is under way, with an error. */
 void machine_abort_plug(struct machine *vm);

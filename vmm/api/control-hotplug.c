@@ -20,6 +20,7 @@
 static int add_device(struct control *c, sd_bus_message *m, struct vm_device **ret, struct err *err)
 {
 	_cleanup_(g_variant_unref_cleanup) GVariant *element = NULL;
+	_cleanup_(g_variant_unref_cleanup) GVariant *placed = NULL;
 	struct vm_config *config = NULL;
 	const char *key;
 	size_t index;
@@ -33,12 +34,13 @@ static int add_device(struct control *c, sd_bus_message *m, struct vm_device **r
 		return r;
 	if (!config_is_device_key(key))
 		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL, "'%s' is no kind of device", key);
-	r = vm_config_with_device(c->vm->config, key, element, &config, &index, err);
-	if (r < 0) {
-		vm_drop_resources(c->vm, key, index);
-		return r;
-	}
-	return vm_add_device(c->vm, config, key, index, ret, err);
+	/* The daemon may not know yet of one that has gone. */
+	index = vm_config_count_devices(c->vm->config, key);
+	placed = vm_config_place_element(key, element, index);
+	r = resources_place_loose(&c->vm->resources, key, index, err);
+	if (r >= 0)
+		r = vm_config_with_device(c->vm->config, key, placed, &config, &index, err);
+	return r < 0 ? r : vm_add_device(c->vm, config, key, index, ret, err);
 }
 
 static int reply_device(sd_bus_message *m, struct vm_device *dev)
@@ -61,12 +63,13 @@ int control_on_add_device(sd_bus_message *m, void *data, sd_bus_error *ret_error
 	struct vm_device *dev = NULL;
 	struct control *c = data;
 	struct err err = { 0 };
+	int r;
 
 	if (!c->vm)
 		return control_no_vm(ret_error);
-	if (add_device(c, m, &dev, &err) < 0)
-		return control_fail(ret_error, &err);
-	return reply_device(m, dev);
+	r = add_device(c, m, &dev, &err);
+	resources_drop_loose(&c->vm->resources);
+	return r < 0 ? control_fail(ret_error, &err) : reply_device(m, dev);
 }
 
 int control_on_remove_device(sd_bus_message *m, void *data, sd_bus_error *ret_error)
@@ -156,6 +159,7 @@ int control_on_set_memory(sd_bus_message *m, void *data, sd_bus_error *ret_error
 int control_append_sizes(sd_bus_message *m, const struct vm *vm)
 {
 	struct vm_sizes sizes;
+	int r;
 
 	vm_get_sizes(vm, &sizes);
 	return sd_bus_message_append(m, "{sv}{sv}{sv}{sv}", "vcpus", "u", sizes.vcpus,

@@ -51,9 +51,14 @@ static int on_add_resources(sd_bus_message *m, void *data, sd_bus_error *ret_err
 		copy = fd_dup(fd);
 		if (copy < 0)
 			return copy;
-		r = resources_add(c->vm ? &c->vm->resources : &c->resources, name, copy, &err);
-		if (r < 0)
-			return control_fail(ret_error, &err);
+		r = c->vm ? resources_add_loose(&c->vm->resources, name, copy, &err)
+			  : resources_add(&c->resources, name, copy, &err);
+		if (r >= 0)
+			continue;
+		/* What follows is not to be done with half of them. */
+		if (c->vm)
+			resources_drop_loose(&c->vm->resources);
+		return control_fail(ret_error, &err);
 	}
 	return r < 0 ? r : sd_bus_reply_method_return(m, NULL);
 }

@@ -28,6 +28,14 @@ static const sd_bus_vtable greeting_vtable[] = { SD_BUS_VTABLE_START(0),
 						 SD_BUS_METHOD("Hello", NULL, "s", on_bus_hello, 0),
 						 SD_BUS_VTABLE_END };
 
+/* Of a call that did not come behind what was handed over for it. */
+static void close_bus(struct control *c)
+{
+	c->bus = sd_bus_close_unref(c->bus);
+	if (c->vm)
+		resources_drop_loose(&c->vm->resources);
+}
+
 /* Sees every message before the methods do. */
 static int on_message(sd_bus_message *m, void *data, sd_bus_error *ret_error _unused_)
 {
@@ -35,7 +43,7 @@ static int on_message(sd_bus_message *m, void *data, sd_bus_error *ret_error _un
 
 	if (sd_bus_message_get_bus(m) == c->visitor && !c->visitor_debugs &&
 	    sd_bus_message_is_method_call(m, PROTOCOL_INTERFACE, NULL) > 0) {
-		sd_bus_close_unref(c->bus); /* the newer connection replaces the older */
+		close_bus(c); /* the newer connection replaces the older */
 		c->bus = TAKE_PTR(c->visitor);
 	}
 	return 0;
@@ -48,7 +56,7 @@ static int on_disconnected(sd_bus_message *m, void *data, sd_bus_error *ret_erro
 	/* Machines outlive the daemon: the next connection finds everything as it is. */
 	if (sd_bus_message_get_bus(m) == c->bus) {
 		log_info("the daemon has gone; waiting for the next one");
-		c->bus = sd_bus_close_unref(c->bus);
+		close_bus(c);
 	} else if (sd_bus_message_get_bus(m) == c->visitor) {
 		c->visitor = sd_bus_close_unref(c->visitor);
 	}

@@ -8,28 +8,39 @@
 #include "vmm/base/err.h"
 #include "vmm/config/tables.h"
 
-/*
- * Element i of the networks becomes element n.  In the worker its tap is the pointer of its
- * place (vm_config_strip_resources()), and must be that of its new one: no name of an
- * interface looks so, and as another network's it would be refused.
- */
-static GVariant *move_up(GVariant *network, size_t i, size_t n)
+/* "/disks/3/path" of this list and field */
+static bool is_pointer(const char *text, const char *key, const char *field)
 {
-	g_autofree char *old = g_strdup_printf("/net/%zu/tap", i);
-	g_autofree char *moved = g_strdup_printf("/net/%zu/tap", n);
-	const char *tap = NULL;
+	size_t len = strlen(key), digits;
+
+	if (text[0] != '/' || strncmp(text + 1, key, len) != 0 || text[len + 1] != '/')
+		return false;
+	text += len + 2;
+	digits = strspn(text, "0123456789");
+	return digits > 0 && text[digits] == '/' && strcmp(text + digits + 1, field) == 0;
+}
+
+GVariant *vm_config_place_element(const char *key, GVariant *element, size_t index)
+{
+	const struct config_field *row = config_find(&vm_table, key, false);
 	GVariantDict dict;
 
-	g_variant_lookup(network, "tap", "&s", &tap);
-	if (i == n || g_strcmp0(tap, old) != 0)
-		return g_variant_ref(network);
-	g_variant_dict_init(&dict, network);
-	g_variant_dict_insert(&dict, "tap", "s", moved);
+	g_variant_dict_init(&dict, element);
+	for (size_t i = 0; row && row->kind == CONFIG_LIST && i < row->table->n_fields; i++) {
+		const struct config_field *field = &row->table->fields[i];
+		g_autofree char *pointer = g_strdup_printf("/%s/%zu/%s", key, index, field->key);
+		const char *text;
+
+		if (field->flags & CONFIG_RESOURCE && field->kind == CONFIG_STRING &&
+		    g_variant_lookup(element, field->key, "&s", &text) &&
+		    is_pointer(text, key, field->key))
+			g_variant_dict_insert(&dict, field->key, "s", pointer);
+	}
 	return g_variant_ref_sink(g_variant_dict_end(&dict));
 }
 
 /* The list without element `without` (or all of it), and then `with`, which may be NULL. */
-static GVariant *edit_list(GVariant *list, bool networks, size_t without, GVariant *with,
+static GVariant *edit_list(GVariant *list, const char *key, size_t without, GVariant *with,
 			   size_t *ret_n)
 {
 	GVariantBuilder elements;
@@ -42,8 +53,11 @@ static GVariant *edit_list(GVariant *list, bool networks, size_t without, GVaria
 		g_variant_iter_init(&iter, list);
 	for (size_t i = 0; list && g_variant_iter_next(&iter, "@a{sv}", &element); i++) {
 		if (i != without) {
+			/* No interface is called so; a file may be, and the worker has taken its.
+			 */
 			g_autoptr(GVariant) moved =
-				networks ? move_up(element, i, n) : g_variant_ref(element);
+				strcmp(key, "net") == 0 ? vm_config_place_element(key, element, n)
+							: g_variant_ref(element);
 
 			g_variant_builder_add_value(&elements, moved);
 			n++;
@@ -69,9 +83,7 @@ static int edit(const struct vm_config *config, const char *key, size_t without,
 	assert(row); /* a key of device-list.h */
 	g_variant_dict_init(&dict, all);
 	if (row->kind == CONFIG_LIST)
-		g_variant_dict_insert_value(&dict, key,
-					    edit_list(section, strcmp(key, "net") == 0, without,
-						      with, &n));
+		g_variant_dict_insert_value(&dict, key, edit_list(section, key, without, with, &n));
 	else if (with)
 		g_variant_dict_insert_value(&dict, key, with);
 	else
@@ -79,6 +91,13 @@ static int edit(const struct vm_config *config, const char *key, size_t without,
 	edited = g_variant_ref_sink(g_variant_dict_end(&dict));
 	*ret_index = n;
 	return vm_config_parse(edited, ret, err);
+}
+
+size_t vm_config_count_devices(const struct vm_config *config, const char *key)
+{
+	const struct config_field *row = config_find(&vm_table, key, false);
+
+	return row && row->kind == CONFIG_LIST ? config_list_count(row, config) : 0;
 }
 
 int vm_config_with_device(const struct vm_config *config, const char *key, GVariant *element,

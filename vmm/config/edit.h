@@ -17,6 +17,13 @@
 struct err;
 struct vm_config;
 
+/* How many the list of this key has; 0 of what is no list. */
+size_t vm_config_count_devices(const struct vm_config *config, const char *key);
+/*
+ * In the worker the names of resources are pointers (vm_config_strip_resources()): the element
+ * (a{sv}) with those of element `index`, which others of its list may not have.  A new reference.
+ */
+GVariant *vm_config_place_element(const char *key, GVariant *element, size_t index);
 /*
  * config with `element` (a{sv}, as in the list or object `key` of a definition) at the end of
  * its list; *ret_index: where it is, or would be.  A device without an id gets one.  What is wrong

@@ -283,7 +283,7 @@ void vm_serve_cpu_ejects(struct vm *vm)
 		if (!(events & CPU_EVENT_EJECTED) || cpu->state == CPU_ABSENT)
 			continue;
 		if (i == 0 || !cpu->was_asked) {
-			log_warning("the guest gives back vCPU %u, which it was not asked for", i);
+			log_guest("the guest gives back vCPU %u, which it was not asked for", i);
 			continue;
 		}
 		take_out(vm, i);

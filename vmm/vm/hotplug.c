@@ -129,7 +129,7 @@ void vm_serve_ejects(struct vm *vm)
 			if (dev && dev->removal != VM_REMOVAL_NONE)
 				take_out(vm, dev);
 			else if (dev)
-				log_warning(
+				log_guest(
 					"the guest ejects device '%s', which it was not asked for",
 					dev->id);
 		}
@@ -188,15 +188,6 @@ static int create(struct vm *vm, const char *key, size_t index, struct err *err)
 	return vm_device_create(vm, &device, err);
 }
 
-void vm_drop_resources(struct vm *vm, const char *key, size_t index)
-{
-	g_autofree char *list = g_strdup_printf("/%s/%zu/", key, index);
-	g_autofree char *single = g_strdup_printf("/%s/", key);
-	const struct config_field *row = config_find(&vm_table, key, false);
-
-	resources_drop(&vm->resources, row && row->kind == CONFIG_LIST ? list : single);
-}
-
 int vm_add_device(struct vm *vm, struct vm_config *config, const char *key, size_t index,
 		  struct vm_device **ret, struct err *err)
 {
@@ -215,10 +206,8 @@ int vm_add_device(struct vm *vm, struct vm_config *config, const char *key, size
 			swap_config(vm, config);
 	}
 	vm_config_free(config);
-	if (r < 0) {
-		vm_drop_resources(vm, key, index);
+	if (r < 0)
 		return r;
-	}
 	dev = vm->devices[vm->n_devices - 1];
 	dev->hotplugged = true;
 	log_info("device '%s' is plugged in", dev->id);

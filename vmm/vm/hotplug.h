@@ -35,13 +35,12 @@ struct vm_device;
 
 /*
  * config: vm->config with one more element, `index` of list `key` (vm_config_with_device()),
- * whose descriptors are among vm->resources by the pointers of that element; taken over,
- * also when this fails.  On failure the machine is as it was.
+ * whose descriptors are among vm->resources by the pointers of that element.  config is
+ * taken over.  On failure the machine is as it was, and what the device has not taken of
+ * the descriptors is still there.
  */
 int vm_add_device(struct vm *vm, struct vm_config *config, const char *key, size_t index,
 		  struct vm_device **ret, struct err *err);
-/* The descriptors of an element that came to nothing. */
-void vm_drop_resources(struct vm *vm, const char *key, size_t index);
 /*
  * Each: FAULT_NO_SUCH_DEVICE; FAULT_UNSUPPORTED for a device that has to stay.
  * Asking again is a new question.

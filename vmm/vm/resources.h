@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "vmm/base/cleanup.h"
@@ -16,6 +17,7 @@ struct resources {
 	struct resource_entry {
 		char *name;
 		int fd;
+		bool loose;
 	} * entries;
 	size_t n;
 };
@@ -23,6 +25,17 @@ struct resources {
 void resources_deinit(struct resources *res);
 /* Takes fd over, also when it fails. -EEXIST: the name is there already. */
 int resources_add(struct resources *res, const char *name, int fd, struct err *err);
+/*
+ * The same for a running machine: what is said next is what it is for, a device that comes or
+ * another image.  When that has been done or cannot be any more, nobody keeps the rest of it.
+ */
+int resources_add_loose(struct resources *res, const char *name, int fd, struct err *err);
+void resources_drop_loose(struct resources *res);
+/*
+ * Who hands them over may count the elements of a list otherwise: all that are loose and
+ * are of an element of list `key` become those of element `index`.
+ */
+int resources_place_loose(struct resources *res, const char *key, size_t index, struct err *err);
 /* The descriptor, still owned by the table, or -ENOENT with a sentence. */
 int resources_get(const struct resources *res, const char *name, struct err *err);
 /* The same for a device to own: it leaves the table. */

@@ -106,6 +106,23 @@ static void test_stripped(void)
 	g_assert_cmpuint(index, ==, 2);
 }
 
+/* An element from somebody who counts otherwise; what is no resource only looks like one. */
+static void test_place(void)
+{
+	g_autoptr(GVariant) given = g_variant_ref_sink(
+		element("{'path': <'/disks/7/path'>, 'serial': <'/disks/7/path'>}"));
+	g_autoptr(GVariant) placed = vm_config_place_element("disks", given, 2);
+	g_autoptr(GVariant) other = vm_config_place_element("net", given, 2);
+	const char *path, *serial;
+
+	g_assert_true(g_variant_lookup(placed, "path", "&s", &path));
+	g_assert_cmpstr(path, ==, "/disks/2/path");
+	g_assert_true(g_variant_lookup(placed, "serial", "&s", &serial));
+	g_assert_cmpstr(serial, ==, "/disks/7/path");
+	g_assert_true(g_variant_lookup(other, "path", "&s", &path));
+	g_assert_cmpstr(path, ==, "/disks/7/path");
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -113,5 +130,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/config/edit/single", test_single);
 	g_test_add_func("/config/edit/refused", test_refused);
 	g_test_add_func("/config/edit/stripped", test_stripped);
+	g_test_add_func("/config/edit/place", test_place);
 	return g_test_run();
 }

@@ -76,11 +76,52 @@ static void test_blame(void)
 	g_assert_cmpint(resources_blame(-EIO, NULL), ==, -EIO);
 }
 
+/* What a running machine was handed over for a call that did not come; the rest stays. */
+static void test_loose(void)
+{
+	struct resources res = { 0 };
+	int payload = eventfd_new(), taken = eventfd_new(), left = eventfd_new();
+
+	g_assert_cmpint(resources_add(&res, "/payload/kernel", payload, NULL), ==, 0);
+	g_assert_cmpint(resources_add_loose(&res, "/disks/1/path", taken, NULL), ==, 0);
+	g_assert_cmpint(resources_add_loose(&res, "/disks/2/path", left, NULL), ==, 0);
+	g_assert_cmpint(resources_take(&res, "/disks/1/path", NULL), ==, taken);
+	resources_drop_loose(&res);
+	g_assert_cmpint(fcntl(left, F_GETFD), ==, -1);
+	g_assert_cmpint(fcntl(taken, F_GETFD), >=, 0);
+	g_assert_cmpint(resources_get(&res, "/payload/kernel", NULL), ==, payload);
+	close(taken);
+	resources_deinit(&res);
+}
+
+/* What is handed over is counted by somebody else. */
+static void test_place(void)
+{
+	struct resources res = { 0 };
+	int kept = eventfd_new(), image = eventfd_new(), base = eventfd_new();
+	struct err err = { 0 };
+
+	g_assert_cmpint(resources_add(&res, "/disks/3/path", kept, NULL), ==, 0);
+	g_assert_cmpint(resources_add_loose(&res, "/disks/7/path", image, NULL), ==, 0);
+	g_assert_cmpint(resources_add_loose(&res, "/disks/7/path/backing/1/raw", base, NULL), ==,
+			0);
+	g_assert_cmpint(resources_place_loose(&res, "net", 1, &err), ==, 0);
+	g_assert_cmpint(resources_place_loose(&res, "disks", 3, &err), ==, -EEXIST);
+	g_assert_cmpstr(err.msg, ==, "resource '/disks/3/path' was handed over twice");
+	g_assert_cmpint(resources_place_loose(&res, "disks", 2, NULL), ==, 0);
+	g_assert_cmpint(resources_get(&res, "/disks/2/path", NULL), ==, image);
+	g_assert_cmpint(resources_get(&res, "/disks/2/path/backing/1/raw", NULL), ==, base);
+	g_assert_cmpint(resources_get(&res, "/disks/3/path", NULL), ==, kept);
+	resources_deinit(&res);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/vm/resources/add-get", test_add_get);
 	g_test_add_func("/vm/resources/take-drop", test_take_drop);
+	g_test_add_func("/vm/resources/loose", test_loose);
+	g_test_add_func("/vm/resources/place", test_place);
 	g_test_add_func("/vm/resources/blame", test_blame);
 	return g_test_run();
 }
