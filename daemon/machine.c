@@ -225,6 +225,7 @@ void machine_free(struct machine *vm)
 	resize_free(TAKE_PTR(vm->resize));
 	machine_leave_plug(vm);
 	g_free(vm->removal_to_resume.id);
+	g_free(vm->resize_to_resume.zone);
 	worker_free(TAKE_PTR(vm->worker));
 	spawn_deinit(&vm->spawn);
 	sd_event_source_disable_unref(vm->reconnect);

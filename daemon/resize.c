@@ -5,6 +5,7 @@
 #include "daemon/machine.h"
 #include "daemon/manager.h"
 #include "daemon/request.h"
+#include "daemon/resize-wish.h"
 #include "daemon/worker.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
@@ -16,13 +17,13 @@
 #include <string.h>
 
 #define BACK_USEC (10 * 1000000ULL)
-/* What memory grows by (vmm/acpi/memory-hotplug.h). */
-#define HOTPLUG_UNIT (128ULL << 20)
 
 struct resize {
 	struct machine *vm;
 	enum resize_what what;
-	uint64_t wanted;
+	uint64_t wanted; /* vCPUs, or bytes of all of the memory */
+	char *zone;
+	uint64_t in_zone;       /* bytes of them */
 	uint64_t deadline_usec; /* CLOCK_REALTIME: survives the daemon; 0 = never */
 	sd_event_source *timeout;
 };
@@ -36,6 +37,8 @@ static const struct {
 			   "it does not let go of the rest" },
 	[RESIZE_MEMORY] = { "memory", JOB_KIND_RESIZE_MEMORY, "change the memory of",
 			    "bytes of memory", "it does not take the rest" },
+	[RESIZE_ZONE] = { "memory", JOB_KIND_RESIZE_MEMORY, "change the memory of",
+			  "bytes of memory", "it does not take the rest" },
 };
 
 void resize_free(struct resize *resize)
@@ -43,6 +46,7 @@ void resize_free(struct resize *resize)
 	if (!resize)
 		return;
 	sd_event_source_disable_unref(resize->timeout);
+	g_free(resize->zone);
 	g_free(resize);
 }
 
@@ -61,15 +65,19 @@ static bool is_live(const struct machine *vm)
 struct machine_sizes machine_get_sizes(const struct machine *vm)
 {
 	const struct vm_config *config = machine_config(vm);
+	uint64_t memory;
 
 	if (is_live(vm) && vm->sizes.vcpus > 0)
 		return vm->sizes;
+	memory = memory_config_size(&config->memory) +
+		 memory_config_hotplugged_size(&config->memory);
 	return (struct machine_sizes){
 		.vcpus = config->cpus.boot_vcpus,
 		.vcpus_target = config->cpus.boot_vcpus,
-		.memory = memory_config_size(&config->memory),
-		.memory_target = memory_config_size(&config->memory),
-		.memory_max = memory_config_size(&config->memory) + config->memory.hotplug_size,
+		.memory = memory,
+		.memory_target = memory,
+		.memory_max = memory_config_size(&config->memory) +
+			      memory_config_hotplug_size(&config->memory),
 	};
 }
 
@@ -78,16 +86,23 @@ static uint64_t actual(const struct machine *vm, enum resize_what what)
 	return what == RESIZE_VCPUS ? vm->sizes.vcpus : vm->sizes.memory;
 }
 
-static int call_worker(struct machine *vm, enum resize_what what, uint64_t n, uint64_t usec,
-		       worker_reply_fn fn, struct err *err)
+static void on_set(void *data, sd_bus_message *reply, const struct err *err);
+
+static int call_worker(struct machine *vm, struct err *err)
 {
+	const struct resize *resize = vm->resize;
+	uint64_t usec = vm->manager->request_usec;
 	int r = machine_check_connection(vm, err);
 
 	if (r < 0)
 		return r;
-	if (what == RESIZE_VCPUS)
-		return worker_call(vm->worker, "SetVCPUs", usec, fn, vm, err, "u", (uint32_t)n);
-	return worker_call(vm->worker, "SetMemory", usec, fn, vm, err, "t", n);
+	if (resize->what == RESIZE_VCPUS)
+		return worker_call(vm->worker, "SetVCPUs", usec, on_set, vm, err, "u",
+				   (uint32_t)resize->wanted);
+	if (resize->what == RESIZE_ZONE)
+		return worker_call(vm->worker, "SetMemoryZone", usec, on_set, vm, err, "st",
+				   resize->zone, resize->in_zone);
+	return worker_call(vm->worker, "SetMemory", usec, on_set, vm, err, "t", resize->wanted);
 }
 
 /* --- the job ------------------------------------------------------------------------ */
@@ -111,10 +126,12 @@ static void ignore_answer(void *data, sd_bus_message *reply, const struct err *e
 /* The guest keeps what it has. */
 static void give_up(struct machine *vm, const struct err *err)
 {
-	enum resize_what what = vm->resize->what;
-
-	if (vm->worker)
-		(void)call_worker(vm, what, actual(vm, what), BACK_USEC, ignore_answer, NULL);
+	if (vm->worker && vm->resize->what == RESIZE_VCPUS)
+		(void)worker_call(vm->worker, "SetVCPUs", BACK_USEC, ignore_answer, vm, NULL, "u",
+				  vm->sizes.vcpus);
+	else if (vm->worker) /* DIMMs that came are there, whoever waits for them */
+		(void)worker_call(vm->worker, "KeepMemory", BACK_USEC, ignore_answer, vm, NULL,
+				  NULL);
 	resize_end(vm, err);
 }
 
@@ -175,16 +192,18 @@ static void on_set(void *data, sd_bus_message *reply, const struct err *err)
 	resize_end(vm, &cause);
 }
 
-static int begin(struct machine *vm, uid_t owner, uint32_t job, enum resize_what what,
-		 uint64_t wanted, uint64_t deadline_usec, struct err *err)
+static int begin(struct machine *vm, uid_t owner, uint32_t job, const struct resize_wish *wish,
+		 uint64_t deadline_usec, struct err *err)
 {
 	struct resize *resize = g_new0(struct resize, 1);
 	uint64_t now = now_usec();
 	int r = 0;
 
 	resize->vm = vm;
-	resize->what = what;
-	resize->wanted = wanted;
+	resize->what = wish->what;
+	resize->wanted = resize_wish_total(vm, wish);
+	resize->zone = g_strdup(wish->zone);
+	resize->in_zone = wish->wanted;
 	resize->deadline_usec = deadline_usec;
 	if (deadline_usec)
 		r = sd_event_add_time_relative(vm->manager->event, &resize->timeout,
@@ -194,7 +213,7 @@ static int begin(struct machine *vm, uid_t owner, uint32_t job, enum resize_what
 	if (r < 0)
 		err_errno(err, -r, "cannot set a timer");
 	else
-		r = machine_begin_job(vm, whats[what].job, owner, job, err);
+		r = machine_begin_job(vm, whats[wish->what].job, owner, job, err);
 	if (r < 0) {
 		resize_free(resize);
 		return r;
@@ -208,124 +227,25 @@ static int begin(struct machine *vm, uid_t owner, uint32_t job, enum resize_what
 	return 0;
 }
 
-/* Bytes; what the definition is to have of it, and, of a running machine, what can be plugged in.
- */
-static int check_memory(const struct machine *vm, uint64_t wanted, struct err *err)
-{
-	const struct memory_config *memory = &machine_config(vm)->memory;
-	const struct machine_sizes sizes = machine_get_sizes(vm);
-	uint64_t step = wanted > sizes.memory_target ? wanted - sizes.memory_target
-						     : sizes.memory_target - wanted;
-
-	if (memory->n_zones)
-		return err_fault(err, FAULT_UNSUPPORTED, EOPNOTSUPP,
-				 "the memory of VM '%s' is in zones (/memory/zones), which have "
-				 "sizes of their own",
-				 vm->def.name);
-	if (is_live(vm) && wanted < sizes.memory_target)
-		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
-				 "VM '%s' has %" PRIu64 " bytes of memory and cannot have %" PRIu64
-				 " while it runs, must be at least what it has; SetConfig changes "
-				 "what its next start has",
-				 vm->def.name, sizes.memory_target, wanted);
-	if (is_live(vm) && wanted > sizes.memory_target && !memory->hotplug_size)
-		return err_fault(err, FAULT_UNSUPPORTED, EOPNOTSUPP,
-				 "VM '%s' cannot have more than its %" PRIu64
-				 " bytes of memory while it runs: for more, /memory/hotplug_size "
-				 "must have been set as it was started",
-				 vm->def.name, sizes.memory_target);
-	if (wanted > sizes.memory_max && (is_live(vm) || memory->hotplug_size))
-		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
-				 "VM '%s' cannot have %" PRIu64
-				 " bytes of memory, must be at most %" PRIu64
-				 " (/memory/hotplug_size)",
-				 vm->def.name, wanted, sizes.memory_max);
-	if (memory->hotplug_size && step % HOTPLUG_UNIT)
-		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
-				 "VM '%s' has %" PRIu64 " bytes of memory; %" PRIu64
-				 " differ from it by %" PRIu64
-				 ", which must be a multiple of 134217728 (128 MiB)",
-				 vm->def.name, sizes.memory_target, wanted, step);
-	return 0;
-}
-
-static int check_range(const struct machine *vm, enum resize_what what, uint64_t wanted,
-		       struct err *err)
-{
-	const struct vm_config *config = machine_config(vm);
-
-	if (what == RESIZE_VCPUS && (wanted < 1 || wanted > config->cpus.max_vcpus))
-		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
-				 "VM '%s' cannot have %" PRIu64
-				 " vCPUs, must be 1 to %u (/cpus/max_vcpus)",
-				 vm->def.name, wanted, config->cpus.max_vcpus);
-	return what == RESIZE_MEMORY ? check_memory(vm, wanted, err) : 0;
-}
-
-int machine_check_resize(const struct machine *vm, enum resize_what what, uint64_t wanted,
-			 struct err *err)
+int machine_check_resize(const struct machine *vm, const struct resize_wish *wish, struct err *err)
 {
 	int r = machine_check_state(vm,
 				    MACHINE_STATES(RUNNING) | MACHINE_STATES(PAUSED) |
 					    MACHINE_STATES_ENDED,
-				    whats[what].verb, err);
+				    whats[wish->what].verb, err);
 
 	if (r == 0)
 		r = machine_check_idle(vm, err);
-	return r < 0 ? r : check_range(vm, what, wanted, err);
+	return r < 0 ? r : resize_wish_check(vm, wish, is_live(vm), err);
 }
 
-/* The most that there may be stays the same. */
-static void define_memory(const struct memory_config *memory, GVariantDict *dict, uint64_t wanted)
-{
-	uint64_t max = memory->size + memory->hotplug_size;
-
-	g_variant_dict_insert(dict, "size", "t", (guint64)wanted);
-	if (memory->hotplug_size)
-		g_variant_dict_insert(dict, "hotplug_size", "t",
-				      (guint64)(max > wanted ? max - wanted : 0));
-}
-
-/* The definition with another number; checked as a whole. */
-static int define(struct machine *vm, enum resize_what what, uint64_t wanted, struct err *err)
-{
-	g_autoptr(GVariant) all = g_variant_ref_sink(vm_config_serialise(vm->next));
-	const char *section = what == RESIZE_VCPUS ? "cpus" : "memory";
-	g_autoptr(GVariant) old = g_variant_lookup_value(all, section, G_VARIANT_TYPE_VARDICT);
-	g_autoptr(GVariant) edited = NULL, dict = NULL;
-	struct vm_config *next = NULL;
-	GVariantDict inner, outer;
-	char *text;
-	int r;
-
-	g_variant_dict_init(&inner, old);
-	if (what == RESIZE_VCPUS)
-		g_variant_dict_insert(&inner, "boot_vcpus", "u", (guint32)wanted);
-	else
-		define_memory(&vm->next->memory, &inner, wanted);
-	g_variant_dict_init(&outer, all);
-	g_variant_dict_insert_value(&outer, section, g_variant_dict_end(&inner));
-	edited = g_variant_ref_sink(g_variant_dict_end(&outer));
-	r = vm_config_parse(edited, &next, err);
-	if (r < 0)
-		return r;
-	dict = g_variant_ref_sink(vm_config_serialise(next));
-	text = config_json_print(dict, CONFIG_JSON_COMPACT);
-	r = machine_set_config(vm, next, text, err);
-	if (r < 0) {
-		vm_config_free(next);
-		g_free(text);
-	}
-	return r;
-}
-
-static int resize_cold(struct machine *vm, uid_t owner, enum resize_what what, uint64_t wanted,
+static int resize_cold(struct machine *vm, uid_t owner, const struct resize_wish *wish,
 		       struct job **ret, struct err *err)
 {
-	int r = define(vm, what, wanted, err);
+	int r = resize_wish_define(vm, wish, err);
 
 	if (r == 0)
-		r = machine_begin_job(vm, whats[what].job, owner, 0, err);
+		r = machine_begin_job(vm, whats[wish->what].job, owner, 0, err);
 	if (r < 0)
 		return r;
 	*ret = vm->job;
@@ -333,36 +253,77 @@ static int resize_cold(struct machine *vm, uid_t owner, enum resize_what what, u
 	return 0;
 }
 
-int machine_resize(struct machine *vm, uid_t owner, enum resize_what what, uint64_t wanted,
+int machine_resize(struct machine *vm, uid_t owner, const struct resize_wish *wish,
 		   const struct resize_options *options, struct job **ret, struct err *err)
 {
 	uint64_t deadline_usec = 0, now = now_usec();
 	struct err cause = { 0 };
 	int r;
 
-	r = machine_check_resize(vm, what, wanted, err);
+	r = machine_check_resize(vm, wish, err);
 	if (r < 0)
 		return r;
 	if (!is_live(vm))
-		return resize_cold(vm, owner, what, wanted, ret, err);
+		return resize_cold(vm, owner, wish, ret, err);
 	r = machine_check_connection(vm, err);
 	if (r == 0 && options->persist)
-		r = define(vm, what, wanted, err);
+		r = resize_wish_define(vm, wish, err);
 	if (r < 0)
 		return r;
 	if (options->timeout_usec && options->timeout_usec < UINT64_MAX - now)
 		deadline_usec = now + options->timeout_usec;
-	r = begin(vm, owner, 0, what, wanted, deadline_usec, err);
+	r = begin(vm, owner, 0, wish, deadline_usec, err);
 	if (r < 0)
 		return r;
 	*ret = vm->job;
 	/* From here on the job tells what goes wrong. */
-	if (call_worker(vm, what, wanted, vm->manager->request_usec, on_set, &cause) < 0)
+	if (call_worker(vm, &cause) < 0)
 		resize_end(vm, &cause);
 	return 0;
 }
 
 /* --- what the worker says --------------------------------------------------------------- */
+
+/* What each zone is to have, which a worker in hostile hands may say anything of. */
+static bool take_zones(struct memory_config *memory, GVariant *answer)
+{
+	g_autoptr(GVariant) targets =
+		g_variant_lookup_value(answer, "memory_zones", G_VARIANT_TYPE("at"));
+	bool changed = false;
+	const uint64_t *n;
+	gsize len = 0;
+
+	if (!targets)
+		return false;
+	n = g_variant_get_fixed_array(targets, &len, sizeof(*n));
+	for (size_t i = 0; i < MIN(len, memory->n_zones); i++) {
+		struct memory_zone_config *zone = &memory->zones[i];
+		uint64_t size = CLAMP(n[i], zone->size, zone->size + zone->hotplug_size);
+
+		changed |= zone->hotplugged_size != size - zone->size;
+		zone->hotplugged_size = size - zone->size;
+	}
+	return changed;
+}
+
+/* True: it is not what it was. */
+static bool take_memory(struct memory_config *memory, const struct machine_sizes *now,
+			GVariant *answer)
+{
+	uint64_t was = memory_config_size(memory) + memory_config_hotplugged_size(memory);
+
+	if (memory->n_zones)
+		return take_zones(memory, answer);
+	if (was == now->memory_target)
+		return false;
+	if (memory->hotplug_method == MEMORY_HOTPLUG_VIRTIO_MEM) {
+		memory->hotplugged_size = now->memory_target - memory->size;
+	} else {
+		memory->size = now->memory_target;
+		memory->hotplug_size = now->memory_max - now->memory_target;
+	}
+	return true;
+}
 
 void machine_take_sizes(struct machine *vm, GVariant *answer)
 {
@@ -377,7 +338,7 @@ void machine_take_sizes(struct machine *vm, GVariant *answer)
 	/* A worker may be in hostile hands: no more than the configuration has room for. */
 	now.vcpus = MIN(now.vcpus, vm->boot->cpus.max_vcpus);
 	now.vcpus_target = CLAMP(now.vcpus_target, 1, vm->boot->cpus.max_vcpus);
-	now.memory_max = memory_config_size(memory) + memory->hotplug_size;
+	now.memory_max = memory_config_size(memory) + memory_config_hotplug_size(memory);
 	now.memory_target = CLAMP(now.memory_target, memory_config_size(memory), now.memory_max);
 	now.memory = MIN(now.memory, now.memory_target);
 	if (memcmp(&vm->sizes, &now, sizeof(now)) == 0)
@@ -389,11 +350,8 @@ void machine_take_sizes(struct machine *vm, GVariant *answer)
 		vm->boot->cpus.boot_vcpus = now.vcpus_target;
 		machine_boot_changed(vm, 0);
 	}
-	if (memory_config_size(memory) != now.memory_target) {
-		memory->size = now.memory_target;
-		memory->hotplug_size = now.memory_max - now.memory_target;
+	if (take_memory(memory, &now, answer))
 		machine_boot_changed(vm, 0);
-	}
 	check_reached(vm);
 }
 
@@ -412,7 +370,8 @@ void machine_describe_resize(const struct machine *vm, struct runtime_resize *re
 	*ret = (struct runtime_resize){
 		.present = true,
 		.what = vm->resize->what,
-		.wanted = vm->resize->wanted,
+		.wanted = vm->resize->in_zone,
+		.zone = vm->resize->zone,
 		.deadline_usec = vm->resize->deadline_usec,
 		.job = vm->job ? vm->job->id : 0,
 		.owner = vm->job ? vm->job->owner : 0,
@@ -422,13 +381,14 @@ void machine_describe_resize(const struct machine *vm, struct runtime_resize *re
 void machine_resume_resize(struct machine *vm)
 {
 	struct runtime_resize was = vm->resize_to_resume;
+	g_autofree char *zone = was.zone;
+	const struct resize_wish wish = { (enum resize_what)was.what, was.wanted, zone };
 	struct err err = { 0 };
 
 	vm->resize_to_resume = (struct runtime_resize){ 0 };
-	if (was.what >= RESIZE_N_)
-		return;
-	if (begin(vm, was.owner, was.job, was.what, was.wanted, was.deadline_usec, &err) == 0 &&
-	    call_worker(vm, was.what, was.wanted, vm->manager->request_usec, on_set, &err) < 0)
+	if (was.what < RESIZE_N_ && (was.what == RESIZE_ZONE) == (zone != NULL) &&
+	    begin(vm, was.owner, was.job, &wish, was.deadline_usec, &err) == 0 &&
+	    call_worker(vm, &err) < 0)
 		resize_end(vm, &err);
 	if (err.code)
 		log_error("VM '%s': what was begun is not continued: %s", vm->def.name, err.msg);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ResizeVCPUs and ResizeMemory: jobs that end when the guest has what was asked for
+ * ResizeVCPUs, ResizeMemory, ResizeMemoryZone: jobs that end when the guest has what was asked for
  *
  * The worker offers the guest more or asks for some back, and tells how far it is; what
  * it tells are properties of the machine, with or without a job.  A guest that says no,
@@ -37,13 +37,20 @@ struct resize_options {
 enum resize_what {
 	RESIZE_VCPUS,
 	RESIZE_MEMORY,
+	RESIZE_ZONE, /* of the memory */
 	RESIZE_N_,
 };
 
-int machine_check_resize(const struct machine *vm, enum resize_what what, uint64_t wanted,
-			 struct err *err);
+/* What is asked for. */
+struct resize_wish {
+	enum resize_what what;
+	uint64_t wanted;  /* vCPUs, or bytes */
+	const char *zone; /* RESIZE_ZONE: its id */
+};
+
+int machine_check_resize(const struct machine *vm, const struct resize_wish *wish, struct err *err);
 /* Of a machine that does not run the definition alone is changed; the job is over at once. */
-int machine_resize(struct machine *vm, uid_t owner, enum resize_what what, uint64_t wanted,
+int machine_resize(struct machine *vm, uid_t owner, const struct resize_wish *wish,
 		   const struct resize_options *options, struct job **ret, struct err *err);
 
 /* Of the running machine, else of the next boot. */

@@ -250,6 +250,8 @@ static void save_resize(const struct runtime_resize *resize, GVariantBuilder *di
 
 	g_variant_builder_init(&inner, G_VARIANT_TYPE_VARDICT);
 	dict_add(&inner, "what", "t", (guint64)resize->what);
+	if (resize->zone)
+		dict_add(&inner, "zone", "s", resize->zone);
 	dict_add(&inner, "wanted", "t", (guint64)resize->wanted);
 	dict_add(&inner, "deadline", "t", (guint64)resize->deadline_usec);
 	dict_add(&inner, "job", "t", (guint64)resize->job);
@@ -264,6 +266,7 @@ static void load_resize(GVariant *dict, struct runtime_resize *resize)
 	if (!inner)
 		return;
 	resize->what = (unsigned int)dict_get_uint(inner, "what", 0);
+	resize->zone = dict_dup_string(inner, "zone");
 	resize->wanted = dict_get_uint(inner, "wanted", 0);
 	resize->deadline_usec = dict_get_uint(inner, "deadline", 0);
 	resize->job = (uint32_t)dict_get_uint(inner, "job", 0);

@@ -45,6 +45,7 @@ struct runtime_removal {
 struct runtime_resize {
 	bool present;
 	unsigned int what; /* enum resize_what */
+	char *zone;        /* or NULL */
 	uint64_t wanted;
 	uint64_t deadline_usec; /* CLOCK_REALTIME; 0 = never */
 	uint32_t job;

@@ -446,7 +446,8 @@ static int start_spawn(struct start *start, struct err *err)
 		.uuid = vm->def.uuid,
 		.slice = vm->def.slice ? vm->def.slice : manager->default_slice,
 		.tasks = boot_config_count_tasks(vm->boot),
-		.memory = memory_config_size(&vm->boot->memory) + vm->boot->memory.hotplug_size,
+		.memory = memory_config_size(&vm->boot->memory) +
+			  memory_config_hotplug_size(&vm->boot->memory),
 		.properties = vm->def.properties,
 	};
 	int r;

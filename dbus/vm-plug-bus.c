@@ -225,7 +225,7 @@ static const struct bus_option resize_options[] = {
 	{ "Wait", 'b', offsetof(struct resize_call_options, wait) },
 };
 
-static int resize(sd_bus_message *m, struct machine *vm, enum resize_what what, uint64_t wanted,
+static int resize(sd_bus_message *m, struct machine *vm, const struct resize_wish *wanted,
 		  const char *verb, sd_bus_error *error)
 {
 	struct resize_call_options options = { .timeout_usec = RESIZE_USEC };
@@ -237,7 +237,7 @@ static int resize(sd_bus_message *m, struct machine *vm, enum resize_what what, 
 
 	r = bus_options_read(m, resize_options, ARRAY_SIZE(resize_options), &options, &err);
 	if (r == 0)
-		r = machine_check_resize(vm, what, wanted, &err);
+		r = machine_check_resize(vm, wanted, &err);
 	if (r == 0)
 		r = bus_call_authorise(m, vm, POLKIT_ACTION_MODIFY_VMS, verb, true, &err);
 	if (r <= 0)
@@ -245,7 +245,7 @@ static int resize(sd_bus_message *m, struct machine *vm, enum resize_what what, 
 	wish = (struct resize_options){ options.timeout_usec, options.persist };
 	r = polkit_caller_uid(m, &caller, &err);
 	if (r == 0)
-		r = machine_resize(vm, caller, what, wanted, &wish, &job, &err);
+		r = machine_resize(vm, caller, wanted, &wish, &job, &err);
 	if (r < 0)
 		return bus_error_from_err(error, &err);
 	return job_bus_reply(m, job, options.wait);
@@ -253,18 +253,30 @@ static int resize(sd_bus_message *m, struct machine *vm, enum resize_what what, 
 
 int vm_plug_bus_resize_vcpus(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
+	struct resize_wish wish = { .what = RESIZE_VCPUS };
 	uint32_t n;
 	int r = sd_bus_message_read(m, "u", &n);
 
-	return r < 0 ? r : resize(m, userdata, RESIZE_VCPUS, n, "change the vCPUs of", error);
+	if (r < 0)
+		return r;
+	wish.wanted = n;
+	return resize(m, userdata, &wish, "change the vCPUs of", error);
 }
 
 int vm_plug_bus_resize_memory(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
-	uint64_t bytes;
-	int r = sd_bus_message_read(m, "t", &bytes);
+	struct resize_wish wish = { .what = RESIZE_MEMORY };
+	int r = sd_bus_message_read(m, "t", &wish.wanted);
 
-	return r < 0 ? r : resize(m, userdata, RESIZE_MEMORY, bytes, "change the memory of", error);
+	return r < 0 ? r : resize(m, userdata, &wish, "change the memory of", error);
+}
+
+int vm_plug_bus_resize_memory_zone(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	struct resize_wish wish = { .what = RESIZE_ZONE };
+	int r = sd_bus_message_read(m, "st", &wish.zone, &wish.wanted);
+
+	return r < 0 ? r : resize(m, userdata, &wish, "change the memory of", error);
 }
 
 int vm_plug_bus_get_sizes(sd_bus *bus, const char *path, const char *interface,

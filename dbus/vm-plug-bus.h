@@ -14,6 +14,7 @@ int vm_plug_bus_add(sd_bus_message *m, void *userdata, sd_bus_error *error);
 int vm_plug_bus_remove(sd_bus_message *m, void *userdata, sd_bus_error *error);
 int vm_plug_bus_resize_vcpus(sd_bus_message *m, void *userdata, sd_bus_error *error);
 int vm_plug_bus_resize_memory(sd_bus_message *m, void *userdata, sd_bus_error *error);
+int vm_plug_bus_resize_memory_zone(sd_bus_message *m, void *userdata, sd_bus_error *error);
 /* VCPUs, VCPUsTarget, Memory, MemoryTarget, MemoryMax */
 int vm_plug_bus_get_sizes(sd_bus *bus, const char *path, const char *interface,
 			  const char *property, sd_bus_message *reply, void *userdata,

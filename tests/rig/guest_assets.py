@@ -22,7 +22,8 @@ from common import TOP, run
 INSIDE = TOP / "tests/rig/inside"
 GUEST_MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng",
                  "button", "evdev", "rtc_cmos", "virtio_balloon", "pvpanic_pci", "wdat_wdt",
-                 "qemu_fw_cfg", "vmw_vsock_virtio_transport", "virtiofs", "virtio_pmem", "nd_pmem"]
+                 "qemu_fw_cfg", "vmw_vsock_virtio_transport", "virtiofs", "virtio_pmem", "nd_pmem",
+                 "virtio_mem"]
 GUEST_APPLETS = """[ awk basename blkdiscard cat chgrp chmod chown chroot cmp cp cut date dd df dirname dmesg
     echo env expr false find free grep halt head hexdump hostname id insmod ip kill killall ln ls lsmod
     md5sum mkdir mknod mkswap modprobe mount mv nc nproc od pidof ping poweroff printf ps pwd readlink

@@ -47,7 +47,7 @@ static void add_memory(struct aml *a, const struct vm_config *config, const stru
 	for (uint32_t i = 0; i < n; i++) {
 		const struct guest_region *r = &mem->regions[i];
 
-		if (!r->device)
+		if (!r->device && !r->blocks)
 			add_range(a, numa_of_zone(config, r->zone), r->gpa, r->size,
 				  ACPI_SRAT_ENABLED);
 	}

@@ -156,15 +156,64 @@ int control_on_set_memory(sd_bus_message *m, void *data, sd_bus_error *ret_error
 	return sd_bus_reply_method_return(m, NULL);
 }
 
+int control_on_set_memory_zone(sd_bus_message *m, void *data, sd_bus_error *ret_error)
+{
+	struct control *c = data;
+	struct err err = { 0 };
+	const char *zone;
+	uint64_t bytes;
+	int r;
+
+	r = sd_bus_message_read(m, "st", &zone, &bytes);
+	if (r < 0)
+		return r;
+	if (!c->vm)
+		return control_no_vm(ret_error);
+	if (vm_set_zone(c->vm, zone, bytes, &err) < 0)
+		return control_fail(ret_error, &err);
+	return sd_bus_reply_method_return(m, NULL);
+}
+
+int control_on_keep_memory(sd_bus_message *m, void *data, sd_bus_error *ret_error)
+{
+	struct control *c = data;
+
+	if (!c->vm)
+		return control_no_vm(ret_error);
+	vm_keep_memory(c->vm);
+	return sd_bus_reply_method_return(m, NULL);
+}
+
+static int append_zones(sd_bus_message *m, const struct vm *vm)
+{
+	size_t n = vm->config->memory.n_zones;
+	uint64_t targets[VM_MEMORY_ZONES_MAX];
+	int r;
+
+	for (size_t i = 0; i < n; i++)
+		targets[i] = vm_zone_target(vm, i);
+	r = sd_bus_message_open_container(m, 'e', "sv");
+	if (r >= 0)
+		r = sd_bus_message_append(m, "s", "memory_zones");
+	if (r >= 0)
+		r = sd_bus_message_open_container(m, 'v', "at");
+	if (r >= 0)
+		r = sd_bus_message_append_array(m, 't', targets, n * sizeof(targets[0]));
+	if (r >= 0)
+		r = sd_bus_message_close_container(m);
+	return r < 0 ? r : sd_bus_message_close_container(m);
+}
+
 int control_append_sizes(sd_bus_message *m, const struct vm *vm)
 {
 	struct vm_sizes sizes;
 	int r;
 
 	vm_get_sizes(vm, &sizes);
-	return sd_bus_message_append(m, "{sv}{sv}{sv}{sv}", "vcpus", "u", sizes.vcpus,
-				     "vcpus_target", "u", sizes.vcpus_target, "memory", "t",
-				     sizes.memory, "memory_target", "t", sizes.memory_target);
+	r = sd_bus_message_append(m, "{sv}{sv}{sv}{sv}", "vcpus", "u", sizes.vcpus, "vcpus_target",
+				  "u", sizes.vcpus_target, "memory", "t", sizes.memory,
+				  "memory_target", "t", sizes.memory_target);
+	return r < 0 ? r : append_zones(m, vm);
 }
 
 void control_on_sizes_changed(void *data)

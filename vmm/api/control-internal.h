@@ -65,6 +65,8 @@ void control_on_device_removed(const char *id, void *data);
 void control_on_removal_refused(const char *id, void *data);
 int control_on_set_vcpus(sd_bus_message *m, void *data, sd_bus_error *ret_error);
 int control_on_set_memory(sd_bus_message *m, void *data, sd_bus_error *ret_error);
+int control_on_set_memory_zone(sd_bus_message *m, void *data, sd_bus_error *ret_error);
+int control_on_keep_memory(sd_bus_message *m, void *data, sd_bus_error *ret_error);
 void control_on_sizes_changed(void *data);
 void control_on_resize_refused(const char *what, void *data);
 /* Members of a{sv}. */

@@ -248,6 +248,8 @@ const sd_bus_vtable control_vtable[] = {
 	SD_BUS_METHOD("ForgetRemoval", "s", NULL, control_on_forget_removal, 0),
 	SD_BUS_METHOD("SetVCPUs", "u", NULL, control_on_set_vcpus, 0),
 	SD_BUS_METHOD("SetMemory", "t", NULL, control_on_set_memory, 0),
+	SD_BUS_METHOD("SetMemoryZone", "st", NULL, control_on_set_memory_zone, 0),
+	SD_BUS_METHOD("KeepMemory", NULL, NULL, control_on_keep_memory, 0),
 	SD_BUS_METHOD("ConnectVSock", "u", "h", control_on_connect_vsock, 0),
 	SD_BUS_METHOD("AcceptVSock", "uh", NULL, control_on_accept_vsock, 0),
 	SD_BUS_METHOD("RefuseVSock", "u", NULL, control_on_refuse_vsock, 0),

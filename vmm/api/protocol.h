@@ -43,16 +43,21 @@
  *                                           follows if it does; force: it is gone with the reply
  *   ForgetRemoval(s id)                     nobody waits for that any more
  *   SetVCPUs(u n)                           what the guest is to have; SizesChanged follows
- *   SetMemory(t bytes)                      the same; no less than it is to have by now
+ *   SetMemory(t bytes)                      the same; no less than it is to have by now, or, by
+ *                                           virtio-mem, than it began with
+ *   SetMemoryZone(s zone, t bytes)          the same of a zone
+ *   KeepMemory()                            what it has by virtio-mem is what it is to have
  *   ConnectVSock(u port) -> (h socket)      when the guest has accepted; ECONNREFUSED
  *   AcceptVSock(u cookie, h socket)         the answer to VSockWanted: connected, stream or
  *                                           seqpacket as was wanted
  *   RefuseVSock(u cookie)
  *   GetCounters() -> a{sa{st}}
  *   Query() -> a{sv}    state s, reason s, vcpus u, vcpus_target u, memory t,
- *                       memory_target t (bytes; what the guest has, and is to have), consoles as,
- * devices a(ssss) (id, type, bdf, driver state "ok"|"broken"|"inactive"), boots u, hotplugged as
- * (ids of what came while the machine ran), values a{sa{sv}} (id, all values of the device)
+ *                       memory_target t (bytes; what the guest has, and is to have),
+ *                       memory_zones at (what each is to have), consoles as, boots u,
+ *                       devices a(ssss) (id, type, bdf, driver "ok"|"broken"|"inactive"),
+ *                       hotplugged as (ids of what came while the machine ran),
+ *                       values a{sa{sv}} (id, all values of the device)
  *
  *   signal StateChanged(s old, s new, s reason)
  *   signal Event(s source, s name, a{sv} details)
@@ -60,9 +65,11 @@
  *                                           asked for now: late, or by a reset
  *   signal RemovalRefused(s id)             the guest says that it keeps the device for now
  *   signal SizesChanged(a{sv} sizes)        those members of Query: the guest has more or less now
- *   signal ResizeRefused(s what)            the guest keeps what it was asked for; "vcpus",
- * "memory" signal VSockWanted(u cookie, u port, b seqpacket)    the guest connects to a port of the
- *                                           host; without an answer for 2 s it is refused
+ *   signal ResizeRefused(s what)            the guest keeps what it was asked for: "vcpus", or
+ *                                           does not take what it was offered: "memory"
+ *   signal VSockWanted(u cookie, u port, b seqpacket)
+ *                                           the guest connects to a port of the host; without an
+ *                                           answer for 2 s it is refused
  *   signal DeviceChanged(s id, a{sv} values)    all of them, at most ten times a second
  *
  * Values of a device, which change while it runs and are no counters:

@@ -18,6 +18,17 @@
 #define MEMORY_PCI64_MIN (4 * GIB)
 /* Pieces that Linux can bring in. */
 #define HOTPLUG_UNIT (128 * MIB)
+/* Of virtio-mem (vmm/virtio/mem.h). */
+#define BLOCK_MIN  (2 * MIB)
+#define BLOCKS_MAX 32768
+
+static const char *const hotplug_method_names[MEMORY_HOTPLUG_METHOD_N_] = {
+	[MEMORY_HOTPLUG_ACPI] = "Acpi",
+	[MEMORY_HOTPLUG_VIRTIO_MEM] = "VirtioMem",
+};
+static const char *const hotplug_method_also[MEMORY_HOTPLUG_METHOD_N_] = { "acpi", "virtio-mem" };
+static const struct config_names hotplug_methods = { hotplug_method_names, MEMORY_HOTPLUG_METHOD_N_,
+						     NULL, hotplug_method_also };
 
 static const struct config_field memory_fields[] = {
 	{ .key = "size",
@@ -59,15 +70,28 @@ static const struct config_field memory_fields[] = {
 	  CONFIG_AT(struct memory_config, thp),
 	  .def = true,
 	  .doc = "ask for transparent huge pages" },
-	{ .key = "hotplug_method", .kind = CONFIG_LATER, .harmless = "Acpi|acpi" },
+	{ .key = "hotplug_method",
+	  .kind = CONFIG_ENUM,
+	  CONFIG_AT(struct memory_config, hotplug_method),
+	  .def = MEMORY_HOTPLUG_ACPI,
+	  .names = &hotplug_methods,
+	  .doc = "acpi: memory comes as DIMMs, of which a guest of any kind knows, and stays; "
+		 "virtio-mem: it comes and goes by blocks of 2 MiB or more, with a guest that has "
+		 "the driver" },
 	{ .key = "hotplug_size",
 	  .kind = CONFIG_SIZE,
 	  .flags = CONFIG_OPTIONAL,
 	  CONFIG_AT(struct memory_config, hotplug_size),
 	  .arg = "BYTES",
-	  .doc = "how much more memory the running machine can be given, in at most 8 pieces between "
-		 "two starts of the guest; a multiple of 128 MiB; not with zones" },
-	{ .key = "hotplugged_size", .kind = CONFIG_LATER, .harmless = "0" },
+	  .doc = "how much more memory the running machine can be given; a multiple of 128 MiB; as "
+		 "DIMMs in at most 8 pieces between two starts of the guest, and not with zones, "
+		 "which have theirs" },
+	{ .key = "hotplugged_size",
+	  .kind = CONFIG_SIZE,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct memory_config, hotplugged_size),
+	  .arg = "BYTES",
+	  .doc = "how much of that the guest is to have from its start on; virtio-mem only" },
 	{ .key = "zones",
 	  .kind = CONFIG_LIST,
 	  .flags = CONFIG_OPTIONAL,
@@ -143,9 +167,7 @@ static int check_hotplug(const struct vm_config *config, size_t i _unused_, stru
 	const struct memory_config *memory = &config->memory;
 	uint64_t size = memory->hotplug_size, limit;
 
-	if (!size)
-		return 0;
-	if (memory->n_zones)
+	if (memory->n_zones && size)
 		return config_error(err,
 				    "/memory/hotplug_size: %" PRIu64
 				    " cannot be had with /memory/zones, must be left out",
@@ -156,6 +178,10 @@ static int check_hotplug(const struct vm_config *config, size_t i _unused_, stru
 			"/memory/hotplug_size: %" PRIu64
 			" is not a multiple of 128 MiB (134217728), must be like %" PRIu64,
 			size, (uint64_t)(align_down(size, HOTPLUG_UNIT) + HOTPLUG_UNIT));
+	if (memory->hugepages && size && memory->hotplug_method == MEMORY_HOTPLUG_VIRTIO_MEM)
+		return config_error(err,
+				    "/memory/hugepages: cannot be had with hotplug_method "
+				    "VirtioMem, must be false: blocks could not be given back");
 	limit = (1ULL << config->cpus.max_phys_bits) - MEMORY_HOLE - MEMORY_PCI64_MIN;
 	if (memory->size > limit || size > limit - memory->size)
 		return config_error(
@@ -165,6 +191,49 @@ static int check_hotplug(const struct vm_config *config, size_t i _unused_, stru
 			"at most %" PRIu64 " (or raise /cpus/max_phys_bits)",
 			size, config->cpus.max_phys_bits, limit);
 	return 0;
+}
+
+uint64_t memory_config_block_size(uint64_t hotplug_size)
+{
+	uint64_t block = BLOCK_MIN;
+
+	while (hotplug_size / block > BLOCKS_MAX)
+		block *= 2;
+	return block;
+}
+
+int memory_check_hotplugged(const struct memory_config *memory, const char *pointer,
+			    uint64_t hotplug_size, uint64_t size, struct err *err)
+{
+	uint64_t block = memory_config_block_size(hotplug_size);
+
+	if (!size)
+		return 0;
+	if (memory->hotplug_method != MEMORY_HOTPLUG_VIRTIO_MEM)
+		return config_error(err,
+				    "%s/hotplugged_size: %" PRIu64
+				    " has no effect, needs /memory/hotplug_method VirtioMem",
+				    pointer, size);
+	if (size > hotplug_size)
+		return config_error(err,
+				    "%s/hotplugged_size: %" PRIu64
+				    " is more than %s/hotplug_size, must be at most %" PRIu64,
+				    pointer, size, pointer, hotplug_size);
+	if (size % block)
+		return config_error(err,
+				    "%s/hotplugged_size: %" PRIu64 " is not a multiple of %" PRIu64
+				    ", must be like %" PRIu64,
+				    pointer, size, block,
+				    MAX((uint64_t)align_down(size, block), block));
+	return 0;
+}
+
+static int check_hotplugged(const struct vm_config *config, size_t i _unused_, struct err *err)
+{
+	const struct memory_config *memory = &config->memory;
+
+	return memory_check_hotplugged(memory, "/memory", memory->hotplug_size,
+				       memory->hotplugged_size, err);
 }
 
 static int check_sizes(const struct vm_config *config, size_t i _unused_, struct err *err)
@@ -193,5 +262,6 @@ static const struct config_rule rules[] = {
 	{ check_sizes, { "memory", "cpus" } },
 	{ check_mergeable, { "memory" } },
 	{ check_hotplug, { "memory", "cpus" } },
+	{ check_hotplugged, { "memory" } },
 };
 const struct config_rules memory_rules = CONFIG_RULES(rules, NULL);

@@ -80,6 +80,9 @@ extern const struct config_rules pci_segment_rules;
 /* Rules of disks and nets that are of their rate limits (rate-limit.c). */
 int check_disk_rate_limit(const struct vm_config *config, size_t i, struct err *err);
 int check_disk_rate_limit_group(const struct vm_config *config, size_t i, struct err *err);
+/* Of memory, or of the zone at pointer. */
+int memory_check_hotplugged(const struct memory_config *memory, const char *pointer,
+			    uint64_t hotplug_size, uint64_t size, struct err *err);
 int check_net_rate_limit(const struct vm_config *config, size_t i, struct err *err);
 /* The keys of option strings become the object. */
 void config_rate_limits_settle(struct vm_config *config);

@@ -63,11 +63,20 @@ struct cpus_config {
 	bool nested;
 };
 
+/* How memory comes while the machine runs. */
+enum memory_hotplug_method {
+	MEMORY_HOTPLUG_ACPI,       /* as DIMMs; it stays */
+	MEMORY_HOTPLUG_VIRTIO_MEM, /* by blocks, which can go again */
+	MEMORY_HOTPLUG_METHOD_N_,
+};
+
 struct memory_config {
 	uint64_t size; /* bytes, multiple of 1 MiB here */
 	bool mergeable, shared, hugepages, prefault, reserve, thp;
-	uint64_t hugepage_size;           /* bytes; 0 = the host's default */
+	uint64_t hugepage_size; /* bytes; 0 = the host's default */
+	enum memory_hotplug_method hotplug_method;
 	uint64_t hotplug_size;            /* bytes that may come; not with zones */
+	uint64_t hotplugged_size;         /* of them, there from the start on; virtio-mem */
 	struct memory_zone_config *zones; /* if any, size is 0 and they are all of the memory */
 	size_t n_zones;
 };
@@ -77,13 +86,21 @@ struct memory_zone_config {
 	uint64_t size; /* bytes, multiple of 2 MiB */
 	char *file;    /* resource */
 	bool shared, hugepages, prefault, reserve;
-	uint64_t hugepage_size; /* bytes; 0 = the host's default */
+	uint64_t hugepage_size;                 /* bytes; 0 = the host's default */
+	uint64_t hotplug_size, hotplugged_size; /* as those of memory; virtio-mem only */
 	bool has_mergeable, mergeable;
 	bool has_host_numa_node;
 	uint32_t host_numa_node;
 };
-/* All of the RAM, in zones or not. */
+/* All of the RAM, in zones or not, without what can come. */
 uint64_t memory_config_size(const struct memory_config *memory);
+/* What can come, and what of it is there from the start on. */
+uint64_t memory_config_hotplug_size(const struct memory_config *memory);
+uint64_t memory_config_hotplugged_size(const struct memory_config *memory);
+/* Bytes that virtio-mem gives and takes at a time: a power of two. */
+uint64_t memory_config_block_size(uint64_t hotplug_size);
+/* Index of the zone, or -1. */
+int memory_config_find_zone(const struct memory_config *memory, const char *id);
 bool memory_zone_is_mergeable(const struct memory_config *memory, size_t i);
 
 struct numa_distance_config {

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "vmm/base/err.h"
@@ -12,6 +13,7 @@
 #include "vmm/config/tables.h"
 
 #define ZONE_SIZE_UNIT    (2 * MIB) /* so that a huge page of the guest's can be one of the host's */
+#define ZONE_HOTPLUG_UNIT (128 * MIB)
 #define HUGEPAGE_SIZE_MAX (16 * GIB)
 #define HOST_NODE_MAX     1023
 
@@ -77,8 +79,19 @@ static const struct config_field zone_fields[] = {
 	  .present = offsetof(struct memory_zone_config, has_mergeable),
 	  .def_text = "that of memory",
 	  .doc = "let the host merge equal pages (KSM); not with shared, hugepages or file" },
-	{ .key = "hotplug_size", .kind = CONFIG_LATER, .harmless = "0" },
-	{ .key = "hotplugged_size", .kind = CONFIG_LATER, .harmless = "0" },
+	{ .key = "hotplug_size",
+	  .kind = CONFIG_SIZE,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct memory_zone_config, hotplug_size),
+	  .arg = "BYTES",
+	  .doc = "how much more the zone can be given while the machine runs; a multiple of 128 MiB; "
+		 "needs memory's hotplug_method virtio-mem" },
+	{ .key = "hotplugged_size",
+	  .kind = CONFIG_SIZE,
+	  .flags = CONFIG_OPTIONAL,
+	  CONFIG_AT(struct memory_zone_config, hotplugged_size),
+	  .arg = "BYTES",
+	  .doc = "how much of that the guest is to have from its start on" },
 };
 const struct config_table zone_table = {
 	.name = "Memory zone",
@@ -96,6 +109,34 @@ uint64_t memory_config_size(const struct memory_config *memory)
 		if (__builtin_add_overflow(size, memory->zones[i].size, &size))
 			return UINT64_MAX;
 	return size;
+}
+
+uint64_t memory_config_hotplug_size(const struct memory_config *memory)
+{
+	uint64_t size = memory->hotplug_size;
+
+	for (size_t i = 0; i < memory->n_zones; i++)
+		if (__builtin_add_overflow(size, memory->zones[i].hotplug_size, &size))
+			return UINT64_MAX;
+	return size;
+}
+
+/* No more than can come, which has been checked. */
+uint64_t memory_config_hotplugged_size(const struct memory_config *memory)
+{
+	uint64_t size = memory->hotplugged_size;
+
+	for (size_t i = 0; i < memory->n_zones; i++)
+		size += memory->zones[i].hotplugged_size;
+	return size;
+}
+
+int memory_config_find_zone(const struct memory_config *memory, const char *id)
+{
+	for (size_t i = 0; i < memory->n_zones; i++)
+		if (strcmp(memory->zones[i].id, id) == 0)
+			return (int)i;
+	return -1;
 }
 
 bool memory_zone_is_mergeable(const struct memory_config *memory, size_t i)
@@ -166,6 +207,34 @@ static int check_zone_keys(const struct vm_config *config, size_t i, struct err 
 	return 0;
 }
 
+static int check_zone_hotplug(const struct vm_config *config, size_t i, struct err *err)
+{
+	const struct memory_zone_config *zone = &config->memory.zones[i];
+	char pointer[CONFIG_POINTER_MAX];
+
+	snprintf(pointer, sizeof(pointer), "/memory/zones/%zu", i);
+	if (zone->hotplug_size % ZONE_HOTPLUG_UNIT)
+		return config_error(err,
+				    "%s/hotplug_size: %" PRIu64
+				    " is not a multiple of 128 MiB (134217728)",
+				    pointer, zone->hotplug_size);
+	if (zone->hotplug_size && config->memory.hotplug_method != MEMORY_HOTPLUG_VIRTIO_MEM)
+		return config_error(err,
+				    "%s/hotplug_size: %" PRIu64
+				    " has no effect, needs /memory/hotplug_method VirtioMem",
+				    pointer, zone->hotplug_size);
+	if (zone->hotplug_size && zone->hugepages)
+		return config_error(err,
+				    "%s/hugepages: cannot be had with hotplug_size, must be false: "
+				    "blocks could not be given back",
+				    pointer);
+	if (memory_config_hotplug_size(&config->memory) > INT64_MAX)
+		return config_error(err, "%s/hotplug_size: %" PRIu64 " is too much", pointer,
+				    zone->hotplug_size);
+	return memory_check_hotplugged(&config->memory, pointer, zone->hotplug_size,
+				       zone->hotplugged_size, err);
+}
+
 static int check_zone_id(const struct vm_config *config, size_t i, struct err *err)
 {
 	const struct memory_zone_config *zones = config->memory.zones;
@@ -188,6 +257,7 @@ static const struct config_rule each_zone[] = {
 	{ check_zone_size, { "memory" } },
 	{ check_zone_keys, { "memory" } },
 	{ check_zone_id, { "memory" } },
+	{ check_zone_hotplug, { "memory" } },
 };
 const struct config_rules zone_rules = CONFIG_RULES(each_zone, count_zones);
 

@@ -298,7 +298,9 @@ bool guest_mem_find_retired(const struct guest_mem *mem, uint64_t size, uint64_t
 int guest_mem_add_ram(struct guest_mem *mem, uint64_t gpa, const struct guest_zone_params *params,
 		      struct err *err)
 {
-	struct guest_region region = { .gpa = gpa, .size = params->size, .fd = -EBADF };
+	struct guest_region region = {
+		.gpa = gpa, .size = params->size, .fd = -EBADF, .blocks = params->blocks
+	};
 	int r;
 
 	assert_on_control();

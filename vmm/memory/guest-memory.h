@@ -45,6 +45,7 @@ struct guest_region {
 	bool keep_pages;    /* reserved, prefaulted or huge: emptying keeps what was set aside */
 	bool keep_contents; /* a file of the host: a reset leaves it alone */
 	bool device;        /* memory that a device shows (pmem): no RAM */
+	bool blocks;        /* given out by virtio-mem: no RAM to the guest's start */
 };
 
 struct guest_mem {
@@ -82,6 +83,7 @@ struct guest_zone_params {
 	 */
 	int file_fd;
 	int host_node; /* of the host, where the pages come from; -1 = any */
+	bool blocks;   /* guest_mem_add_ram(): virtio-mem gives it out */
 };
 
 /* Zones follow one another from 0 on; one that meets the hole goes on behind it. */

@@ -159,7 +159,7 @@ int vm_devices_create(struct vm *vm, struct err *err)
 	int r = 0;
 
 	/* More can come while the machine runs. */
-	vm->devices = calloc(CONFIG_DEVICES_MAX, sizeof(struct vm_device *));
+	vm->devices = calloc(CONFIG_DEVICES_MAX + vm->memory.n_regions, sizeof(struct vm_device *));
 	if (!vm->devices)
 		return err_set(err, ENOMEM, "out of memory for the devices");
 	r = vm_limits_init(vm, err);
@@ -171,7 +171,7 @@ int vm_devices_create(struct vm *vm, struct err *err)
 			if (devices[i].pci->has_pci_device_id == with_slot)
 				r = vm_device_create(vm, &devices[i], err);
 	}
-	return r;
+	return r < 0 ? r : vm_mem_create(vm, err);
 }
 
 void vm_devices_free(struct vm *vm)
@@ -185,6 +185,9 @@ void vm_devices_free(struct vm *vm)
 	}
 	free(vm->devices);
 	vm->devices = NULL;
+	free(vm->memory.regions);
+	vm->memory.regions = NULL;
+	vm->memory.n_regions = 0;
 	iova_unit_free(vm->iommu);
 	vm->iommu = NULL;
 }

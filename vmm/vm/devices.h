@@ -113,6 +113,7 @@ extern const struct vm_device_kind vm_iommu_kind;
 extern const struct vm_device_kind vm_net_kind;
 extern const struct vm_device_kind vm_fs_kind;
 extern const struct vm_device_kind vm_pmem_kind;
+extern const struct vm_device_kind vm_mem_kind;
 extern const struct vm_device_kind vm_rng_kind;
 extern const struct vm_device_kind vm_balloon_kind;
 extern const struct vm_device_kind vm_rtc_kind;
@@ -122,6 +123,8 @@ extern const struct vm_device_kind vm_console_kind;
 
 /* Before the PCI windows are shared out: takes the addresses that `pmem` needs. */
 int vm_pmem_reserve(struct vm *vm, struct err *err);
+/* The same for virtio-mem: makes memory.regions. */
+int vm_mem_reserve(struct vm *vm, struct err *err);
 int vm_devices_create(struct vm *vm, struct err *err);
 /* One of config_devices(), into a slot; the last of vm->devices then. */
 int vm_device_create(struct vm *vm, const struct config_device *device, struct err *err);
@@ -147,6 +150,9 @@ int vm_set_console_size(struct vm *vm, const char *name, uint16_t columns, uint1
 void vm_device_values_changed(struct vm_device *dev);
 
 /* For the kinds. */
+
+/* Behind all others: a device for each of memory.regions. */
+int vm_mem_create(struct vm *vm, struct err *err);
 
 /* The IOMMU: before all devices; for one that is in its slot; as at power-on. */
 int vm_iommu_init(struct vm *vm, struct err *err);

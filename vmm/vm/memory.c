@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The machine's RAM: what it begins with, and DIMMs that come (resize.h)
+ * The machine's RAM: what it begins with, DIMMs that come, and blocks of virtio-mem,
+ * which come and go (resize.h)
  *
  * A DIMM is RAM from when it is plugged in, and cannot be had back: the guest may use it
  * as soon as it has read where it is.  It counts once the guest has said that it took it.
@@ -17,6 +18,7 @@
 #include "vmm/base/log.h"
 #include "vmm/base/math.h"
 #include "vmm/virtio/device.h"
+#include "vmm/virtio/mem.h"
 #include "vmm/virtio/transport-pci.h"
 #include "vmm/virtio/vhost-user-abi.h"
 #include "vmm/vm/devices.h"
@@ -62,20 +64,44 @@ static uint64_t plugged(const struct vm_memory *m)
 	return size;
 }
 
+/* Of all of virtio-mem. */
+static struct virtio_mem_figures get_blocks(const struct vm_memory *m)
+{
+	struct virtio_mem_figures figures, sum = { 0 };
+
+	for (size_t i = 0; i < m->n_regions && m->regions[i].dev; i++) {
+		virtio_mem_get(m->regions[i].dev, &figures);
+		sum.requested += figures.requested;
+		sum.plugged += figures.plugged;
+	}
+	return sum;
+}
+
 uint64_t vm_memory_target(const struct vm *vm)
 {
-	return vm->memory.first + plugged(&vm->memory);
+	return vm->memory.first + plugged(&vm->memory) + get_blocks(&vm->memory).requested;
 }
 
 uint64_t vm_memory_actual(const struct vm *vm)
 {
 	const struct vm_memory *m = &vm->memory;
-	uint64_t size = m->first + m->grown;
+	uint64_t size = m->first + m->grown + get_blocks(m).plugged;
 
 	for (uint32_t i = 0; i < m->n_dimms; i++)
 		if (m->dimms[i].accepted)
 			size += m->dimms[i].size;
 	return size;
+}
+
+uint64_t vm_zone_target(const struct vm *vm, size_t zone)
+{
+	const struct vm_memory *m = &vm->memory;
+	struct virtio_mem_figures figures = { 0 };
+
+	for (size_t i = 0; i < m->n_regions && m->regions[i].dev; i++)
+		if (m->regions[i].zone == zone)
+			virtio_mem_get(m->regions[i].dev, &figures);
+	return vm->config->memory.zones[zone].size + figures.requested;
 }
 
 void vm_init_memmap(const struct vm *vm, struct x86_memmap *ret)
@@ -88,11 +114,20 @@ void vm_init_memmap(const struct vm *vm, struct x86_memmap *ret)
 static void changed(struct vm *vm)
 {
 	struct memory_config *config = &vm->config->memory;
+	const struct vm_memory *m = &vm->memory;
+	struct virtio_mem_figures figures;
 
 	/* What the next start of the guest finds, and what may come then. */
 	if (vm->windows.hotplug_size) {
 		config->size = vm_memory_target(vm);
-		config->hotplug_size = vm->windows.hotplug_size - plugged(&vm->memory);
+		config->hotplug_size = vm->windows.hotplug_size - plugged(m);
+	}
+	for (size_t i = 0; i < m->n_regions && m->regions[i].dev; i++) {
+		virtio_mem_get(m->regions[i].dev, &figures);
+		if (config->n_zones)
+			config->zones[m->regions[i].zone].hotplugged_size = figures.requested;
+		else
+			config->hotplugged_size = figures.requested;
 	}
 	if (vm->listener.sizes_changed)
 		vm->listener.sizes_changed(vm->listener.data);
@@ -105,7 +140,7 @@ static void serve_answers(struct message *message)
 	/* acquire: pairs with on_status() */
 	uint32_t accepted = atomic_exchange_explicit(&m->accepted, 0, memory_order_acquire);
 	uint32_t refused = atomic_exchange_explicit(&m->refused, 0, memory_order_acquire);
-	bool any = false, none = false;
+	bool any = m->n_regions > 0, none = false; /* a region has told of a change */
 
 	for (uint32_t i = 0; i < m->n_dimms; i++) {
 		struct vm_dimm *dimm = &m->dimms[i];
@@ -117,8 +152,8 @@ static void serve_answers(struct message *message)
 				 mib(dimm->size));
 			dimm->accepted = any = true;
 		} else if (refused & 1U << i) {
-			log_warning("memory slot %u: the guest does not take %llu MiB", i,
-				    mib(dimm->size));
+			log_guest("memory slot %u: the guest does not take %llu MiB", i,
+				  mib(dimm->size));
 			none = true;
 		}
 	}
@@ -157,6 +192,54 @@ static int check_back_ends(const struct vm *vm, struct err *err)
 			 "or two",
 			 ram);
 }
+
+/* --- virtio-mem --- */
+
+static int set_region(struct vm *vm, struct vm_mem_region *region, uint64_t base, uint64_t bytes,
+		      struct err *err)
+{
+	if (bytes < base || bytes - base > region->size || (bytes - base) % region->block)
+		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
+				 "the memory cannot have %" PRIu64
+				 " bytes, must be %llu MiB to %llu MiB by steps of %llu MiB",
+				 bytes, mib(base), mib(base + region->size), mib(region->block));
+	virtio_mem_set_requested(region->dev, bytes - base);
+	changed(vm);
+	return 0;
+}
+
+int vm_set_zone(struct vm *vm, const char *id, uint64_t bytes, struct err *err)
+{
+	const struct memory_config *memory = &vm->config->memory;
+	int zone = memory_config_find_zone(memory, id);
+
+	assert_on_control();
+	if (!vm_is_alive(vm))
+		return err_fault(err, FAULT_WRONG_STATE, EPROTO,
+				 "cannot change the memory: the machine is %s",
+				 vm_state_to_string(vm->state));
+	for (size_t i = 0; zone >= 0 && i < vm->memory.n_regions; i++)
+		if (vm->memory.regions[i].zone == (size_t)zone)
+			return set_region(vm, &vm->memory.regions[i], memory->zones[zone].size,
+					  bytes, err);
+	return err_fault(err, FAULT_UNSUPPORTED, EOPNOTSUPP,
+			 "there is no memory zone '%s' with a hotplug_size", id);
+}
+
+void vm_keep_memory(struct vm *vm)
+{
+	struct virtio_mem_figures figures;
+
+	assert_on_control();
+	for (size_t i = 0; i < vm->memory.n_regions; i++) {
+		virtio_mem_get(vm->memory.regions[i].dev, &figures);
+		if (figures.requested != figures.plugged)
+			virtio_mem_set_requested(vm->memory.regions[i].dev, figures.plugged);
+	}
+	changed(vm);
+}
+
+/* --- DIMMs --- */
 
 static int check(const struct vm *vm, uint64_t bytes, struct err *err)
 {
@@ -239,6 +322,8 @@ int vm_set_memory(struct vm *vm, uint64_t bytes, struct err *err)
 		return err_fault(err, FAULT_WRONG_STATE, EPROTO,
 				 "cannot change the memory: the machine is %s",
 				 vm_state_to_string(vm->state));
+	if (m->n_regions && !vm->config->memory.n_zones)
+		return set_region(vm, &m->regions[0], m->first, bytes, err);
 	r = check(vm, bytes, err);
 	if (r >= 0 && bytes > target)
 		r = plug(vm, bytes - target, err);
@@ -259,6 +344,9 @@ void vm_reset_memory(struct vm *vm)
 	m->n_dimms = 0;
 	atomic_store_explicit(&m->accepted, 0, memory_order_relaxed);
 	atomic_store_explicit(&m->refused, 0, memory_order_relaxed);
-	rtc_set_memory(&vm->platform.rtc, x86_ram_low_end(m->first), vm_memory_target(vm));
+	/* What virtio-mem gives out is none of what the guest begins with. */
+	for (size_t i = 0; i < m->n_regions; i++)
+		virtio_mem_forget(m->regions[i].dev);
+	rtc_set_memory(&vm->platform.rtc, x86_ram_low_end(m->first), m->first + m->grown);
 	changed(vm);
 }

@@ -48,6 +48,14 @@ extern const struct memory_hotplug_ops vm_memory_hotplug_ops; /* data: the struc
  * by a multiple of 128 MiB, up to /memory/hotplug_size more than the first start had.
  */
 int vm_set_memory(struct vm *vm, uint64_t bytes, struct err *err);
+/*
+ * The same for a zone.  By virtio-mem both go up and down between what the machine began
+ * with and that and the hotplug_size, by steps of memory_config_block_size().
+ */
+int vm_set_zone(struct vm *vm, const char *id, uint64_t bytes, struct err *err);
+/* Of virtio-mem: what the guest has is what it is to have. */
+void vm_keep_memory(struct vm *vm);
+uint64_t vm_zone_target(const struct vm *vm, size_t zone);
 /* Bytes that the guest is to have, and that it has. */
 uint64_t vm_memory_target(const struct vm *vm);
 uint64_t vm_memory_actual(const struct vm *vm);

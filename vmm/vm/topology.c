@@ -65,6 +65,31 @@ static int create_zones(struct vm *vm, struct err *err)
 	return r < 0 ? r : guest_mem_init_zones(&vm->mem, vm->hv, &layout, err);
 }
 
+/* What virtio-mem gives out: as the memory or the zone is, but never there before it is used. */
+static int add_region(struct vm *vm, const struct vm_mem_region *region, struct err *err)
+{
+	const struct memory_config *mc = &vm->config->memory;
+	struct guest_zone_params params = {
+		.pointer = "/memory",
+		.shared = mc->shared,
+		.thp = mc->thp,
+		.mergeable = mc->mergeable,
+		.host_node = -1,
+	};
+	char pointer[POINTER_MAX];
+	int r = 0;
+
+	if (mc->n_zones)
+		r = fill_zone(vm, region->zone, pointer, &params, err);
+	if (r < 0)
+		return r;
+	params.size = region->size;
+	params.file_fd = -EBADF;
+	params.prefault = params.reserve = false;
+	params.blocks = true;
+	return guest_mem_add_ram(&vm->mem, region->gpa, &params, err);
+}
+
 int vm_create_memory(struct vm *vm, struct err *err)
 {
 	const struct memory_config *mc = &vm->config->memory;
@@ -84,13 +109,18 @@ int vm_create_memory(struct vm *vm, struct err *err)
 	int r;
 
 	r = x86_windows_init(&vm->windows, memory_config_size(mc), bits, err);
-	if (r >= 0)
+	if (r >= 0 && mc->hotplug_method == MEMORY_HOTPLUG_VIRTIO_MEM)
+		r = vm_mem_reserve(vm, err);
+	else if (r >= 0)
 		r = x86_windows_add_hotplug(&vm->windows, mc->size, mc->hotplug_size, err);
 	if (r >= 0)
 		r = vm_pmem_reserve(vm, err);
 	if (r < 0)
 		return r;
-	return mc->n_zones ? create_zones(vm, err) : guest_mem_init(&vm->mem, vm->hv, &params, err);
+	r = mc->n_zones ? create_zones(vm, err) : guest_mem_init(&vm->mem, vm->hv, &params, err);
+	for (size_t i = 0; r >= 0 && i < vm->memory.n_regions; i++)
+		r = add_region(vm, &vm->memory.regions[i], err);
+	return r;
 }
 
 /* --- PCI segments --- */

@@ -79,11 +79,23 @@ struct vm_dimm {
 	bool accepted; /* the guest has taken it */
 };
 
+/* What virtio-mem gives out of, for all of the memory or a zone of it. */
+struct vm_mem_region {
+	struct vm *vm;
+	size_t zone; /* of memory.zones; 0 */
+	uint64_t gpa, size, block;
+	char id[64]; /* of the device */
+	struct pci_placement pci;
+	struct virtio_device *dev;
+};
+
 struct vm_memory {
 	uint64_t first; /* bytes that the machine was made with */
 	uint64_t grown; /* more, which the guest found at its latest start */
 	struct vm_dimm dimms[MEMORY_HOTPLUG_SLOTS]; /* what has come since */
 	uint32_t n_dimms;
+	struct vm_mem_region *regions; /* of virtio-mem, by zone */
+	size_t n_regions;
 	struct message message;
 	_Atomic uint32_t accepted, refused; /* slots; what the guest has answered */
 };

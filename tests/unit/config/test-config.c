@@ -22,6 +22,36 @@ static const struct {
 	{ "hotplug-zones",
 	  VM(",'memory':{'size':0,'hotplug_size':134217728,'zones':[{'id':'a','size':67108864}]}"),
 	  "/memory/hotplug_size: 134217728 cannot be had with /memory/zones, must be left out" },
+	{ "hotplug-method", VM(",'memory':{'hotplug_method':'Pages'}"),
+	  "/memory/hotplug_method: 'Pages' is unknown, must be Acpi or VirtioMem" },
+	{ "hotplugged-acpi", VM(",'memory':{'hotplug_size':134217728,'hotplugged_size':134217728}"),
+	  "/memory/hotplugged_size: 134217728 has no effect, needs /memory/hotplug_method VirtioMem" },
+	{ "hotplugged-more",
+	  VM(",'memory':{'hotplug_method':'VirtioMem','hotplug_size':134217728,"
+	     "'hotplugged_size':136314880}"),
+	  "/memory/hotplugged_size: 136314880 is more than /memory/hotplug_size, must be at most "
+	  "134217728" },
+	{ "hotplugged-block",
+	  VM(",'memory':{'hotplug_method':'VirtioMem','hotplug_size':134217728,"
+	     "'hotplugged_size':1048576}"),
+	  "/memory/hotplugged_size: 1048576 is not a multiple of 2097152, must be like 2097152" },
+	{ "hotplug-hugepages",
+	  VM(",'memory':{'hotplug_method':'VirtioMem','hotplug_size':134217728,'hugepages':true}"),
+	  "/memory/hugepages: cannot be had with hotplug_method VirtioMem, must be false: blocks "
+	  "could not be given back" },
+	{ "zone-hotplug-acpi",
+	  VM(",'memory':{'size':0,'zones':[{'id':'a','size':67108864,'hotplug_size':134217728}]}"),
+	  "/memory/zones/0/hotplug_size: 134217728 has no effect, needs /memory/hotplug_method "
+	  "VirtioMem" },
+	{ "zone-hotplug-unit",
+	  VM(",'memory':{'size':0,'hotplug_method':'VirtioMem','zones':[{'id':'a','size':67108864,"
+	     "'hotplug_size':2097152}]}"),
+	  "/memory/zones/0/hotplug_size: 2097152 is not a multiple of 128 MiB (134217728)" },
+	{ "zone-hotplugged",
+	  VM(",'memory':{'size':0,'hotplug_method':'VirtioMem','zones':[{'id':'a','size':67108864,"
+	     "'hotplugged_size':2097152}]}"),
+	  "/memory/zones/0/hotplugged_size: 2097152 is more than /memory/zones/0/hotplug_size, must "
+	  "be at most 0" },
 	/* shape */
 	{ "top/list", "[]", "definition: must be an object, is a list" },
 	{ "top/number", "7", "definition: must be an object, is 7" },
@@ -705,8 +735,6 @@ static const struct {
 	{ "amx", VM(",'cpus':{'features':{'amx':true}}"), "/cpus/features/amx: not supported yet" },
 	{ "core-scheduling", VM(",'cpus':{'core_scheduling':'Vm'}"),
 	  "/cpus/core_scheduling: 'Vm' is not supported yet, must be Off" },
-	{ "hotplug-method", VM(",'memory':{'hotplug_method':'VirtioMem'}"),
-	  "/memory/hotplug_method: 'VirtioMem' is not supported yet, must be Acpi" },
 	{ "igvm", "{'payload':{'igvm':'/x'}}", "/payload/igvm: not supported yet" },
 	{ "disk-vhost-user", VM(",'disks':[{'path':'/x','vhost_user':true}]"),
 	  "/disks/0/vhost_user: not supported yet" },

@@ -26,6 +26,7 @@
 #include "vmm/virtio/fs.h"
 #include "vmm/virtio/iommu.h"
 #include "vmm/virtio/iova.h"
+#include "vmm/virtio/mem.h"
 #include "vmm/virtio/net.h"
 #include "vmm/virtio/pmem.h"
 #include "vmm/virtio/rng.h"
@@ -222,6 +223,24 @@ static struct virtio_device *new_balloon(struct fixture *f G_GNUC_UNUSED, struct
 	return virtio_balloon_new(&params, &dev, err) < 0 ? NULL : dev;
 }
 
+static void ignore(void *data G_GNUC_UNUSED)
+{
+}
+
+static struct virtio_device *new_mem(struct fixture *f G_GNUC_UNUSED, struct err *err)
+{
+	const struct virtio_mem_params params = { .id = "mem",
+						  .gpa = 1ULL << 32,
+						  .size = 128 << 20,
+						  .block = VIRTIO_MEM_BLOCK_MIN,
+						  .requested = 64 << 20,
+						  .node = -1,
+						  .changed = ignore };
+	struct virtio_device *dev = NULL;
+
+	return virtio_mem_new(&params, &dev, err) < 0 ? NULL : dev;
+}
+
 static struct virtio_device *new_iommu(struct fixture *f, struct err *err)
 {
 	struct virtio_iommu_params params = { .id = "iommu", .unit = iova_unit_new(64) };
@@ -267,6 +286,7 @@ static const struct type types[] = {
 	{ "/virtio/conformance/rng", "rng", new_rng },
 	{ "/virtio/conformance/console", "console", new_console },
 	{ "/virtio/conformance/balloon", "balloon", new_balloon },
+	{ "/virtio/conformance/mem", "memory", new_mem },
 	{ "/virtio/conformance/iommu", "iommu", new_iommu },
 	{ "/virtio/conformance/rtc", "rtc", new_rtc },
 	{ "/virtio/conformance/vsock", "vsock", new_vsock },

@@ -24,21 +24,33 @@
 #include "vmm/virtio/balloon.h"
 #include "vmm/virtio/blk.h"
 #include "vmm/virtio/iova-state.h"
+#include "vmm/virtio/mem.h"
 #include "vmm/virtio/net.h"
 #include "vmm/virtio/queue.h"
 #include "vmm/virtio/transport-pci.h"
 
 static const struct state_desc *const all[] = {
-	&ged_state_desc,          &ioapic_state_desc,
-	&msix_entry_state_desc,   &pci_config_state_desc,
-	&pm_state_desc,           &rtc_state_desc,
-	&serial_state_desc,       &virtio_blk_state_desc,
-	&virtio_net_state_desc,   &virtio_pci_state_desc,
-	&virtio_queue_state_desc, &virtio_balloon_state_desc,
-	&vmgenid_state_desc,      &watchdog_state_desc,
-	&pci_hotplug_state_desc,  &cpu_hotplug_state_desc,
-	&fw_cfg_state_desc,       &iova_attachment_state_desc,
-	&iova_mapping_state_desc, &memory_hotplug_state_desc,
+	&ged_state_desc,
+	&ioapic_state_desc,
+	&msix_entry_state_desc,
+	&pci_config_state_desc,
+	&pm_state_desc,
+	&rtc_state_desc,
+	&serial_state_desc,
+	&virtio_blk_state_desc,
+	&virtio_net_state_desc,
+	&virtio_pci_state_desc,
+	&virtio_queue_state_desc,
+	&virtio_balloon_state_desc,
+	&virtio_mem_state_desc,
+	&vmgenid_state_desc,
+	&watchdog_state_desc,
+	&pci_hotplug_state_desc,
+	&cpu_hotplug_state_desc,
+	&fw_cfg_state_desc,
+	&iova_attachment_state_desc,
+	&iova_mapping_state_desc,
+	&memory_hotplug_state_desc,
 };
 
 static void test_tiles(void)
