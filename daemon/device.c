@@ -454,7 +454,8 @@ void machine_device_refresh(struct machine_device *dev)
 
 	g_variant_unref(dev->config);
 	dev->config = config_of(all, &at);
-	manager_tell(dev->vm->manager, device_changed, dev, MACHINE_DEVICE_LIMIT);
+	manager_tell(dev->vm->manager, device_changed, dev,
+		     MACHINE_DEVICE_LIMIT | MACHINE_DEVICE_CONFIG);
 }
 
 struct machine_device *machine_find_device(const struct machine *vm, const char *id)

@@ -46,6 +46,7 @@ enum machine_device_property {
 	MACHINE_DEVICE_LIMIT = 1 << 1,
 	MACHINE_DEVICE_DEFINITION = 1 << 2, /* machine_device_is_persistent() */
 	MACHINE_DEVICE_EJECTING = 1 << 3,
+	MACHINE_DEVICE_CONFIG = 1 << 4, /* keys that can change while it runs */
 };
 
 /* answer: of Query or Start. Makes the devices, or takes over what is new of them. */

@@ -22,6 +22,8 @@ static const char *const kind_names[JOB_KIND_N_] = {
 	[JOB_KIND_REMOVE_DEVICE] = "remove-device",
 	[JOB_KIND_RESIZE_VCPUS] = "resize-vcpus",
 	[JOB_KIND_RESIZE_MEMORY] = "resize-memory",
+	[JOB_KIND_RESIZE_DISK] = "resize-disk",
+	[JOB_KIND_REPLACE_DISK] = "replace-disk",
 };
 
 static const char *const state_names[JOB_STATE_N_] = {

@@ -340,5 +340,7 @@ void device_bus_changed(struct service *service, struct machine_device *dev, uin
 			announce(service, path, classes[i]->interface, classes[i]->values);
 		if (properties & MACHINE_DEVICE_LIMIT)
 			announce(service, path, classes[i]->interface, classes[i]->limits);
+		if (properties & MACHINE_DEVICE_CONFIG)
+			announce(service, path, classes[i]->interface, classes[i]->config);
 	}
 }

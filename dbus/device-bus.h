@@ -35,7 +35,7 @@ struct device_class {
 	const struct device_property *properties;
 	size_t n_properties;
 	/* Properties to announce, NULL-terminated; NULL: none */
-	const char *const *values, *const *limits;
+	const char *const *values, *const *limits, *const *config;
 };
 extern const struct device_class device_disk_class;
 extern const struct device_class device_net_class;

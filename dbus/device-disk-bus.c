@@ -3,11 +3,18 @@
  * org.brume.vm1.Device.Disk
  */
 #include "daemon/device.h"
+#include "daemon/disk-change.h"
+#include "daemon/job.h"
 #include "dbus/bus-call.h"
 #include "dbus/bus-error.h"
+#include "dbus/bus-options.h"
 #include "dbus/bus-path.h"
 #include "dbus/device-bus.h"
+#include "dbus/host-resources.h"
+#include "dbus/job-bus.h"
+#include "dbus/polkit.h"
 #include "dbus/rate-limit-bus.h"
+#include "dbus/service.h"
 #include "vmm/base/err.h"
 #include "vmm/config/vm-config.h"
 #include <errno.h>
@@ -52,6 +59,192 @@ static int method_set_rate_limit(sd_bus_message *m, void *userdata, sd_bus_error
 	return bus_call_pending(m, r, error, &err);
 }
 
+/* --- Resize --------------------------------------------------------------------- */
+
+struct wait_options {
+	bool wait;
+};
+
+static const struct bus_option wait_options[] = {
+	{ "Wait", 'b', offsetof(struct wait_options, wait) },
+};
+
+static int method_resize(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	struct machine_device *dev = userdata;
+	struct wait_options options = { 0 };
+	struct job *job = NULL;
+	struct err err = { 0 };
+	uint64_t bytes;
+	uid_t caller;
+	int r;
+
+	r = sd_bus_message_read(m, "t", &bytes);
+	if (r < 0)
+		return r;
+	r = bus_options_read(m, wait_options, ARRAY_SIZE(wait_options), &options, &err);
+	if (r == 0)
+		r = machine_check_resize_disk(dev, bytes, &err);
+	if (r == 0)
+		r = bus_call_authorise_device(m, dev->vm, dev, "resize a disk of", &err);
+	if (r <= 0)
+		return bus_call_verdict(r, error, &err);
+	r = polkit_caller_uid(m, &caller, &err);
+	if (r == 0)
+		r = machine_resize_disk(dev, caller, bytes, &job, &err);
+	if (r < 0)
+		return bus_error_from_err(error, &err);
+	return job_bus_reply(m, job, options.wait);
+}
+
+/* --- Replace -------------------------------------------------------------------- */
+
+struct replace_options {
+	bool persist;
+};
+
+static const struct bus_option replace_options[] = {
+	{ "Persist", 'b', offsetof(struct replace_options, persist) },
+};
+
+static int find_type(const char *format, enum image_type *ret, struct err *err)
+{
+	for (unsigned int i = IMAGE_TYPE_UNKNOWN + 1; i < IMAGE_TYPE_N_; i++) {
+		if (g_ascii_strcasecmp(image_type_to_string(i), format) == 0) {
+			*ret = (enum image_type)i;
+			return 0;
+		}
+	}
+	return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
+			 "Format '%s' is unknown, must be raw, qcow2, vhd or vhdx", format);
+}
+
+/* Of a variant at the cursor. */
+static int read_key(sd_bus_message *m, const char *key, struct medium_params *ret, struct err *err)
+{
+	const char *format = NULL;
+	int backing_files = 0, r;
+
+	if (strcmp(key, "Path") == 0) {
+		r = sd_bus_message_read(m, "v", "s", &ret->path);
+	} else if (strcmp(key, "FD") == 0) {
+		r = sd_bus_message_read(m, "v", "h", &ret->fd);
+	} else if (strcmp(key, "Format") == 0) {
+		r = sd_bus_message_read(m, "v", "s", &format);
+	} else if (strcmp(key, "BackingFiles") == 0) {
+		r = sd_bus_message_read(m, "v", "b", &backing_files);
+		ret->backing_files = backing_files;
+	} else {
+		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
+				 "source '%s' is unknown, must be one of Path, FD, Format, "
+				 "BackingFiles",
+				 key);
+	}
+	if (r < 0)
+		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
+				 "source '%s' has the wrong type, must be s (Path, Format), h (FD) "
+				 "or b (BackingFiles)",
+				 key);
+	return format ? find_type(format, &ret->type, err) : 0;
+}
+
+static int read_source(sd_bus_message *m, struct medium_params *ret, struct err *err)
+{
+	const char *key;
+	int r;
+
+	r = sd_bus_message_enter_container(m, 'a', "{sv}");
+	while (r >= 0 && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
+		r = sd_bus_message_read(m, "s", &key);
+		if (r >= 0) {
+			r = read_key(m, key, ret, err);
+			if (r < 0)
+				return r;
+			r = sd_bus_message_exit_container(m);
+		}
+	}
+	if (r >= 0)
+		r = sd_bus_message_exit_container(m);
+	if (r < 0)
+		return err_errno(err, -r, "cannot read the source");
+	if (!ret->path == (ret->fd < 0))
+		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
+				 "the source has %s, must have either Path or FD",
+				 ret->path ? "both Path and FD" : "no image");
+	return 0;
+}
+
+static int read_replace(sd_bus_message *m, struct medium_params *ret, struct err *err)
+{
+	struct replace_options options = { 0 };
+	int r;
+
+	*ret = (struct medium_params){ .fd = -EBADF };
+	r = read_source(m, ret, err);
+	if (r == 0)
+		r = bus_options_read(m, replace_options, ARRAY_SIZE(replace_options), &options,
+				     err);
+	ret->persist = options.persist;
+	return r;
+}
+
+/* A file that root opens for the caller is a resource of the host, as with AddDevice. */
+static int authorise_replace(sd_bus_message *m, const struct machine_device *dev,
+			     const struct medium_params *params, struct err *err)
+{
+	static const char verb[] = "replace the image of a disk of";
+	_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
+	struct host_resource_details details;
+	char pointer[CONFIG_POINTER_MAX];
+	struct polkit_request question = {
+		.action = POLKIT_ACTION_USE_HOST_RESOURCES,
+		.verb = verb,
+	};
+	int r = machine_check_replace_disk(dev, params, &config, pointer, err);
+
+	if (r < 0)
+		return r;
+	if (!host_resource_details(config, pointer, NULL, NULL, &details))
+		return bus_call_authorise_device(m, dev->vm, dev, verb, err);
+	question.extra = details.list;
+	return service_check(bus_call_service(dev->vm), m, dev->vm, &question, err);
+}
+
+static void on_job_over(void *data, const struct job *job, const struct err *err)
+{
+	(void)job;
+	bus_call_done(data, NULL, err);
+}
+
+static int method_replace(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	struct machine_device *dev = userdata;
+	struct medium_params params;
+	struct job *job = NULL;
+	struct err err = { 0 };
+	uid_t caller;
+	int r;
+
+	r = read_replace(m, &params, &err);
+	if (r == 0)
+		r = authorise_replace(m, dev, &params, &err);
+	if (r <= 0)
+		return bus_call_verdict(r, error, &err);
+	r = polkit_caller_uid(m, &caller, &err);
+	if (r == 0)
+		r = machine_replace_disk(dev, caller, &params, &job, &err);
+	if (r < 0)
+		return bus_error_from_err(error, &err);
+	if (job_is_over(job)) {
+		on_job_over(sd_bus_message_ref(m), job, job->err.code ? &job->err : NULL);
+		return 1;
+	}
+	r = job_add_waiter(job, on_job_over, sd_bus_message_ref(m));
+	return bus_call_pending(m, r, error, &err);
+}
+
+/* --- properties ----------------------------------------------------------------- */
+
 static const struct device_property properties[] = {
 	{ "Path", "path" },
 	{ "ReadOnly", "readonly" },
@@ -86,10 +279,14 @@ static int get_rate_limit(sd_bus *bus, const char *path, const char *interface,
 
 static const sd_bus_vtable disk_vtable[] = {
 	SD_BUS_VTABLE_START(0),
+	SD_BUS_METHOD_WITH_ARGS("Resize", SD_BUS_ARGS("t", bytes, "a{sv}", options),
+				SD_BUS_RESULT("o", job), method_resize, DEVICE_ANYBODY),
+	SD_BUS_METHOD_WITH_ARGS("Replace", SD_BUS_ARGS("a{sv}", source, "a{sv}", options),
+				SD_BUS_NO_RESULT, method_replace, DEVICE_ANYBODY),
 	SD_BUS_METHOD_WITH_ARGS("SetRateLimit", SD_BUS_ARGS("a{sv}", limits, "a{sv}", options),
 				SD_BUS_NO_RESULT, method_set_rate_limit, DEVICE_ANYBODY),
 	SD_BUS_PROPERTY("Path", "s", device_bus_get_s, 0, DEVICE_EMITS),
-	SD_BUS_PROPERTY("Format", "s", get_format, 0, DEVICE_CONST),
+	SD_BUS_PROPERTY("Format", "s", get_format, 0, DEVICE_EMITS),
 	SD_BUS_PROPERTY("ReadOnly", "b", device_bus_get_b, 0, DEVICE_EMITS),
 	SD_BUS_PROPERTY("Size", "t", device_bus_get_t, 0, DEVICE_EMITS),
 	SD_BUS_PROPERTY("Engine", "s", device_bus_get_s, 0, DEVICE_EMITS),
@@ -103,6 +300,7 @@ static const sd_bus_vtable disk_vtable[] = {
 
 static const char *const values[] = { "Size", "Engine", NULL };
 static const char *const limits[] = { "RateLimit", NULL };
+static const char *const config[] = { "Path", "Format", NULL };
 const struct device_class device_disk_class = {
 	.interface = BRUME_DEVICE_INTERFACE ".Disk",
 	.type = "disk",
@@ -111,4 +309,5 @@ const struct device_class device_disk_class = {
 	.n_properties = ARRAY_SIZE(properties),
 	.values = values,
 	.limits = limits,
+	.config = config,
 };

@@ -89,6 +89,12 @@ def add_device(vm, kind, device, config, fds, user=None, **options):
                     [_text(kind), _text(device), *_dict(config), *_fds(_pairs(fds)), *_dict(options)])
 
 
+def replace_disk(vm, device, fd, user=None, **options):
+    """Replace of a Device.Disk, by a descriptor."""
+    return _call_as(user, f"{bus.vm_path(vm)}/device/{bus.encode(device)}", f"{bus.NAME}.Device.Disk", "Replace",
+                    "a{sv}a{sv}", [ctypes.c_int(1), _text("FD"), _text("h"), ctypes.c_int(fd), *_dict(options)])
+
+
 def _call_as(user, *call):
     read, write = os.pipe()
     child = os.fork()

@@ -233,6 +233,52 @@ int control_on_set_rate_limit_group(sd_bus_message *m, void *data, sd_bus_error 
 	return done(m, vm_set_rate_limit_group(c->vm, group, &limit, &err), &err, ret_error);
 }
 
+static int reply_values(sd_bus_message *m, struct vm_device *dev)
+{
+	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+	int r;
+
+	r = sd_bus_message_new_method_return(m, &reply);
+	if (r >= 0)
+		r = control_append_values_of(reply, dev);
+	return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
+}
+
+int control_on_resize_disk(sd_bus_message *m, void *data, sd_bus_error *ret_error)
+{
+	struct control *c = data;
+	struct err err = { 0 };
+	const char *id;
+	uint64_t bytes;
+	int r;
+
+	r = sd_bus_message_read(m, "st", &id, &bytes);
+	if (r < 0)
+		return r;
+	if (!c->vm)
+		return control_no_vm(ret_error);
+	if (vm_resize_disk(c->vm, id, bytes, &err) < 0)
+		return control_fail(ret_error, &err);
+	return reply_values(m, vm_device_find(c->vm, id));
+}
+
+int control_on_replace_disk(sd_bus_message *m, void *data, sd_bus_error *ret_error)
+{
+	const char *id, *pointer, *type;
+	struct control *c = data;
+	struct err err = { 0 };
+	int r;
+
+	r = sd_bus_message_read(m, "sss", &id, &pointer, &type);
+	if (r < 0)
+		return r;
+	if (!c->vm)
+		return control_no_vm(ret_error);
+	if (vm_replace_disk(c->vm, id, pointer, type, &err) < 0)
+		return control_fail(ret_error, &err);
+	return reply_values(m, vm_device_find(c->vm, id));
+}
+
 int control_on_set_balloon(sd_bus_message *m, void *data, sd_bus_error *ret_error)
 {
 	struct control *c = data;

@@ -45,6 +45,8 @@ void control_on_values_changed(struct vm_device *dev, void *data);
 int control_on_set_link(sd_bus_message *m, void *data, sd_bus_error *ret_error);
 int control_on_set_rate_limit(sd_bus_message *m, void *data, sd_bus_error *ret_error);
 int control_on_set_rate_limit_group(sd_bus_message *m, void *data, sd_bus_error *ret_error);
+int control_on_resize_disk(sd_bus_message *m, void *data, sd_bus_error *ret_error);
+int control_on_replace_disk(sd_bus_message *m, void *data, sd_bus_error *ret_error);
 int control_on_set_balloon(sd_bus_message *m, void *data, sd_bus_error *ret_error);
 int control_on_set_console_size(sd_bus_message *m, void *data, sd_bus_error *ret_error);
 int control_on_connect_vsock(sd_bus_message *m, void *data, sd_bus_error *ret_error);

@@ -242,6 +242,8 @@ const sd_bus_vtable control_vtable[] = {
 	SD_BUS_METHOD("SetLink", "sb", NULL, control_on_set_link, 0),
 	SD_BUS_METHOD("SetRateLimit", "sstttttt", NULL, control_on_set_rate_limit, 0),
 	SD_BUS_METHOD("SetRateLimitGroup", "stttttt", NULL, control_on_set_rate_limit_group, 0),
+	SD_BUS_METHOD("ResizeDisk", "st", "a{sv}", control_on_resize_disk, 0),
+	SD_BUS_METHOD("ReplaceDisk", "sss", "a{sv}", control_on_replace_disk, 0),
 	SD_BUS_METHOD("SetBalloon", "t", NULL, control_on_set_balloon, 0),
 	SD_BUS_METHOD("AddDevice", "sa{sv}", "ssa{sv}", control_on_add_device, 0),
 	SD_BUS_METHOD("RemoveDevice", "sb", NULL, control_on_remove_device, 0),

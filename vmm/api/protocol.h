@@ -34,6 +34,11 @@
  *                                           "both"; limit: size, one_time_burst, refill_time (ms)
  *                                           of bytes, then of operations; size 0: no limit
  *   SetRateLimitGroup(s group, tttttt limit)
+ *   ResizeDisk(s id, t bytes) -> (a{sv} values)    the guest is told, and the reply says the rest
+ *   ReplaceDisk(s id, s pointer, s type) -> (a{sv} values)    another image: the resource of that
+ *                                           name, with the files behind it; type: of image_type,
+ *                                           "" = none is stated.  When it fails they are dropped,
+ *                                           and the disk has the image that it had
  *   SetBalloon(t bytes)                     what the guest is to give up
  *   AddDevice(s key, a{sv} device) -> (s id, s bdf, a{sv} values)    an element of list `key`
  *                                           of the configuration, or its object; its resources

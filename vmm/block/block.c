@@ -102,16 +102,19 @@ void block_image_close(struct block_image *img)
 int block_image_resize(struct block_image *img, uint64_t size, struct err *err)
 {
 	if (!img->ops->resize)
-		return err_set(err, EOPNOTSUPP, "images of format '%s' cannot be resized",
-			       img->ops->name);
+		return err_fault(err, FAULT_UNSUPPORTED, EOPNOTSUPP,
+				 "images of format '%s' cannot be resized", img->ops->name);
 	if (img->readonly)
-		return err_set(err, EROFS, "the disk is 'readonly' and cannot be resized");
-	if (size % img->logical_block)
-		return err_set(err, EINVAL, "%llu bytes are no multiple of the block size %u",
-			       (unsigned long long)size, img->logical_block);
-	if (size < img->size)
-		return err_set(err, EINVAL, "the disk has %llu bytes and cannot shrink to %llu",
-			       (unsigned long long)img->size, (unsigned long long)size);
+		return err_fault(err, FAULT_WRONG_STATE, EROFS,
+				 "the disk is 'readonly' and cannot be resized");
+	if (size < img->logical_block || size % img->logical_block)
+		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
+				 "%llu bytes are no multiple of the block size %u",
+				 (unsigned long long)size, img->logical_block);
+	if (size > INT64_MAX)
+		return err_fault(err, FAULT_BAD_ARGUMENT, EFBIG,
+				 "%llu bytes are more than a file can have",
+				 (unsigned long long)size);
 	return img->ops->resize(img, size, err);
 }
 

@@ -82,7 +82,8 @@ struct block_backing {
 struct block_image_params {
 	const char *id; /* of the disk, for messages */
 	bool readonly;
-	bool direct; /* bypass the host's page cache */
+	bool direct;   /* bypass the host's page cache */
+	bool allocate; /* what it grows by has its storage set aside */
 	/* What the image's file is based on, the nearest first; read, never written. */
 	const struct block_backing *backing;
 	unsigned int n_backing; /* < BLOCK_FILES_MAX */
@@ -106,8 +107,9 @@ struct block_format_ops {
 	 */
 	int (*sync_metadata)(struct block_image *img);
 	/*
-	 * Optional: makes the disk larger, size a multiple of logical_block.  Control
-	 * thread, nothing in flight; img->size says so afterwards.
+	 * Optional: makes the disk larger, or smaller where the format can; size is a
+	 * multiple of logical_block.  Control thread, nothing in flight; img->size says so
+	 * afterwards.
 	 */
 	int (*resize)(struct block_image *img, uint64_t size, struct err *err);
 	/* Writes everything out and closes all descriptors, the chain's as well. */

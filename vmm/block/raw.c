@@ -9,8 +9,10 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
@@ -21,6 +23,7 @@
 
 struct raw {
 	struct block_image base;
+	bool allocate; /* what it grows by */
 };
 
 static int check_descriptor(int fd, const struct block_image_params *params, struct stat *ret_st,
@@ -180,6 +183,7 @@ static int raw_open(int fd, const struct block_image_params *params, struct bloc
 		return err_set(err, EINVAL, "raw images have no backing files, %u are given",
 			       params->n_backing);
 	}
+	raw->allocate = params->allocate;
 	img = &raw->base;
 	r = raw_inspect(fd, params, img, err);
 	if (r < 0) {
@@ -205,6 +209,55 @@ static int raw_map(struct block_image *img _unused_, const struct block_access *
 	return 0;
 }
 
+static int resize_file(struct raw *raw, uint64_t size, struct err *err)
+{
+	struct block_image *img = &raw->base;
+	int fd = img->files[0], r = 0;
+
+	if (ftruncate(fd, (off_t)size) < 0)
+		return err_fault(err, FAULT_HOST_RESOURCE, errno,
+				 "cannot make the image %llu bytes large: %s",
+				 (unsigned long long)size, strerrordesc_np(errno));
+	if (raw->allocate && size > img->size &&
+	    fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)img->size, (off_t)(size - img->size)) < 0)
+		r = err_fault(err, FAULT_HOST_RESOURCE, errno,
+			      "cannot set %llu MiB aside for the image (sparse is false): %s",
+			      (unsigned long long)(size - img->size) >> 20, strerrordesc_np(errno));
+	if (r < 0 && ftruncate(fd, (off_t)img->size) < 0)
+		log_warning("an image stays longer than its disk: %s", strerrordesc_np(errno));
+	return r;
+}
+
+/* Who has made it larger or smaller, tells us. */
+static int check_device(const struct block_image *img, uint64_t size, struct err *err)
+{
+	uint64_t bytes = 0;
+
+	if (ioctl(img->files[0], BLKGETSIZE64, &bytes) < 0)
+		return err_errno(err, errno, "cannot read the size of the block device");
+	bytes = align_down(bytes, img->logical_block);
+	if (size == bytes)
+		return 0;
+	return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
+			 "the image is a block device of %llu bytes: the disk can become just as "
+			 "large, not %llu",
+			 (unsigned long long)bytes, (unsigned long long)size);
+}
+
+static int raw_resize(struct block_image *img, uint64_t size, struct err *err)
+{
+	struct raw *raw = container_of(img, struct raw, base);
+	struct stat st = { 0 };
+	int r;
+
+	if (fstat(img->files[0], &st) < 0)
+		return err_errno(err, errno, "cannot inspect the image's descriptor");
+	r = S_ISBLK(st.st_mode) ? check_device(img, size, err) : resize_file(raw, size, err);
+	if (r >= 0)
+		img->size = size;
+	return r;
+}
+
 static void raw_close(struct block_image *img)
 {
 	close(img->files[0]);
@@ -215,5 +268,6 @@ const struct block_format_ops block_format_raw = {
 	.name = "raw",
 	.open = raw_open,
 	.map = raw_map,
+	.resize = raw_resize,
 	.close = raw_close,
 };

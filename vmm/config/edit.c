@@ -115,3 +115,43 @@ int vm_config_without_device(const struct vm_config *config, const char *key, si
 
 	return edit(config, key, index, NULL, ret, &n, err);
 }
+
+/* Element i of the list with these keys. */
+static GVariant *overlay(GVariant *list, size_t index, GVariant *keys)
+{
+	GVariantBuilder elements;
+	GVariantIter iter, of;
+	GVariant *element, *value;
+	const char *name;
+
+	g_variant_builder_init(&elements, G_VARIANT_TYPE("aa{sv}"));
+	g_variant_iter_init(&iter, list);
+	for (size_t i = 0; g_variant_iter_next(&iter, "@a{sv}", &element); i++) {
+		GVariantDict dict;
+
+		g_variant_dict_init(&dict, element);
+		g_variant_iter_init(&of, keys);
+		while (i == index && g_variant_iter_next(&of, "{&sv}", &name, &value)) {
+			g_variant_dict_insert_value(&dict, name, value);
+			g_variant_unref(value);
+		}
+		g_variant_builder_add_value(&elements, g_variant_dict_end(&dict));
+		g_variant_unref(element);
+	}
+	return g_variant_builder_end(&elements);
+}
+
+int vm_config_with_keys(const struct vm_config *config, const char *key, size_t index,
+			GVariant *keys, struct vm_config **ret, struct err *err)
+{
+	g_autoptr(GVariant) all = g_variant_ref_sink(vm_config_serialise(config));
+	g_autoptr(GVariant) list = g_variant_lookup_value(all, key, G_VARIANT_TYPE("aa{sv}"));
+	g_autoptr(GVariant) edited = NULL;
+	GVariantDict dict;
+
+	assert(list && index < g_variant_n_children(list)); /* what the configuration lists */
+	g_variant_dict_init(&dict, all);
+	g_variant_dict_insert_value(&dict, key, overlay(list, index, keys));
+	edited = g_variant_ref_sink(g_variant_dict_end(&dict));
+	return vm_config_parse(edited, ret, err);
+}

@@ -31,6 +31,9 @@ GVariant *vm_config_place_element(const char *key, GVariant *element, size_t ind
  */
 int vm_config_with_device(const struct vm_config *config, const char *key, GVariant *element,
 			  struct vm_config **ret, size_t *ret_index, struct err *err);
+/* config with these keys (a{sv}) of element `index` of list `key` in place of those it has. */
+int vm_config_with_keys(const struct vm_config *config, const char *key, size_t index,
+			GVariant *keys, struct vm_config **ret, struct err *err);
 /* config without element `index` of list `key`, or without its object. */
 int vm_config_without_device(const struct vm_config *config, const char *key, size_t index,
 			     struct vm_config **ret, struct err *err);

@@ -68,8 +68,9 @@ struct virtio_blk {
 	struct rate_limiter *limiter; /* of all queues, or of more disks; or NULL */
 	const char *engine;           /* one of block.c's names, or NULL */
 	unsigned int without_engines;
-	cpu_set_t **cpus; /* by queue: where its thread may run, NULL = anywhere */
-	struct virtio_blk_limits limits;
+	cpu_set_t **cpus;                /* by queue: where its thread may run, NULL = anywhere */
+	struct virtio_blk_limits limits; /* changed while the queues' threads are parked */
+	bool direct, keep_allocated;     /* as of the parameters */
 	char serial[VIRTIO_BLK_SERIAL_MAX];
 	/* written by vCPUs and control, read by the queues for each write: relaxed, a mode only */
 	atomic_bool write_through;
@@ -87,6 +88,11 @@ static inline struct virtio_blk *virtio_blk(struct virtio_device *dev)
 int blk_queue_init(struct blk_queue *bq, struct virtio_blk *blk, struct virtio_queue *q,
 		   struct err *err);
 void blk_queue_deinit(struct blk_queue *bq);
+/* For a queue that is served: the engine on another image. */
+int blk_queue_open_io(const struct blk_queue *bq, struct block_image *img, struct block_queue **ret,
+		      struct err *err);
+/* Its thread parked, nothing in flight: *io takes the place of what there is, which is *io then. */
+int blk_queue_swap_io(struct blk_queue *bq, struct block_queue **io);
 
 /* The queue's I/O thread. */
 

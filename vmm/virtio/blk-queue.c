@@ -461,11 +461,12 @@ static int map_slots(struct blk_queue *bq, uint16_t n, struct err *err)
 }
 
 /* The engine that was asked for, joined with the image. */
-static int open_io(struct blk_queue *bq, uint16_t depth, struct err *err)
+int blk_queue_open_io(const struct blk_queue *bq, struct block_image *img, struct block_queue **ret,
+		      struct err *err)
 {
 	const struct virtio_blk *blk = bq->blk;
-	struct block_image *img = blk->img;
 	struct block_engine *engine = NULL;
+	uint16_t depth = bq->q->st.size;
 	int r;
 
 	if (blk->engine)
@@ -475,33 +476,59 @@ static int open_io(struct blk_queue *bq, uint16_t depth, struct err *err)
 					   &engine, err);
 	if (r < 0)
 		return r;
-	r = block_queue_new_on(img, engine, depth, &bq->io, err);
+	r = block_queue_new_on(img, engine, depth, ret, err);
 	if (r < 0)
 		block_engine_free(engine);
+	return r;
+}
+
+/* Completions of bq->io, if they come by a descriptor. */
+static int watch_io(struct blk_queue *bq)
+{
+	struct attach a = { .bq = bq };
+
+	bq->done = (struct loop_source){
+		.fd = block_queue_event_fd(bq->io), .events = EPOLLIN, .fn = on_done, .data = bq
+	};
+	if (bq->done.fd >= 0)
+		loop_call(bq->q->loop, attach, &a);
+	return a.r;
+}
+
+int blk_queue_swap_io(struct blk_queue *bq, struct block_queue **io)
+{
+	struct block_queue *old = bq->io;
+	int r;
+
+	loop_call(bq->q->loop, detach, bq);
+	bq->io = *io;
+	r = watch_io(bq);
+	if (r >= 0) {
+		*io = old;
+		return 0;
+	}
+	bq->io = old;
+	if (watch_io(bq) < 0)
+		virtio_device_broken(&bq->blk->dev, "queue %u: cannot watch completions",
+				     bq->q->index);
 	return r;
 }
 
 int blk_queue_init(struct blk_queue *bq, struct virtio_blk *blk, struct virtio_queue *q,
 		   struct err *err)
 {
-	struct attach a = { .bq = bq };
 	int r;
 
 	*bq = (struct blk_queue){ .blk = blk, .q = q };
 	r = map_slots(bq, q->st.size, err);
 	if (r < 0)
 		return r;
-	r = open_io(bq, q->st.size, err);
+	r = blk_queue_open_io(bq, blk->img, &bq->io, err);
 	if (r < 0)
 		return err_prefix(err, r, "queue %u", q->index);
-	bq->done = (struct loop_source){
-		.fd = block_queue_event_fd(bq->io), .events = EPOLLIN, .fn = on_done, .data = bq
-	};
-	if (bq->done.fd >= 0) {
-		loop_call(q->loop, attach, &a);
-		if (a.r < 0)
-			return err_errno(err, -a.r, "queue %u: cannot watch completions", q->index);
-	}
+	r = watch_io(bq);
+	if (r < 0)
+		return err_errno(err, -r, "queue %u: cannot watch completions", q->index);
 	r = rate_gate_init(&bq->gate, blk->limiter, q->loop, on_gate, bq, err);
 	return r < 0 ? err_prefix(err, r, "queue %u", q->index) : 0;
 }

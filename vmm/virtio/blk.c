@@ -8,10 +8,12 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include "vmm/base/math.h"
+#include "vmm/base/thread.h"
 #include "vmm/block/block-queue.h"
 
 #define HOST_CPUS_MAX 8192 /* the largest that Linux can be made for */
@@ -182,6 +184,27 @@ static void blk_free(struct virtio_device *dev)
 	free(blk);
 }
 
+#define PUT(member, value)                                                                         \
+	bytes_put_le(config + offsetof(struct virtio_blk_config, member),                          \
+		     sizeof(((struct virtio_blk_config *)0)->member), (value))
+
+/* What another image may change while a driver has the disk. */
+static void fill_medium(struct virtio_blk *blk)
+{
+	const struct block_image *img = blk->img;
+	uint8_t *config = blk->dev.config;
+	bool discard = blk->limits.discard_max, zeroes = blk->limits.write_zeroes_max;
+
+	PUT(capacity, img->size / BLOCK_SECTOR);
+	PUT(max_discard_sectors, blk->limits.discard_max / BLOCK_SECTOR);
+	PUT(max_discard_seg, discard ? VIRTIO_BLK_RANGES_MAX : 0);
+	PUT(discard_sector_alignment,
+	    discard ? MAX(img->discard_granularity, BLOCK_SECTOR) / BLOCK_SECTOR : 0);
+	PUT(max_write_zeroes_sectors, blk->limits.write_zeroes_max / BLOCK_SECTOR);
+	PUT(max_write_zeroes_seg, zeroes ? VIRTIO_BLK_RANGES_MAX : 0);
+	PUT(write_zeroes_may_unmap, zeroes && blk->limits.may_unmap);
+}
+
 static void fill_config(struct virtio_blk *blk, const struct virtio_blk_params *params)
 {
 	const struct block_image *img = blk->img;
@@ -190,10 +213,7 @@ static void fill_config(struct virtio_blk *blk, const struct virtio_blk_params *
 
 	while (exp < UINT8_MAX && img->logical_block << exp < img->physical_block)
 		exp++;
-#define PUT(member, value)                                                                         \
-	bytes_put_le(config + offsetof(struct virtio_blk_config, member),                          \
-		     sizeof(((struct virtio_blk_config *)0)->member), (value))
-	PUT(capacity, img->size / BLOCK_SECTOR);
+	fill_medium(blk);
 	/* All buffers but the header and the status byte. */
 	PUT(seg_max, params->queue_size - 2U);
 	PUT(blk_size, img->logical_block);
@@ -203,19 +223,17 @@ static void fill_config(struct virtio_blk *blk, const struct virtio_blk_params *
 	PUT(opt_io_size, img->opt_io);
 	PUT(wce, 1);
 	PUT(num_queues, params->n_queues);
-	if (blk->limits.discard_max) {
-		PUT(max_discard_sectors, blk->limits.discard_max / BLOCK_SECTOR);
-		PUT(max_discard_seg, VIRTIO_BLK_RANGES_MAX);
-		PUT(discard_sector_alignment,
-		    MAX(img->discard_granularity, BLOCK_SECTOR) / BLOCK_SECTOR);
-	}
-	if (blk->limits.write_zeroes_max) {
-		PUT(max_write_zeroes_sectors, blk->limits.write_zeroes_max / BLOCK_SECTOR);
-		PUT(max_write_zeroes_seg, VIRTIO_BLK_RANGES_MAX);
-		PUT(write_zeroes_may_unmap, blk->limits.may_unmap);
-	}
-#undef PUT
 	blk->dev.config_size = CONFIG_SIZE;
+}
+#undef PUT
+
+#define FEATURES_MEDIUM                                                                            \
+	(VIRTIO_FEATURE(VIRTIO_BLK_F_DISCARD) | VIRTIO_FEATURE(VIRTIO_BLK_F_WRITE_ZEROES))
+
+static uint64_t medium_features(const struct virtio_blk_limits *limits)
+{
+	return (limits->discard_max ? VIRTIO_FEATURE(VIRTIO_BLK_F_DISCARD) : 0) |
+	       (limits->write_zeroes_max ? VIRTIO_FEATURE(VIRTIO_BLK_F_WRITE_ZEROES) : 0);
 }
 
 static uint64_t features_offered(const struct virtio_blk_params *params,
@@ -231,24 +249,19 @@ static uint64_t features_offered(const struct virtio_blk_params *params,
 		features |= VIRTIO_FEATURE(VIRTIO_BLK_F_RO);
 	if (params->n_queues > 1)
 		features |= VIRTIO_FEATURE(VIRTIO_BLK_F_MQ);
-	if (limits->discard_max)
-		features |= VIRTIO_FEATURE(VIRTIO_BLK_F_DISCARD);
-	if (limits->write_zeroes_max)
-		features |= VIRTIO_FEATURE(VIRTIO_BLK_F_WRITE_ZEROES);
-	return features;
+	return features | medium_features(limits);
 }
 
-static struct virtio_blk_limits image_limits(const struct block_image *img,
-					     const struct virtio_blk_params *params)
+static struct virtio_blk_limits image_limits(const struct block_image *img, bool keep_allocated)
 {
 	struct virtio_blk_limits limits = {
 		.size = img->size,
 		.align = MAX(BLOCK_SECTOR, img->off_align),
-		.readonly = params->readonly,
-		.may_unmap = img->can_discard && !params->keep_allocated,
+		.readonly = img->readonly,
+		.may_unmap = img->can_discard && !keep_allocated,
 	};
 
-	if (params->readonly)
+	if (img->readonly)
 		return limits;
 	if (limits.may_unmap)
 		limits.discard_max = DISCARD_MAX;
@@ -340,6 +353,7 @@ int virtio_blk_new(const struct virtio_blk_params *params, struct virtio_device 
 	const struct block_image_params image = { .id = params->id,
 						  .readonly = params->readonly,
 						  .direct = params->direct,
+						  .allocate = params->keep_allocated,
 						  .backing = params->backing,
 						  .n_backing = params->n_backing };
 	uint16_t sizes[VIRTIO_BLK_QUEUES_MAX];
@@ -375,7 +389,9 @@ int virtio_blk_new(const struct virtio_blk_params *params, struct virtio_device 
 	blk->engine = params->engine;
 	blk->without_engines = params->without_engines;
 	blk->st.writeback = true;
-	blk->limits = image_limits(blk->img, params);
+	blk->direct = params->direct;
+	blk->keep_allocated = params->keep_allocated;
+	blk->limits = image_limits(blk->img, params->keep_allocated);
 	blk->dev.features_offered |= features_offered(params, &blk->limits);
 	memcpy(blk->serial, serial, strnlen(serial, sizeof(blk->serial)));
 	for (unsigned int i = 0; i < COUNTER_N_; i++)
@@ -391,6 +407,154 @@ fail:
 	free(blk->queues);
 	free(blk);
 	return r;
+}
+
+/* --- what clients ask while it runs --- */
+
+/* Nothing is in flight and nothing starts; a paused machine's disk stands already. */
+static void hold(struct virtio_blk *blk, bool paused)
+{
+	if (!paused)
+		virtio_device_pause(&blk->dev);
+}
+
+static void go_on(struct virtio_blk *blk, bool paused)
+{
+	if (!paused)
+		virtio_device_resume(&blk->dev);
+}
+
+static void tell_driver(struct virtio_blk *blk)
+{
+	virtio_device_config_changed(&blk->dev);
+	virtio_device_values_changed(&blk->dev); /* the size */
+}
+
+int virtio_blk_resize(struct virtio_device *dev, uint64_t size, bool paused, struct err *err)
+{
+	struct virtio_blk *blk = virtio_blk(dev);
+	int r;
+
+	assert_on_control();
+	hold(blk, paused);
+	r = block_image_resize(blk->img, size, err);
+	if (r >= 0) {
+		blk->limits.size = blk->img->size;
+		pthread_mutex_lock(&dev->lock);
+		fill_medium(blk);
+		pthread_mutex_unlock(&dev->lock);
+	}
+	go_on(blk, paused);
+	if (r < 0)
+		return r;
+	log_info("disk '%s' has %llu bytes now", dev->id, (unsigned long long)size);
+	tell_driver(blk);
+	return 0;
+}
+
+static int open_medium(struct virtio_blk *blk, const struct virtio_blk_medium *medium,
+		       struct block_image **ret, struct err *err)
+{
+	const struct block_image_params params = { .id = blk->dev.id,
+						   .readonly = blk->limits.readonly,
+						   .direct = blk->direct,
+						   .allocate = blk->keep_allocated,
+						   .backing = medium->backing,
+						   .n_backing = medium->n_backing };
+	uint64_t block =
+		bytes_get_le(blk->dev.config + offsetof(struct virtio_blk_config, blk_size), 4);
+	int r;
+
+	r = block_image_open(medium->format, medium->fd, &params, ret, err);
+	if (r < 0) {
+		close(medium->fd);
+		for (unsigned int i = 0; i < medium->n_backing; i++)
+			close(medium->backing[i].fd);
+		return r;
+	}
+	if ((*ret)->logical_block <= block && (*ret)->size % block == 0)
+		return 0;
+	/* 5.2.5.2: a driver reads the block size once. */
+	r = err_fault(err, FAULT_BAD_CONFIG, EINVAL,
+		      "disk '%s': the image has %llu bytes in blocks of %u, the guest uses blocks "
+		      "of %llu",
+		      blk->dev.id, (unsigned long long)(*ret)->size, (*ret)->logical_block,
+		      (unsigned long long)block);
+	block_image_close(*ret);
+	return r;
+}
+
+static void free_ios(struct block_queue **ios, uint16_t n)
+{
+	for (uint16_t i = 0; i < n; i++)
+		block_queue_free(ios[i]);
+}
+
+/* ios: by queue, NULL where none is served; the old ones then. */
+static int swap_ios(struct virtio_blk *blk, struct block_queue **ios, struct err *err)
+{
+	int r = 0;
+	uint16_t i;
+
+	for (i = 0; r >= 0 && i < blk->dev.n_queues; i++)
+		if (ios[i])
+			r = blk_queue_swap_io(&blk->queues[i], &ios[i]);
+	if (r >= 0)
+		return 0;
+	/* The last one has not changed. */
+	for (i--; i-- > 0;)
+		if (ios[i] && blk_queue_swap_io(&blk->queues[i], &ios[i]) < 0)
+			virtio_device_broken(&blk->dev, "queue %u: cannot go back to its image", i);
+	return err_errno(err, -r, "disk '%s': cannot watch completions", blk->dev.id);
+}
+
+static int swap_image(struct virtio_blk *blk, struct block_image **img, struct err *err)
+{
+	struct block_queue *ios[VIRTIO_BLK_QUEUES_MAX] = { NULL };
+	struct virtio_device *dev = &blk->dev;
+	struct block_image *old = blk->img;
+	int r = 0;
+
+	for (uint16_t i = 0; r >= 0 && i < dev->n_queues; i++)
+		if (blk->queues[i].io)
+			r = blk_queue_open_io(&blk->queues[i], *img, &ios[i], err);
+	if (r >= 0)
+		r = swap_ios(blk, ios, err);
+	if (r >= 0) {
+		blk->img = *img;
+		blk->limits = image_limits(blk->img, blk->keep_allocated);
+		pthread_mutex_lock(&dev->lock);
+		dev->features_offered =
+			(dev->features_offered & ~FEATURES_MEDIUM) | medium_features(&blk->limits);
+		fill_medium(blk);
+		pthread_mutex_unlock(&dev->lock);
+		*img = old;
+	}
+	free_ios(ios, dev->n_queues);
+	return r;
+}
+
+int virtio_blk_replace(struct virtio_device *dev, const struct virtio_blk_medium *medium,
+		       bool paused, struct err *err)
+{
+	struct virtio_blk *blk = virtio_blk(dev);
+	struct block_image *img = NULL;
+	int r;
+
+	assert_on_control();
+	r = open_medium(blk, medium, &img, err);
+	if (r < 0)
+		return r;
+	hold(blk, paused);
+	r = swap_image(blk, &img, err);
+	go_on(blk, paused);
+	block_image_close(img); /* the old one, or the new one when that failed */
+	if (r < 0)
+		return r;
+	log_info("disk '%s' has another image: %s, %llu bytes", dev->id, blk->img->ops->name,
+		 (unsigned long long)blk->img->size);
+	tell_driver(blk);
+	return 0;
 }
 
 static const struct virtio_device_ops blk_ops = {

@@ -68,6 +68,26 @@ extern const struct state_desc virtio_blk_state_desc;
 int virtio_blk_new(const struct virtio_blk_params *params, struct virtio_device **ret,
 		   struct err *err);
 
+/* What takes the place of a disk's image. */
+struct virtio_blk_medium {
+	int fd;
+	const struct block_format_ops *format;
+	const struct block_backing *backing;
+	unsigned int n_backing;
+};
+
+/*
+ * Control thread, of a virtio_blk; the driver is told by a configuration change.  paused:
+ * the device's threads are parked, as those of a paused machine.  What fails leaves the
+ * disk as it was.
+ *
+ * resize: what is in flight ends first, and what comes later sees the new end.
+ */
+int virtio_blk_resize(struct virtio_device *dev, uint64_t size, bool paused, struct err *err);
+/* Takes the descriptors over, also when it fails; the old image's are closed. */
+int virtio_blk_replace(struct virtio_device *dev, const struct virtio_blk_medium *medium,
+		       bool paused, struct err *err);
+
 /* Control thread: of a virtio_blk, the engine of its queues; NULL while it is not active. */
 const char *virtio_blk_engine(struct virtio_device *dev);
 

@@ -42,6 +42,32 @@ int vm_set_link(struct vm *vm, const char *id, bool up, struct err *err)
 	return dev->kind->set_link(dev, up, err);
 }
 
+int vm_resize_disk(struct vm *vm, const char *id, uint64_t bytes, struct err *err)
+{
+	struct vm_device *dev = find(vm, id, err);
+
+	if (!dev)
+		return -ENXIO;
+	if (!dev->kind->resize_disk)
+		return cannot(dev, "is no disk, which could be resized", err);
+	return dev->kind->resize_disk(dev, bytes, err);
+}
+
+int vm_replace_disk(struct vm *vm, const char *id, const char *pointer, const char *type,
+		    struct err *err)
+{
+	struct vm_device *dev = find(vm, id, err);
+	int r = -ENXIO;
+
+	if (dev && !dev->kind->replace_disk)
+		r = cannot(dev, "is no disk, whose image could be replaced", err);
+	else if (dev)
+		r = dev->kind->replace_disk(dev, pointer, type, err);
+	if (r < 0)
+		resources_drop(&vm->resources, pointer);
+	return r;
+}
+
 int vm_set_balloon(struct vm *vm, uint64_t bytes, struct err *err)
 {
 	assert_on_control();

@@ -100,6 +100,11 @@ struct vm_device_kind {
 	 * accepted, and it is closed if not.
 	 */
 	int (*connect_vsock)(struct vm_device *dev, int fd, struct err *err);
+	/* Bytes of the disk; "size" is a value. */
+	int (*resize_disk)(struct vm_device *dev, uint64_t bytes, struct err *err);
+	/* Another image: that of the resource `pointer`, of a type of `disks` ("Qcow2") or "". */
+	int (*replace_disk)(struct vm_device *dev, const char *pointer, const char *type,
+			    struct err *err);
 	/* Characters; the guest is told. */
 	int (*set_console_size)(struct vm_device *dev, uint16_t columns, uint16_t rows,
 				struct err *err);
@@ -137,6 +142,10 @@ struct vm_device *vm_device_find(struct vm *vm, const char *id);
  * for (FAULT_NO_SUCH_DEVICE, FAULT_UNSUPPORTED), and runs the op.
  */
 int vm_set_link(struct vm *vm, const char *id, bool up, struct err *err);
+int vm_resize_disk(struct vm *vm, const char *id, uint64_t bytes, struct err *err);
+/* Drops the resource, and those below its name, when it fails. */
+int vm_replace_disk(struct vm *vm, const char *id, const char *pointer, const char *type,
+		    struct err *err);
 /* The only balloon, the only vsock. */
 int vm_set_balloon(struct vm *vm, uint64_t bytes, struct err *err);
 /* *ret_fd: the client's end; what the guest decides is yet to be read from it. */

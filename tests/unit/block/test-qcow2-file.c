@@ -109,9 +109,10 @@ static void test_resize(void)
 		if (i % 2 == 0)
 			memset(model, 0, 8 << 20);
 		img = tools_open(path, i % 2 ? chain : NULL, false);
-		g_assert_cmpint(block_image_resize(img, 2098688 - 512, &err), ==, -EINVAL);
+		g_assert_cmpint(block_image_resize(img, 2098688 - 512, &err), ==, -EOPNOTSUPP);
 		g_assert_cmpstr(err.msg, ==,
-				"the disk has 2098688 bytes and cannot shrink to 2098176");
+				"the disk has 2098688 bytes and cannot shrink to 2098176: its "
+				"image is qcow2, which can only grow");
 		err_clear(&err);
 		g_assert_cmpint(block_image_resize(img, 1ULL << 62, &err), ==, -EFBIG);
 		err_clear(&err);

@@ -7,8 +7,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "vmm/base/err.h"
 
@@ -100,11 +104,57 @@ static void test_geometry(void)
 	g_assert_cmpuint(ext.len, ==, 678);
 }
 
+static void resize(struct block_image *img, uint64_t size)
+{
+	struct err err = { 0 };
+
+	if (block_image_resize(img, size, &err) < 0)
+		g_error("%s", err.msg);
+	g_assert_cmpuint(img->size, ==, size);
+}
+
+/* The file follows the disk; what the host does not give leaves both as they were. */
+static void test_resize(void)
+{
+	for (unsigned int allocate = 0; allocate < 2; allocate++) {
+		const struct block_image_params params = { .id = "root", .allocate = allocate };
+		int fd = temp_file((1 << 20) + 100, O_RDWR);
+		struct block_image *img = NULL;
+		struct rlimit old, limit;
+		struct err err = { 0 };
+		struct stat st = { 0 };
+
+		g_assert_cmpint(block_image_open(&block_format_raw, fd, &params, &img, &err), ==,
+				0);
+		resize(img, 3 << 20);
+		g_assert_cmpint(fstat(fd, &st), ==, 0);
+		g_assert_cmpint(st.st_size, ==, 3 << 20);
+		g_assert_true(!allocate || st.st_blocks * 512 >= 2 << 20);
+		resize(img, 512);
+		g_assert_cmpint(fstat(fd, &st), ==, 0);
+		g_assert_cmpint(st.st_size, ==, 512);
+
+		signal(SIGXFSZ, SIG_IGN);
+		g_assert_cmpint(getrlimit(RLIMIT_FSIZE, &old), ==, 0);
+		limit = (struct rlimit){ 1 << 20, old.rlim_max };
+		g_assert_cmpint(setrlimit(RLIMIT_FSIZE, &limit), ==, 0);
+		g_assert_cmpint(block_image_resize(img, 2 << 20, &err), ==, -EFBIG);
+		g_assert_cmpint(setrlimit(RLIMIT_FSIZE, &old), ==, 0);
+		g_assert_cmpstr(err.msg, ==,
+				"cannot make the image 2097152 bytes large: File too large");
+		g_assert_cmpuint(img->size, ==, 512);
+		g_assert_cmpint(fstat(fd, &st), ==, 0);
+		g_assert_cmpint(st.st_size, ==, 512);
+		block_image_close(img);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/block/raw/refused", test_refused);
 	g_test_add_func("/block/raw/bad-descriptor", test_bad_descriptor);
 	g_test_add_func("/block/raw/geometry", test_geometry);
+	g_test_add_func("/block/raw/resize", test_resize);
 	return g_test_run();
 }

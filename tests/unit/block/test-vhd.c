@@ -253,6 +253,23 @@ static void test_killed(gconstpointer data)
 	munmap(shared, sizeof(*shared));
 }
 
+static void test_resize(void)
+{
+	if (!tools_have_qemu_img())
+		return;
+	for (size_t i = 0; i < G_N_ELEMENTS(variants); i++) {
+		g_autofree char *path = make_image(&variants[i]);
+		g_autofree char *text = g_strdup_printf("images of format '%s' cannot be resized",
+							variants[i].format->name);
+		struct block_image *img = open_image(&variants[i], path, false);
+		struct err err = { 0 };
+
+		g_assert_cmpint(block_image_resize(img, 64 << 20, &err), ==, -EOPNOTSUPP);
+		g_assert_cmpstr(err.msg, ==, text);
+		block_image_close(img);
+	}
+}
+
 /* An unclean image is of no use to who may not write, and says so. */
 static void test_readonly_log(void)
 {
@@ -618,6 +635,7 @@ int main(int argc, char **argv)
 	g_test_add_data_func("/block/killed/vhdx", &variants[2], test_killed);
 	g_test_add_func("/block/vhdx/log/readonly", test_readonly_log);
 	g_test_add_func("/block/vhdx/log/zeroes", test_log_zeroes);
+	g_test_add_func("/block/vhd/resize", test_resize);
 	g_test_add_func("/block/vhd/fields", test_vhd_fields);
 	g_test_add_func("/block/vhdx/fields", test_vhdx_fields);
 	g_test_add_data_func("/block/vhd/bytes", &variants[0], test_bytes);

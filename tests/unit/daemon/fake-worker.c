@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
@@ -30,6 +31,11 @@ struct fake {
 	const char *state;
 	char *words; /* the command line */
 	GVariant *config;
+	GPtrArray *added; /* ids of disks and nets that came */
+	GPtrArray *gone;  /* ids of devices that went */
+	char *asked_for;  /* the device the guest was asked to let go of last */
+	uint32_t n_asked;
+	GArray *offered; /* descriptors that came with devices while it runs */
 	bool link_down;
 	uint32_t boots, n_resources, n_buttons;
 	bool rebooting;
@@ -89,11 +95,22 @@ static int method_add_resources(sd_bus_message *m, void *userdata, sd_bus_error 
 	/* Kept as long as it lives, as by a worker: what is at the other end of a socket sees it.
 	 */
 	while (r >= 0 && (r = sd_bus_message_read(m, "{sh}", &pointer, &fd)) > 0) {
-		if (fcntl(fd, F_DUPFD_CLOEXEC, 0) < 0)
+		fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		if (fd < 0)
 			return -errno;
 		fake->n_resources++;
+		if (fake->boots > 0)
+			g_array_append_val(fake->offered, fd);
 	}
 	return r < 0 ? r : sd_bus_reply_method_return(m, NULL);
+}
+
+static bool has_id(const GPtrArray *ids, const char *id)
+{
+	for (guint i = 0; i < ids->len; i++)
+		if (strcmp(ids->pdata[i], id) == 0)
+			return true;
+	return false;
 }
 
 /* Disks and nets of its configuration, at addresses of their own. */
@@ -115,12 +132,34 @@ static int append_devices(struct fake *fake, sd_bus_message *reply)
 			const char *id = "";
 
 			g_variant_lookup(item, "id", "&s", &id);
+			if (has_id(fake->gone, id))
+				continue;
 			if (has_word(fake, "fake-bad-bdf"))
 				strcpy(bdf, "<script>");
 			r = sd_bus_message_append(reply, "(ssss)", id, keys[i], bdf, "ok");
 		}
 	}
+	for (guint i = 0; r >= 0 && i < fake->added->len; i++)
+		r = sd_bus_message_append(reply, "(ssss)", fake->added->pdata[i], "disks",
+					  "0000:00:1f.0", "ok");
 	return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+static int append_hotplugged(struct fake *fake, sd_bus_message *reply)
+{
+	int r = sd_bus_message_open_container(reply, 'e', "sv");
+
+	if (r >= 0)
+		r = sd_bus_message_append(reply, "s", "hotplugged");
+	if (r >= 0)
+		r = sd_bus_message_open_container(reply, 'v', "as");
+	if (r >= 0)
+		r = sd_bus_message_open_container(reply, 'a', "s");
+	for (guint i = 0; r >= 0 && i < fake->added->len; i++)
+		r = sd_bus_message_append(reply, "s", fake->added->pdata[i]);
+	for (int depth = 0; r >= 0 && depth < 3; depth++)
+		r = sd_bus_message_close_container(reply);
+	return r;
 }
 
 static int append_net_values(struct fake *fake, sd_bus_message *m)
@@ -142,6 +181,8 @@ static int reply_query(struct fake *fake, sd_bus_message *m)
 	if (r >= 0)
 		r = sd_bus_message_append(reply, "{sv}{sv}", "state", "s", fake->state, "boots",
 					  "u", fake->boots);
+	if (r >= 0)
+		r = append_hotplugged(fake, reply);
 	if (r >= 0)
 		r = sd_bus_message_open_container(reply, 'e', "sv");
 	if (r >= 0)
@@ -209,6 +250,155 @@ static int method_set_rate_limit(sd_bus_message *m, void *userdata, sd_bus_error
 		return worker_error_from_err(error, &err);
 	}
 	return sd_bus_reply_method_return(m, NULL);
+}
+
+static void drop_offered(struct fake *fake)
+{
+	for (guint i = 0; i < fake->offered->len; i++)
+		close(g_array_index(fake->offered, int, i));
+	g_array_set_size(fake->offered, 0);
+}
+
+/*
+ * "fake-no-plug": it has no place for it; "fake-plug-dies"; "fake-plug-late": after a while;
+ * "fake-plug-closes" hangs up with it, "fake-plug-loses" without it.
+ */
+static int method_add_device(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	g_autoptr(GVariant) element = NULL;
+	struct fake *fake = userdata;
+	const char *key, *id = "";
+	struct err err = { 0 };
+	int r;
+
+	r = sd_bus_message_read(m, "s", &key);
+	if (r < 0 || variant_from_message(m, "a{sv}", &element, &err) < 0)
+		return worker_error_from_err(error, &err);
+	if (has_word(fake, "fake-plug-dies"))
+		_exit(3);
+	if (has_word(fake, "fake-plug-late"))
+		usleep(300000);
+	if (has_word(fake, "fake-no-plug") || has_word(fake, "fake-plug-loses"))
+		drop_offered(fake);
+	if (has_word(fake, "fake-no-plug")) {
+		err_fault(&err, FAULT_HOST_RESOURCE, ENOSPC, "the fake has no slot");
+		return worker_error_from_err(error, &err);
+	}
+	g_variant_lookup(element, "id", "&s", &id);
+	if (!has_word(fake, "fake-plug-loses"))
+		g_ptr_array_add(fake->added, g_strdup(id));
+	if (has_word(fake, "fake-plug-loses") || has_word(fake, "fake-plug-closes")) {
+		sd_bus_close(fake->bus);
+		return 1;
+	}
+	return sd_bus_reply_method_return(m, "ssa{sv}", id, "0000:00:1f.0", 0);
+}
+
+static void tell_of(struct fake *fake, const char *signal, const char *id)
+{
+	if (fake->bus)
+		sd_bus_emit_signal(fake->bus, PROTOCOL_OBJECT, PROTOCOL_INTERFACE, signal, "s", id);
+}
+
+static void let_go(struct fake *fake, const char *id)
+{
+	guint at;
+
+	if (g_ptr_array_find_with_equal_func(fake->added, id, g_str_equal, &at)) {
+		g_ptr_array_remove_index(fake->added, at);
+		drop_offered(fake);
+	} else {
+		g_ptr_array_add(fake->gone, g_strdup(id));
+	}
+	tell_of(fake, "DeviceRemoved", id);
+}
+
+/*
+ * The guest does not react, but to "fake-lets-go", or "fake-lets-go-later" when asked again;
+ * "fake-says-no".  "fake-no-unplug": the worker fails; "fake-unplug-hangs": no answer.  The
+ * first time only: "fake-unplug-late" fails after a while, "fake-unplug-closes" hangs up.
+ */
+static int method_remove_device(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	struct fake *fake = userdata;
+	struct err err = { 0 };
+	const char *id;
+	int force, r;
+
+	r = sd_bus_message_read(m, "sb", &id, &force);
+	if (r < 0)
+		return r;
+	fake->n_asked++;
+	g_free(fake->asked_for);
+	fake->asked_for = g_strdup(id);
+	if (has_word(fake, "fake-unplug-late") && fake->n_asked == 1)
+		usleep(200000);
+	if (has_word(fake, "fake-no-unplug") ||
+	    (has_word(fake, "fake-unplug-late") && fake->n_asked == 1)) {
+		err_fault(&err, FAULT_HOST_RESOURCE, EIO, "the fake cannot eject");
+		return worker_error_from_err(error, &err);
+	}
+	if (has_word(fake, "fake-unplug-closes") && fake->n_asked == 1) {
+		sd_bus_close(fake->bus);
+		return 1;
+	}
+	if (has_word(fake, "fake-unplug-hangs"))
+		return 1;
+	if (force || has_word(fake, "fake-lets-go ") ||
+	    (has_word(fake, "fake-lets-go-later") && fake->n_asked > 1))
+		let_go(fake, id);
+	else if (has_word(fake, "fake-says-no"))
+		tell_of(fake, "RemovalRefused", id);
+	return sd_bus_reply_method_return(m, NULL);
+}
+
+static int method_forget_removal(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	(void)userdata;
+	(void)error;
+	return sd_bus_reply_method_return(m, NULL);
+}
+
+/* The reply has the size, as asked for or as that of another image. */
+static int reply_size(sd_bus_message *m, uint64_t bytes)
+{
+	return sd_bus_reply_method_return(m, "a{sv}", 1, "size", "t", bytes);
+}
+
+static int method_resize_disk(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	struct err err = { 0 };
+	const char *id;
+	uint64_t bytes;
+	int r;
+
+	r = sd_bus_message_read(m, "st", &id, &bytes);
+	if (r < 0)
+		return r;
+	if (has_word(userdata, "fake-dies-of-disks"))
+		_exit(3);
+	if (has_word(userdata, "fake-no-disks")) {
+		err_fault(&err, FAULT_HOST_RESOURCE, ENOSPC, "the fake is full");
+		return worker_error_from_err(error, &err);
+	}
+	return reply_size(m, bytes);
+}
+
+static int method_replace_disk(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	const char *id, *pointer, *type;
+	struct err err = { 0 };
+	int r;
+
+	r = sd_bus_message_read(m, "sss", &id, &pointer, &type);
+	if (r < 0)
+		return r;
+	if (has_word(userdata, "fake-no-disks")) {
+		err_fault(&err, FAULT_BAD_CONFIG, EINVAL, "%s: the fake does not like type '%s'",
+			  pointer, type);
+		return worker_error_from_err(error, &err);
+	}
+	return reply_size(m, 7 << 20);
 }
 
 static int method_connect_vsock(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -357,6 +547,8 @@ static int method_inject_nmi(sd_bus_message *m, void *userdata, sd_bus_error *er
 		sd_bus_emit_signal(fake->bus, PROTOCOL_OBJECT, PROTOCOL_INTERFACE, "Event",
 				   "ssa{sv}", "guest", text, 0);
 	}
+	if (has_word(fake, "fake-nmi-lets-go") && fake->asked_for)
+		let_go(fake, fake->asked_for);
 	if (has_word(fake, "fake-nmi-large") || has_word(fake, "fake-nmi-event"))
 		sd_bus_emit_signal(fake->bus, PROTOCOL_OBJECT, PROTOCOL_INTERFACE, "Event",
 				   "ssa{sv}", "guest", "nmi", 1, "count", "u", 1U);
@@ -448,6 +640,13 @@ static const sd_bus_vtable worker_vtable[] = {
 		      SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD("SetRateLimitGroup", "stttttt", "", method_set_rate_limit,
 		      SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("AddDevice", "sa{sv}", "ssa{sv}", method_add_device,
+		      SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("RemoveDevice", "sb", "", method_remove_device, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("ForgetRemoval", "s", "", method_forget_removal, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("ResizeDisk", "st", "a{sv}", method_resize_disk, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("ReplaceDisk", "sss", "a{sv}", method_replace_disk,
+		      SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD("ConnectVSock", "u", "h", method_connect_vsock, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD("Pause", "", "", method_pause, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD("Resume", "", "", method_resume, SD_BUS_VTABLE_UNPRIVILEGED),
@@ -463,6 +662,8 @@ static const sd_bus_vtable worker_vtable[] = {
 	SD_BUS_SIGNAL("StateChanged", "sss", 0),
 	SD_BUS_SIGNAL("Event", "ssa{sv}", 0),
 	SD_BUS_SIGNAL("DeviceChanged", "sa{sv}", 0),
+	SD_BUS_SIGNAL("DeviceRemoved", "s", 0),
+	SD_BUS_SIGNAL("RemovalRefused", "s", 0),
 	SD_BUS_VTABLE_END,
 };
 
@@ -503,17 +704,37 @@ static int on_connection(sd_event_source *source, int fd, uint32_t revents, void
 	return 0;
 }
 
+static int on_usr1(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
+{
+	struct fake *fake = userdata;
+
+	(void)source;
+	(void)info;
+	if (fake->asked_for)
+		let_go(fake, fake->asked_for);
+	return 0;
+}
+
 int main(void)
 {
 	struct fake fake = { .state = WORKER_STATE_IDLE };
 	const char *mode = getenv("FAKE_WORKER");
+	sigset_t usr1;
 
 	if (mode && strcmp(mode, "exit") == 0)
 		return WORKER_EXIT_USAGE;
+	/* SIGUSR1: the guest lets go of what it was asked for, whoever listens. */
+	sigemptyset(&usr1);
+	sigaddset(&usr1, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &usr1, NULL);
+	fake.added = g_ptr_array_new_with_free_func(g_free);
+	fake.offered = g_array_new(FALSE, FALSE, sizeof(int));
+	fake.gone = g_ptr_array_new_with_free_func(g_free);
 	/* Nothing of a test run outlives it by much, whatever goes wrong. */
 	alarm(60);
 	if (sd_event_new(&fake.event) < 0 ||
-	    sd_event_add_io(fake.event, NULL, STDIN_FILENO, EPOLLIN, on_connection, &fake) < 0)
+	    sd_event_add_io(fake.event, NULL, STDIN_FILENO, EPOLLIN, on_connection, &fake) < 0 ||
+	    sd_event_add_signal(fake.event, NULL, SIGUSR1, on_usr1, &fake) < 0)
 		return WORKER_EXIT_CONTROL;
 	return sd_event_loop(fake.event);
 }

@@ -238,6 +238,13 @@ int qcow2_resize(struct block_image *img, uint64_t size, struct err *err)
 	uint64_t old = img->size;
 	int r;
 
+	if (size < old)
+		return err_fault(err, FAULT_UNSUPPORTED, EOPNOTSUPP,
+				 "the disk has %llu bytes and cannot shrink to %llu: its image is "
+				 "qcow2, which can only grow",
+				 (unsigned long long)old, (unsigned long long)size);
+	if (size == old)
+		return 0;
 	if (size > INT64_MAX || n > QCOW2_L1_BYTES_MAX / 8)
 		return err_set(err, EFBIG,
 			       "%llu bytes are too large for a qcow2 image with clusters of %llu",

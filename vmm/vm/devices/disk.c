@@ -26,17 +26,16 @@ static const char *const stated[IMAGE_TYPE_N_] = {
 	[IMAGE_TYPE_VHDX] = "vhdx",
 };
 
-static int find_format(const struct disk_config *disk, struct virtio_blk_params *params,
+static int find_format(enum image_type type, int fd, const struct block_format_ops **ret,
 		       struct err *err)
 {
-	const char *name = stated[disk->image_type];
+	const char *name = stated[type];
 
-	params->format = block_format_by_name(name ?: "raw");
-	if (!params->format)
+	*ret = block_format_by_name(name ?: "raw");
+	if (!*ret)
 		return err_fault(err, FAULT_UNSUPPORTED, EOPNOTSUPP,
-				 "image_type %s is not supported yet",
-				 image_type_to_string(disk->image_type));
-	return block_check_stated(params->fd, name, err);
+				 "image_type %s is not supported yet", image_type_to_string(type));
+	return block_check_stated(fd, name, err);
 }
 
 static void close_backing(struct block_backing *backing, unsigned int n)
@@ -95,7 +94,7 @@ static int new_disk(struct vm *vm, const struct disk_config *disk, struct virtio
 		};
 	params->affinity = affinity;
 	params->n_affinity = disk->n_queue_affinity;
-	r = find_format(disk, params, err);
+	r = find_format(disk->image_type, params->fd, &params->format, err);
 	if (r >= 0)
 		r = vm_limits_of_disk(vm, (size_t)(disk - vm->config->disks), &params->limiter,
 				      err);
@@ -140,6 +139,46 @@ static int create_disk(struct vm *vm, const struct config_device *device, struct
 	return vm_plug_virtio(vm, &vm_disk_kind, device, dev, err);
 }
 
+static bool is_paused(const struct vm_device *dev)
+{
+	return dev->vm->state == VM_STATE_PAUSED;
+}
+
+static int resize_disk(struct vm_device *dev, uint64_t bytes, struct err *err)
+{
+	return virtio_blk_resize(dev->vp->dev, bytes, is_paused(dev), err);
+}
+
+static int replace_disk(struct vm_device *dev, const char *pointer, const char *type,
+			struct err *err)
+{
+	struct disk_config *disk = &dev->vm->config->disks[dev->index];
+	struct block_backing backing[BLOCK_FILES_MAX];
+	struct virtio_blk_medium medium = { .backing = backing };
+	enum image_type image_type = IMAGE_TYPE_UNKNOWN;
+	int r;
+
+	if (type[0] && image_type_from_string(type, &image_type) < 0)
+		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL, "'%s' is no type of an image",
+				 type);
+	medium.fd = resources_take(&dev->vm->resources, pointer, err);
+	if (medium.fd < 0)
+		return err_prefix(err, medium.fd, "disk '%s'", dev->id);
+	r = find_format(image_type, medium.fd, &medium.format, err);
+	if (r >= 0)
+		r = dup_chain(dev->vm, pointer, backing, err);
+	if (r < 0) {
+		close(medium.fd);
+	} else {
+		medium.n_backing = (unsigned int)r;
+		r = virtio_blk_replace(dev->vp->dev, &medium, is_paused(dev), err);
+	}
+	if (r < 0)
+		return resources_blame(err_prefix(err, r, "%s", pointer), err);
+	disk->image_type = image_type;
+	return 0;
+}
+
 static size_t disk_values(struct vm_device *dev, struct vm_device_value ret[VM_DEVICE_VALUES_MAX])
 {
 	struct virtio_device *blk = dev->vp->dev;
@@ -160,5 +199,7 @@ static size_t disk_values(struct vm_device *dev, struct vm_device_value ret[VM_D
 const struct vm_device_kind vm_disk_kind = {
 	.key = "disks",
 	.create = create_disk,
+	.resize_disk = resize_disk,
+	.replace_disk = replace_disk,
 	.values = disk_values,
 };
