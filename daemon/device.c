@@ -298,6 +298,7 @@ void machine_devices_plugged(struct machine *vm, struct vm_config *boot, const c
 	set_values(dev, values);
 	log_info("VM '%s': device '%s' was added", vm->def.name, dev->id);
 	manager_tell(vm->manager, device_added, dev);
+	manager_tell(vm->manager, device_plugged, dev);
 }
 
 void machine_device_gone(struct machine *vm, const char *id)
@@ -309,6 +310,7 @@ void machine_device_gone(struct machine *vm, const char *id)
 	if (!dev)
 		return;
 	log_info("VM '%s': device '%s' was removed", vm->def.name, id);
+	manager_tell(vm->manager, device_unplugged, dev);
 	manager_tell(vm->manager, device_removed, dev);
 	for (guint i = 0; i < vm->devices->len; i++) {
 		struct machine_device *other = g_ptr_array_index(vm->devices, i);

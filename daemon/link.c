@@ -294,9 +294,20 @@ static void on_worker_removal_refused(void *data, const char *id)
 static void on_worker_sizes(void *data, GVariant *sizes)
 {
 	struct machine *vm = data;
+	uint32_t dropped;
 
-	if (!vm->start && !vm->adopting)
+	if (vm->start || vm->adopting)
+		return;
+	if (rate_limit_pass(&vm->worker_sizes, (uint64_t)g_get_monotonic_time(), &dropped)) {
 		machine_take_sizes(vm, sizes);
+		return;
+	}
+	if (may_warn(vm))
+		log_warning("VM '%s': its size changes faster than it is told, some changes are "
+			    "left out",
+			    vm->def.name);
+	/* Asked in a while, so that what is told in the end is true. */
+	machine_reconnect_later(vm);
 }
 
 static void on_worker_resize_refused(void *data, const char *what)

@@ -209,6 +209,7 @@ int machine_new(struct manager *manager, struct definition *def, struct machine 
 	vm->event_warnings = (struct rate_limit){ 1, WARNING_INTERVAL_USEC, 0 };
 	vm->worker_states = (struct rate_limit){ STATES_BURST, STATE_INTERVAL_USEC, 0 };
 	vm->worker_devices = (struct rate_limit){ STATES_BURST, DEVICE_INTERVAL_USEC, 0 };
+	vm->worker_sizes = (struct rate_limit){ STATES_BURST, DEVICE_INTERVAL_USEC, 0 };
 	vm->worker_losses = (struct rate_limit){ LOSSES_BURST, LOSS_INTERVAL_USEC, 0 };
 	spawn_init(&vm->spawn, manager->spawner, &spawn_handlers, vm);
 	*ret = vm;

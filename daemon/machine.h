@@ -117,11 +117,11 @@ struct machine {
 	bool preparing;               /* the worker cannot have a guest yet */
 	char worker_reason[32];       /* why the worker said it is going to end */
 	struct rate_limit events, event_warnings;
-	struct rate_limit vsock_wishes;                                 /* vsock.c */
-	struct rate_limit worker_states, worker_losses, worker_devices; /* link.c */
-	unsigned int n_vsock_connects;                                  /* vsock.c: under way */
-	uint32_t events_dropped; /* before the one that is being told */
-	bool terminating;        /* somebody asked for the end */
+	struct rate_limit vsock_wishes;                                               /* vsock.c */
+	struct rate_limit worker_states, worker_losses, worker_devices, worker_sizes; /* link.c */
+	unsigned int n_vsock_connects; /* vsock.c: under way */
+	uint32_t events_dropped;       /* before the one that is being told */
+	bool terminating;              /* somebody asked for the end */
 	bool adopting;
 	sd_event_source *quit_timer;
 	struct list end_waiters;                 /* replies due when the worker is gone */

@@ -47,6 +47,9 @@ struct manager_observer {
 	/* properties: enum machine_device_property */
 	void (*device_changed)(void *data, struct machine_device *dev, uint32_t properties);
 	void (*device_removed)(void *data, struct machine_device *dev); /* still complete */
+	/* After, and before these: it came or goes alone, and not with its machine. */
+	void (*device_plugged)(void *data, struct machine_device *dev);
+	void (*device_unplugged)(void *data, struct machine_device *dev);
 	void (*job_added)(void *data, struct job *job);
 	void (*job_changed)(void *data, struct job *job, uint32_t properties);
 	void (*job_ended)(void *data, struct job *job);

@@ -29,6 +29,7 @@ struct plug {
 	size_t index;
 	bool persist;
 	bool uncertain;         /* the answer was lost */
+	struct err refused;     /* what the worker said of its resources */
 	struct vm_config *boot; /* the configuration with it */
 	char *boot_config;      /* the same as text */
 	GVariant *element;      /* as it is there, with all defaults */
@@ -264,7 +265,7 @@ static void on_added(void *data, sd_bus_message *reply, const struct err *err)
 		return;
 	}
 	if (err) {
-		plug_fail(vm->plug, err);
+		plug_fail(vm->plug, vm->plug->refused.code ? &vm->plug->refused : err);
 		return;
 	}
 	r = sd_bus_message_read(reply, "ss", &id, &bdf);
@@ -285,8 +286,12 @@ static void on_resources_added(void *data, sd_bus_message *reply, const struct e
 	struct machine *vm = data;
 
 	(void)reply;
-	if (err && vm->plug && !is_uncertain(vm, err))
-		plug_fail(vm->plug, err);
+	/*
+	 * The answer to AddDevice follows, which ends it: before that the next addition must not
+	 * begin, or it would take that answer for its own.
+	 */
+	if (err && vm->plug && !vm->plug->refused.code && !is_uncertain(vm, err))
+		vm->plug->refused = *err;
 }
 
 static int call_worker(struct plug *plug, struct err *err)

@@ -21,8 +21,16 @@ struct unplug {
 	struct machine *vm;
 	char *id;
 	bool force;
+	bool taking;            /* the guest is not asked any more */
+	bool unheard;           /* the connection ended before the worker has answered */
 	uint64_t deadline_usec; /* CLOCK_REALTIME: survives the daemon; 0 = never */
 	sd_event_source *timeout;
+};
+
+/* A question to the worker: its answer may come when the next removal is under way. */
+struct question {
+	struct machine *vm;
+	uint32_t job;
 };
 
 void unplug_free(struct unplug *unplug)
@@ -71,27 +79,41 @@ static void give_up(struct machine *vm, const struct err *err)
 
 static void on_asked(void *data, sd_bus_message *reply, const struct err *err)
 {
-	struct machine *vm = data;
+	g_autofree struct question *question = data;
+	struct machine *vm = question->vm;
 	struct err cause = { 0 };
 
 	(void)reply;
 	/* That it is gone arrives as a signal, before the answer. */
-	if (!err || !vm->unplug || err->code == ECONNRESET)
+	if (!err || !vm->unplug || !vm->job || vm->job->id != question->job)
 		return;
+	if (err->code == ECONNRESET) {
+		vm->unplug->unheard = true;
+		return;
+	}
 	cause = *err;
 	err_prefix(&cause, -1, "cannot remove device '%s' of VM '%s'", vm->unplug->id,
 		   vm->def.name);
 	unplug_end(vm, &cause);
 }
 
-static int ask(struct unplug *unplug, bool force, struct err *err)
+static int ask(struct unplug *unplug, struct err *err)
 {
 	struct machine *vm = unplug->vm;
+	struct question *question;
 	int r = machine_check_connection(vm, err);
 
-	return r < 0 ? r
-		     : worker_call(vm->worker, "RemoveDevice", vm->manager->request_usec, on_asked,
-				   vm, err, "sb", unplug->id, (int)force);
+	if (r < 0)
+		return r;
+	unplug->unheard = false;
+	question = g_new0(struct question, 1);
+	question->vm = vm;
+	question->job = vm->job->id;
+	r = worker_call(vm->worker, "RemoveDevice", vm->manager->request_usec, on_asked, question,
+			err, "sb", unplug->id, (int)unplug->taking);
+	if (r < 0)
+		g_free(question);
+	return r;
 }
 
 static void take_it(struct unplug *unplug)
@@ -102,7 +124,10 @@ static void take_it(struct unplug *unplug)
 	unplug->timeout = sd_event_source_disable_unref(unplug->timeout);
 	job_forbid_cancel(vm->job);
 	job_set_phase(vm->job, "taking it from the guest");
-	if (ask(unplug, true, &err) < 0)
+	unplug->taking = true;
+	if (!vm->worker)
+		unplug->unheard = true; /* when there is a connection again */
+	else if (ask(unplug, &err) < 0)
 		unplug_end(vm, &err);
 }
 
@@ -290,7 +315,7 @@ int machine_remove_device(struct machine *vm, uid_t owner, const char *id,
 		return r;
 	*ret = vm->job;
 	/* From here on the job tells what goes wrong. */
-	if (ask(vm->unplug, false, &cause) < 0)
+	if (ask(vm->unplug, &cause) < 0)
 		unplug_end(vm, &cause);
 	return 0;
 }
@@ -306,8 +331,14 @@ void machine_on_device_removed(struct machine *vm, const char *id)
 
 void machine_review_removal(struct machine *vm)
 {
-	if (vm->unplug && !machine_find_device(vm, vm->unplug->id))
+	struct err err = { 0 };
+
+	if (!vm->unplug)
+		return;
+	if (!machine_find_device(vm, vm->unplug->id))
 		unplug_end(vm, NULL);
+	else if (vm->unplug->unheard && ask(vm->unplug, &err) < 0)
+		unplug_end(vm, &err);
 }
 
 void machine_on_removal_refused(struct machine *vm, const char *id)
@@ -317,7 +348,8 @@ void machine_on_removal_refused(struct machine *vm, const char *id)
 	if (!vm->unplug || strcmp(vm->unplug->id, id) != 0)
 		return;
 	if (vm->unplug->force) {
-		take_it(vm->unplug);
+		if (!vm->unplug->taking)
+			take_it(vm->unplug);
 		return;
 	}
 	err_fault(&err, FAULT_BUSY, EBUSY,
@@ -349,7 +381,7 @@ void machine_resume_removal(struct machine *vm)
 		machine_end_job(vm, NULL);
 	else if (there &&
 		 begin(vm, was.owner, was.id, was.job, was.deadline_usec, was.force, &err) == 0 &&
-		 ask(vm->unplug, false, &err) < 0)
+		 ask(vm->unplug, &err) < 0)
 		unplug_end(vm, &err);
 	if (err.code)
 		log_error("VM '%s': the removal of device '%s' is not continued: %s", vm->def.name,

@@ -82,6 +82,16 @@ static void on_device_removed(void *data, struct machine_device *dev)
 	object_removed(data, bus_path_device(dev->vm->def.name, dev->id));
 }
 
+static void on_device_plugged(void *data, struct machine_device *dev)
+{
+	vm_bus_device(data, dev, "DeviceAdded");
+}
+
+static void on_device_unplugged(void *data, struct machine_device *dev)
+{
+	vm_bus_device(data, dev, "DeviceRemoved");
+}
+
 static void on_job_added(void *data, struct job *job)
 {
 	object_added(data, bus_path_job(job->id));
@@ -121,6 +131,8 @@ static const struct manager_observer observer = {
 	.device_added = on_device_added,
 	.device_changed = on_device_changed,
 	.device_removed = on_device_removed,
+	.device_plugged = on_device_plugged,
+	.device_unplugged = on_device_unplugged,
 	.job_added = on_job_added,
 	.job_changed = on_job_changed,
 	.job_ended = on_job_ended,

@@ -5,6 +5,7 @@
  */
 #include "dbus/vm-bus.h"
 #include "daemon/describe.h"
+#include "daemon/device.h"
 #include "daemon/end.h"
 #include "daemon/job.h"
 #include "daemon/machine.h"
@@ -288,7 +289,10 @@ static int method_get_config(sd_bus_message *m, void *userdata, sd_bus_error *er
 			       &err);
 	if (r <= 0)
 		return bus_call_verdict(r, error, &err);
-	return sd_bus_reply_method_return(m, "s", boot ? vm->boot_config : vm->def.config);
+	/* Of two ways to write down the same they are given one: they differ only if they do. */
+	return sd_bus_reply_method_return(m, "s",
+					  boot && vm->restart_required ? vm->boot_config
+								       : vm->def.config);
 }
 
 static int set_config(sd_bus_message *m, struct machine *vm, struct err *err)
@@ -679,6 +683,8 @@ static const sd_bus_vtable vm_vtable[] = {
 	SD_BUS_PROPERTY("LastExitStatus", "i", NULL, MEMBER(last_exit_status), EMITS),
 	SD_BUS_SIGNAL_WITH_ARGS("StateChanged",
 				SD_BUS_ARGS("s", old_state, "s", new_state, "s", reason), 0),
+	SD_BUS_SIGNAL_WITH_ARGS("DeviceAdded", SD_BUS_ARGS("s", id, "o", device), 0),
+	SD_BUS_SIGNAL_WITH_ARGS("DeviceRemoved", SD_BUS_ARGS("s", id, "o", device), 0),
 	SD_BUS_SIGNAL_WITH_ARGS("GuestPanicked", SD_BUS_ARGS("a{sv}", details), 0),
 	SD_BUS_SIGNAL_WITH_ARGS("Event", SD_BUS_ARGS("s", source, "s", name, "a{sv}", details), 0),
 	SD_BUS_VTABLE_END,
@@ -774,6 +780,16 @@ void vm_bus_state_changed(struct service *service, struct machine *vm, const cha
 	if (path)
 		sd_bus_emit_signal(service->bus, path, BRUME_VM_INTERFACE, "StateChanged", "sss",
 				   from, to, reason);
+}
+
+void vm_bus_device(struct service *service, struct machine_device *dev, const char *signal)
+{
+	_cleanup_free_ char *path = bus_path_vm(dev->vm->def.name);
+	_cleanup_free_ char *device = bus_path_device(dev->vm->def.name, dev->id);
+
+	if (path && device)
+		sd_bus_emit_signal(service->bus, path, BRUME_VM_INTERFACE, signal, "so", dev->id,
+				   device);
 }
 
 /* What the panic device (pvpanic) tells has a signal of its own, besides Event. */

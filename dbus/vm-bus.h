@@ -11,6 +11,7 @@
 #include <systemd/sd-bus.h>
 
 struct machine;
+struct machine_device;
 struct service;
 
 int vm_bus_register(struct service *service);
@@ -23,3 +24,5 @@ void vm_bus_state_changed(struct service *service, struct machine *vm, const cha
 			  const char *to, const char *reason);
 void vm_bus_event(struct service *service, struct machine *vm, const char *source, const char *name,
 		  GVariant *details);
+/* signal: "DeviceAdded", "DeviceRemoved" */
+void vm_bus_device(struct service *service, struct machine_device *dev, const char *signal);

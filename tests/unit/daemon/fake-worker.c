@@ -35,6 +35,7 @@ struct fake {
 	GPtrArray *gone;  /* ids of devices that went */
 	char *asked_for;  /* the device the guest was asked to let go of last */
 	uint32_t n_asked;
+	uint64_t memory; /* 0: says nothing of its size */
 	GArray *offered; /* descriptors that came with devices while it runs */
 	bool link_down;
 	uint32_t boots, n_resources, n_buttons;
@@ -145,6 +146,29 @@ static int append_devices(struct fake *fake, sd_bus_message *reply)
 	return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
+static int append_sizes(struct fake *fake, sd_bus_message *m)
+{
+	return sd_bus_message_append(m, "{sv}{sv}{sv}{sv}", "vcpus", "u", 1U, "vcpus_target", "u",
+				     1U, "memory", "t", fake->memory, "memory_target", "t",
+				     (uint64_t)134217728);
+}
+
+/* Of the memory it is to have, the guest takes other parts without end. */
+static void toggle_sizes(struct fake *fake)
+{
+	for (uint64_t i = 0; i < 501; i++) {
+		_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+
+		fake->memory = (i + 1) << 16;
+		if (sd_bus_message_new_signal(fake->bus, &m, PROTOCOL_OBJECT, PROTOCOL_INTERFACE,
+					      "SizesChanged") < 0 ||
+		    sd_bus_message_open_container(m, 'a', "{sv}") < 0 ||
+		    append_sizes(fake, m) < 0 || sd_bus_message_close_container(m) < 0)
+			_exit(3);
+		sd_bus_send(fake->bus, m, NULL);
+	}
+}
+
 static int append_hotplugged(struct fake *fake, sd_bus_message *reply)
 {
 	int r = sd_bus_message_open_container(reply, 'e', "sv");
@@ -183,6 +207,8 @@ static int reply_query(struct fake *fake, sd_bus_message *m)
 					  "u", fake->boots);
 	if (r >= 0)
 		r = append_hotplugged(fake, reply);
+	if (r >= 0 && fake->memory)
+		r = append_sizes(fake, reply);
 	if (r >= 0)
 		r = sd_bus_message_open_container(reply, 'e', "sv");
 	if (r >= 0)
@@ -547,6 +573,8 @@ static int method_inject_nmi(sd_bus_message *m, void *userdata, sd_bus_error *er
 		sd_bus_emit_signal(fake->bus, PROTOCOL_OBJECT, PROTOCOL_INTERFACE, "Event",
 				   "ssa{sv}", "guest", text, 0);
 	}
+	if (has_word(fake, "fake-nmi-sizes"))
+		toggle_sizes(fake);
 	if (has_word(fake, "fake-nmi-lets-go") && fake->asked_for)
 		let_go(fake, fake->asked_for);
 	if (has_word(fake, "fake-nmi-large") || has_word(fake, "fake-nmi-event"))
@@ -663,6 +691,7 @@ static const sd_bus_vtable worker_vtable[] = {
 	SD_BUS_SIGNAL("Event", "ssa{sv}", 0),
 	SD_BUS_SIGNAL("DeviceChanged", "sa{sv}", 0),
 	SD_BUS_SIGNAL("DeviceRemoved", "s", 0),
+	SD_BUS_SIGNAL("SizesChanged", "a{sv}", 0),
 	SD_BUS_SIGNAL("RemovalRefused", "s", 0),
 	SD_BUS_VTABLE_END,
 };

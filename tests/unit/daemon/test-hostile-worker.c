@@ -85,6 +85,25 @@ static void test_state_flood(void)
 	fixture_free(f);
 }
 
+/* The same for its size. */
+static void test_size_flood(void)
+{
+	g_autofree char *last = g_strdup_printf("%u", 501U << 16);
+	struct fixture *f = fixture_new();
+	struct machine *vm = start(f, "v", "fake-nmi-sizes");
+	gint64 end = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
+
+	vm->worker_sizes.interval_usec = 600 * G_USEC_PER_SEC;
+	fixture_vm_ok(f, "v", "InjectNMI", NONE);
+	while (vm->sizes.memory != 501U << 16) {
+		g_assert_cmpint(g_get_monotonic_time(), <, end);
+		fixture_turn(f, 100000);
+	}
+	fixture_assert_property(f, "v", "Memory", last);
+	g_assert_cmpuint(vm->worker_sizes.dropped, ==, 401);
+	fixture_free(f);
+}
+
 static void test_hangs_up(void)
 {
 	struct fixture *f = fixture_new();
@@ -218,6 +237,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/hostile-worker/large-event", test_large_event);
 	g_test_add_func("/daemon/hostile-worker/large-counters", test_large_counters);
 	g_test_add_func("/daemon/hostile-worker/state-flood", test_state_flood);
+	g_test_add_func("/daemon/hostile-worker/size-flood", test_size_flood);
 	g_test_add_func("/daemon/hostile-worker/hangs-up", test_hangs_up);
 	g_test_add_func("/daemon/hostile-caller/large-text", test_large_text);
 	g_test_add_func("/daemon/hostile-caller/many-properties", test_many_properties);
