@@ -162,6 +162,7 @@ void machine_adopt_exited(struct machine *vm, const struct spawn_exit *how)
 	worker_free(TAKE_PTR(vm->worker));
 	runtime_remove(manager->runtime_dir, vm->def.name);
 	g_clear_pointer(&vm->taps, g_strfreev);
+	machine_set_console_paths(vm, NULL);
 	listen_remove_later(vm->boot, vm->def.owner, manager->event, vm->def.name);
 	machine_set_boot(vm, NULL, NULL);
 	if (state != vm->state)
@@ -237,6 +238,7 @@ static void adopt_one(struct runtime_state *state, void *data)
 	manager->n_adopting++;
 	machine_set_boot(vm, TAKE_PTR(boot), TAKE_PTR(state->boot_config));
 	vm->taps = TAKE_PTR(state->taps);
+	vm->console_paths = state->console_paths;
 	vm->terminating = state->exit_reason != NULL;
 	vm->preparing = state->preparing;
 	vm->stop_to_resume = state->stop;

@@ -56,6 +56,8 @@ char *machine_describe(const struct machine *vm, GVariant *answer)
 		dict_add(&dict, "pid", "t", (guint64)vm->spawn.pid);
 	if (vm->taps)
 		dict_add(&dict, "host-interfaces", "^as", vm->taps);
+	if (vm->console_paths.n > 0)
+		dict_add_value(&dict, "console-paths", console_paths_save(&vm->console_paths));
 	dict_add_value(&dict, "config", vm_config_serialise(config));
 	if (answer)
 		devices = g_variant_lookup_value(answer, "devices", G_VARIANT_TYPE("a(ssss)"));

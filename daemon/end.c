@@ -226,6 +226,7 @@ void machine_on_exited(struct machine *vm, const struct spawn_exit *how)
 	worker_free(worker);
 	runtime_remove(vm->manager->runtime_dir, vm->def.name);
 	g_clear_pointer(&vm->taps, g_strfreev);
+	machine_set_console_paths(vm, NULL);
 	g_clear_pointer(&vm->machine_name, g_free);
 	listen_remove_later(vm->boot, vm->def.owner, vm->manager->event, vm->def.name);
 	machine_set_boot(vm, NULL, NULL);

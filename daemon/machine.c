@@ -256,13 +256,22 @@ char **machine_consoles(const struct machine *vm)
 	const char **names = g_new0(const char *, 4);
 	unsigned int n = 0;
 
-	if (config->serial.mode == CONSOLE_MODE_TTY)
+	if (console_mode_can_open(config->serial.mode))
 		names[n++] = "serial";
-	if (config->console.mode == CONSOLE_MODE_TTY)
+	if (console_mode_can_open(config->console.mode))
 		names[n++] = "console";
-	if (config->debug_console.mode == CONSOLE_MODE_TTY)
+	if (console_mode_can_open(config->debug_console.mode))
 		names[n++] = "debug";
 	return (char **)names;
+}
+
+void machine_set_console_paths(struct machine *vm, const struct console_paths *paths)
+{
+	const struct console_paths none = { 0 };
+
+	if (vm->console_paths.n > 0 || (paths && paths->n > 0))
+		machine_changed(vm, MACHINE_PROPERTY_CONSOLE_PATHS);
+	vm->console_paths = paths ? *paths : none;
 }
 
 void machine_changed(struct machine *vm, uint32_t properties)
@@ -337,6 +346,7 @@ void machine_boot_changed(struct machine *vm, uint32_t properties)
 
 int machine_save_runtime(struct machine *vm, struct err *err)
 {
+	g_auto(GStrv) taps = vm->plug ? machine_plug_taps(vm) : NULL;
 	struct runtime_state state = {
 		.def = vm->def,
 		/* What is being added may be there before anybody can write that down. */
@@ -345,7 +355,8 @@ int machine_save_runtime(struct machine *vm, struct err *err)
 		.invocation_id = vm->spawn.invocation_id[0] ? vm->spawn.invocation_id : NULL,
 		.pid = vm->spawn.pid,
 		.pid_start = vm->spawn.pid_start,
-		.taps = vm->taps,
+		.taps = taps ? taps : vm->taps,
+		.console_paths = vm->console_paths,
 		.preparing = vm->preparing,
 		.exit_reason = vm->terminating ? (char *)"terminated" : NULL,
 	};

@@ -69,6 +69,7 @@ enum machine_property {
 	MACHINE_PROPERTY_LAST_EXIT = 1 << 9,
 	MACHINE_PROPERTY_BALLOON = 1 << 10, /* its size, what it is to be, and the vsock's number */
 	MACHINE_PROPERTY_RATE_LIMITS = 1 << 11, /* of groups */
+	MACHINE_PROPERTY_CONSOLE_PATHS = 1 << 12,
 };
 
 /* Why a start ended that a former daemon had begun. */
@@ -86,7 +87,8 @@ struct machine {
 	struct vm_config *boot; /* what the worker runs; NULL without one */
 	char *boot_config;      /* the same as text */
 	bool restart_required;
-	char **taps;        /* host interfaces in use; NULL-terminated or NULL */
+	char **taps; /* host interfaces in use; NULL-terminated or NULL */
+	struct console_paths console_paths;
 	GPtrArray *devices; /* struct machine_device, while the worker has a guest; or NULL */
 	uint32_t n_boots;   /* of the guest in this worker */
 
@@ -151,6 +153,8 @@ static inline bool machine_is_active(const struct machine *vm)
 const struct vm_config *machine_config(const struct machine *vm);
 /* NULL-terminated static names; g_free() the array. */
 char **machine_consoles(const struct machine *vm);
+/* NULL: there are none any more. */
+void machine_set_console_paths(struct machine *vm, const struct console_paths *paths);
 
 /* Changes of a definition; they say no while a job runs, where it matters. */
 int machine_check_config(const struct machine *vm, const char *text, struct vm_config **ret,

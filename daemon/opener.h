@@ -31,7 +31,7 @@ struct open_run {
 };
 
 struct opener {
-	/* res->value is a path, a name of the host, or (RESOURCE_TAP) NULL. */
+	/* res->value is a path, a name of the host, or (RESOURCE_TAP, RESOURCE_PTY) NULL. */
 	int (*open)(struct open_run *run, const struct resource *res, struct err *err);
 	/* It is a descriptor of somebody else's, which check_fd has found good; not taken over. */
 	int (*take)(struct open_run *run, const struct resource *res, int given, struct err *err);
@@ -45,6 +45,7 @@ extern const struct opener pmem_opener; /* open-pmem.c */
 extern const struct opener fs_socket_opener, fs_source_opener; /* open-fs.c */
 extern const struct opener tap_opener;                         /* open-tap.c */
 extern const struct opener listen_opener;                      /* open-listen.c */
+extern const struct opener pty_opener;                         /* open-pty.c */
 
 #define RESOURCE_SHOWN_PATH_MAX 200 /* the reason, after it, must not be cut off */
 #define RESOURCE_SHOWN_MAX      (RESOURCE_SHOWN_PATH_MAX + 4)

@@ -88,6 +88,18 @@ const char *machine_plug_config(const struct machine *vm)
 	return vm->plug ? vm->plug->boot_config : NULL;
 }
 
+char **machine_plug_taps(const struct machine *vm)
+{
+	GPtrArray *names = g_ptr_array_new();
+
+	for (size_t i = 0; vm->taps && vm->taps[i]; i++)
+		g_ptr_array_add(names, g_strdup(vm->taps[i]));
+	for (size_t i = 0; vm->plug && i < vm->plug->resources.n_taps; i++)
+		g_ptr_array_add(names, g_strdup(vm->plug->resources.taps[i]));
+	g_ptr_array_add(names, NULL);
+	return (char **)g_ptr_array_free(names, FALSE);
+}
+
 /* Nothing of it stays. */
 static void plug_fail(struct plug *plug, const struct err *cause)
 {

@@ -47,6 +47,8 @@ int machine_add_device(struct machine *vm, struct plug_params *params, machine_a
 
 /* The configuration it will be, as text: for the state file. NULL: nothing is being added. */
 const char *machine_plug_config(const struct machine *vm);
+/* The host interfaces that it will have, for the same; g_strfreev() them. */
+char **machine_plug_taps(const struct machine *vm);
 /* What the machine is busy with: the id of the device. */
 const char *plug_id(const struct plug *plug);
 /* devices: of Query, a(ssss).  An addition whose answer was lost is done, or came to nothing. */

@@ -111,7 +111,7 @@ int machine_check_console(const struct machine *vm, const char *console, struct 
 		return err_fault(
 			err, FAULT_NO_SUCH_CONSOLE, ENXIO,
 			"VM '%s' has no console to open: set the mode of serial, console or "
-			"debug_console to 'Tty'",
+			"debug_console to 'Tty' or 'Pty'",
 			vm->def.name);
 	if (console[0] == '\0' || g_strv_contains((const char *const *)names, console))
 		return 0;

@@ -29,6 +29,7 @@ static const struct opener *const openers[] = {
 	[RESOURCE_FS_SOURCE] = &fs_source_opener,
 	[RESOURCE_PMEM] = &pmem_opener,
 	[RESOURCE_LISTEN] = &listen_opener,
+	[RESOURCE_PTY] = &pty_opener,
 };
 
 /* "disk '_disk0' (/disks/0/path)" */

@@ -14,6 +14,7 @@
  */
 #pragma once
 
+#include "daemon/console-paths.h"
 #include "daemon/created-files.h"
 #include "vmm/base/cleanup.h"
 #include <stdbool.h>
@@ -40,6 +41,7 @@ struct resource_set {
 	struct companion *companions; /* to be run beside the worker, n_companions of them */
 	size_t n_companions;
 	struct created_files created;
+	struct console_paths console_paths;
 };
 
 /*

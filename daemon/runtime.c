@@ -294,6 +294,8 @@ int runtime_save(const char *runtime_dir, const struct runtime_state *state, str
 	dict_add(&dict, "pid-start", "t", (guint64)state->pid_start);
 	if (state->taps)
 		dict_add(&dict, "taps", "^as", state->taps);
+	if (state->console_paths.n > 0)
+		dict_add_value(&dict, "console-paths", console_paths_save(&state->console_paths));
 	if (state->created.n > 0)
 		dict_add_value(&dict, "created", created_files_save(&state->created));
 	if (state->preparing)
@@ -339,7 +341,7 @@ static char **load_taps(GVariant *dict)
 static int load_one(const char *path, struct runtime_state *ret, struct err *err)
 {
 	_cleanup_(runtime_state_deinit) struct runtime_state state = { 0 };
-	g_autoptr(GVariant) dict = NULL, boot = NULL, created = NULL;
+	g_autoptr(GVariant) dict = NULL, boot = NULL, created = NULL, paths = NULL;
 	_cleanup_free_ char *text = NULL;
 	int r;
 
@@ -358,6 +360,8 @@ static int load_one(const char *path, struct runtime_state *ret, struct err *err
 	state.pid = (uint32_t)dict_get_uint(dict, "pid", 0);
 	state.pid_start = dict_get_uint(dict, "pid-start", 0);
 	state.taps = load_taps(dict);
+	paths = g_variant_lookup_value(dict, "console-paths", G_VARIANT_TYPE_VARDICT);
+	console_paths_load(paths, &state.console_paths);
 	created = g_variant_lookup_value(dict, "created", NULL);
 	if (created)
 		created_files_load(created, state.def.owner, &state.created);

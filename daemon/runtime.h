@@ -59,7 +59,8 @@ struct runtime_state {
 	uint32_t pid;
 	uint64_t pid_start; /* start time of that process, in clock ticks: pids are reused */
 	char **taps;        /* NULL-terminated or NULL: host interfaces in use */
-	bool preparing;     /* its Start was not handed over yet: there can be no guest */
+	struct console_paths console_paths;
+	bool preparing;               /* its Start was not handed over yet: there can be no guest */
 	struct created_files created; /* by a start that is under way */
 	struct runtime_stop stop;
 	struct runtime_removal removal;

@@ -86,6 +86,7 @@ static void start_finish(struct machine *vm)
 	if (ours)
 		runtime_remove(manager->runtime_dir, vm->def.name);
 	g_clear_pointer(&vm->taps, g_strfreev);
+	machine_set_console_paths(vm, NULL);
 	vm->preparing = false;
 	machine_set_boot(vm, NULL, NULL);
 	machine_changed(vm, MACHINE_PROPERTY_PROCESS);
@@ -403,7 +404,9 @@ static void open_job_done(void *data, int r, const struct err *err, void *owner)
 		return;
 	}
 	vm->taps = dup_taps(&start->resources);
-	if ((vm->taps || start->created.n > 0) && machine_save_runtime(vm, &save) < 0)
+	machine_set_console_paths(vm, &start->resources.console_paths);
+	if ((vm->taps || vm->console_paths.n > 0 || start->created.n > 0) &&
+	    machine_save_runtime(vm, &save) < 0)
 		log_warning("VM '%s': %s", vm->def.name, save.msg);
 	start_boot(start);
 }

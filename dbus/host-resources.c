@@ -48,6 +48,9 @@ static int add_resource(const struct resource *res, void *data, struct err *err)
 		return 0;
 	if (collect->pointer && !resource_is_of(res, collect->pointer))
 		return 0;
+	/* A new one, which reaches nobody else. */
+	if (res->kind == RESOURCE_PTY)
+		return 0;
 	/* What every guest gets unasked, and nothing to be had of it but random bytes. */
 	if (res->kind == RESOURCE_SOURCE && strcmp(res->value, "/dev/urandom") == 0)
 		return 0;

@@ -212,16 +212,28 @@ static const struct bus_option console_options[] = {
 	{ "ReadOnly", 'b', offsetof(struct console_options, read_only) },
 };
 
+struct console_call {
+	sd_bus_message *message;
+	char tty[sizeof(((struct console_path *)0)->path)];
+};
+
+static void console_call_free(struct console_call *call)
+{
+	sd_bus_message_unref(call->message);
+	g_free(call);
+}
+DEFINE_CLEANUP(struct console_call, console_call_free);
+
 static void on_console(void *data, sd_bus_message *answer, const struct err *err)
 {
-	_cleanup_(sd_bus_message_unrefp) sd_bus_message *call = data;
+	_cleanup_(console_call_free_cleanup) struct console_call *call = data;
 	struct err bad = { 0 };
 	int fd, r;
 
 	if (!err) {
 		r = sd_bus_message_read(answer, "h", &fd);
 		if (r >= 0) {
-			r = sd_bus_reply_method_return(call, "hs", fd, "");
+			r = sd_bus_reply_method_return(call->message, "hs", fd, call->tty);
 			if (r < 0 && r != -ENOTCONN)
 				log_warning("cannot reply to OpenConsole: %s", strerror(-r));
 			return;
@@ -229,7 +241,20 @@ static void on_console(void *data, sd_bus_message *answer, const struct err *err
 		err_errno(&bad, -r, "the worker answered without a console");
 		err = &bad;
 	}
-	bus_reply_err(call, err);
+	bus_reply_err(call->message, err);
+}
+
+/* console: "" is the first one. */
+static struct console_call *console_call_new(sd_bus_message *m, const struct machine *vm,
+					     const char *console)
+{
+	struct console_call *call = g_new0(struct console_call, 1);
+	g_autofree char **names = machine_consoles(vm);
+
+	call->message = sd_bus_message_ref(m);
+	g_strlcpy(call->tty, console_paths_find(&vm->console_paths, *console ? console : names[0]),
+		  sizeof(call->tty));
+	return call;
 }
 
 static int method_open_console(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -237,6 +262,7 @@ static int method_open_console(sd_bus_message *m, void *userdata, sd_bus_error *
 	struct console_options options = { 0 };
 	const char *console, *extra[3] = { 0 };
 	struct machine *vm = userdata;
+	struct console_call *call;
 	struct polkit_request question = {
 		.action = POLKIT_ACTION_OPEN_CONSOLE,
 		.owner_shortcut = true,
@@ -259,9 +285,13 @@ static int method_open_console(sd_bus_message *m, void *userdata, sd_bus_error *
 	r = service_check(bus_call_service(vm), m, vm, &question, &err);
 	if (r <= 0)
 		return bus_call_verdict(r, error, &err);
-	r = machine_open_console(vm, console, options.force, options.read_only, on_console,
-				 sd_bus_message_ref(m), &err);
-	return bus_call_pending(m, r, error, &err);
+	call = console_call_new(m, vm, console);
+	r = machine_open_console(vm, console, options.force, options.read_only, on_console, call,
+				 &err);
+	if (r >= 0)
+		return 1;
+	console_call_free(call);
+	return bus_error_from_err(error, &err);
 }
 
 static int method_get_config(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -585,6 +615,21 @@ static int get_consoles(sd_bus *bus, const char *path, const char *interface, co
 	return sd_bus_message_append_strv(reply, names);
 }
 
+static int get_console_paths(sd_bus *bus, const char *path, const char *interface,
+			     const char *property, sd_bus_message *reply, void *userdata,
+			     sd_bus_error *error)
+{
+	const struct console_paths *paths = &((const struct machine *)userdata)->console_paths;
+	int r;
+
+	(void)bus, (void)path, (void)interface, (void)property, (void)error;
+	r = sd_bus_message_open_container(reply, 'a', "{ss}");
+	for (size_t i = 0; r >= 0 && i < paths->n; i++)
+		r = sd_bus_message_append(reply, "{ss}", paths->items[i].console,
+					  paths->items[i].path);
+	return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
 #define ANYBODY   SD_BUS_VTABLE_UNPRIVILEGED
 #define CONST     SD_BUS_VTABLE_PROPERTY_CONST
 #define EMITS     SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE
@@ -670,6 +715,7 @@ static const sd_bus_vtable vm_vtable[] = {
 	SD_BUS_PROPERTY("MemoryTarget", "t", vm_plug_bus_get_sizes, 0, EMITS),
 	SD_BUS_PROPERTY("MemoryMax", "t", vm_plug_bus_get_sizes, 0, EMITS),
 	SD_BUS_PROPERTY("Consoles", "as", get_consoles, 0, EMITS),
+	SD_BUS_PROPERTY("ConsolePaths", "a{ss}", get_console_paths, 0, EMITS),
 	SD_BUS_PROPERTY("Balloon", "t", vm_devices_bus_get_balloon, 0, EMITS),
 	SD_BUS_PROPERTY("BalloonTarget", "t", vm_devices_bus_get_balloon, 0, EMITS),
 	SD_BUS_PROPERTY("VSockCID", "u", vm_devices_bus_get_cid, 0, EMITS),
@@ -755,6 +801,7 @@ void vm_bus_changed(struct service *service, struct machine *vm, uint32_t proper
 		{ MACHINE_PROPERTY_CONFIG,
 		  { "VCPUs", "VCPUsTarget", "VCPUsMax", "Memory", "MemoryTarget", "MemoryMax",
 		    "Consoles" } },
+		{ MACHINE_PROPERTY_CONSOLE_PATHS, { "ConsolePaths" } },
 		{ MACHINE_PROPERTY_BALLOON, { "Balloon", "BalloonTarget", "VSockCID" } },
 		{ MACHINE_PROPERTY_RATE_LIMITS, { "RateLimitGroups" } },
 		{ MACHINE_PROPERTY_PROCESS, { "Unit", "MainPID", "InvocationID" } },

@@ -314,7 +314,9 @@ int console_check(struct client *c, const char *vm)
 		return client_report(c, vm, r, &error);
 	if (consoles && consoles[0])
 		return EXIT_OK;
-	client_complain("'%s' has no console: set the mode of serial or console to 'Tty'", vm);
+	client_complain("'%s' has no console: set the mode of serial or console to 'Tty' "
+			"or 'Pty'",
+			vm);
 	return EXIT_NO_SUCH;
 }
 

@@ -145,15 +145,20 @@ static void show_property(const char *key, GVariant *value)
 
 /* In the order a person asks; whatever else the service has follows. */
 static const char *const show_order[] = {
-	"Name",           "Description",     "State",
-	"StateReason",    "StateTimestamp",  "CurrentJob",
-	"VCPUs",          "VCPUsTarget",     "VCPUsMax",
-	"Memory",         "MemoryTarget",    "MemoryMax",
-	"Consoles",       "Balloon",         "BalloonTarget",
-	"VSockCID",       "RateLimitGroups", "Owner",
-	"Persistent",     "Autostart",       "UUID",
-	"Unit",           "MainPID",         "InvocationID",
-	"MachineName",    "Features",        "RestartRequired",
+	"Name",           "Description",
+	"State",          "StateReason",
+	"StateTimestamp", "CurrentJob",
+	"VCPUs",          "VCPUsTarget",
+	"VCPUsMax",       "Memory",
+	"MemoryTarget",   "MemoryMax",
+	"Consoles",       "ConsolePaths",
+	"Balloon",        "BalloonTarget",
+	"VSockCID",       "RateLimitGroups",
+	"Owner",          "Persistent",
+	"Autostart",      "UUID",
+	"Unit",           "MainPID",
+	"InvocationID",   "MachineName",
+	"Features",       "RestartRequired",
 	"LastExitReason", "LastExitStatus",
 };
 

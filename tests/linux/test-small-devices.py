@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """
-fw_cfg, watchdog, panic device, generation ID and clock with the drivers of Debian's kernel, all in
-one guest. 6.1 has no driver for the generation ID and the virtio clock: of these, that the guest
+fw_cfg, watchdog, panic device, generation ID, clock and consoles on terminals of the host with the
+drivers of Debian's kernel, all in one guest. 6.1 has no driver for the generation ID and the virtio clock: of these, that the guest
 finds them (tests/kvm/test-small.c drives the clock).
 """
 # timeout: 600
@@ -19,7 +19,8 @@ BY_NAME = "/sys/firmware/qemu_fw_cfg/by_name"
 def config(action):
     with open(FILE, "w") as f:
         f.write("from a file of the host\n" * 1000)
-    c = guest.config(pvpanic=True, watchdog=True, watchdog_action=action, rtc={})
+    c = guest.config(pvpanic=True, watchdog=True, watchdog_action=action, rtc={},
+                     serial={"mode": "Pty"}, console={"mode": "Pty"})
     c["payload"]["fw_cfg_config"] = {"items": {"item_list": [
         {"name": "opt/org.brume/text", "string": TEXT},
         {"name": "opt/org.brume/file", "file": FILE}]}}
@@ -46,6 +47,29 @@ def check_found(t, console):
     t.match(console.check("cat /sys/bus/virtio/devices/*/device"), "0x0011")
 
 
+def open_terminal(path):
+    """A program that connects us with the terminal, as screen(1) does."""
+    return guestconsole.GuestConsole(["sh", "-c", f"stty raw -echo; cat {path} & exec cat > {path}"])
+
+
+def check_terminals(t, vm, console):
+    """The guest has a shell on the virtio console; on the serial line we are twice, `console` too."""
+    paths = vm.get("ConsolePaths")
+    t.equal(sorted(paths), ["console", "serial"])
+    numbers = "\n".join(str(n) for n in range(1, 3001))
+    for again in (False, True):             # who comes again reads what was there before
+        with open_terminal(paths["console"]) as hvc:
+            hvc.wait(rf"{guestconsole.READY}\s", 20, "what the guest printed first")
+            if again:
+                hvc.wait(rf"\n{numbers}\n\nBRUME-END-2 0\n", 20, "what the one before was told")
+            t.equal(hvc.check("readlink /proc/self/fd/1"), "/dev/hvc0")
+            t.equal(hvc.check("seq 1 3000"), numbers)
+    with open_terminal(paths["serial"]) as serial:
+        serial.wait(rf"{guestconsole.READY}\s", 20, "what the guest printed first")
+        t.equal(console.check("echo heard by $((1 + 1))"), "heard by 2")
+        serial.wait("heard by 2", 20, "what the other client made the guest say")
+
+
 def arm(console, seconds):
     """The driver again with this timeout; opened and never closed in order, it goes on by itself."""
     console.check(f"rmmod wdat_wdt; insmod /modules/wdat_wdt.ko timeout={seconds}")
@@ -58,6 +82,7 @@ def test_all(t):
         console = vm.boot()
         check_fw_cfg(t, vm, console)
         check_found(t, console)
+        check_terminals(t, vm, console)
         t.equal(console.check("cat /sys/class/watchdog/watchdog0/identity"), "wdat_wdt")
         t.equal(console.check("cat /sys/class/watchdog/watchdog0/bootstatus"), "0")
         arm(console, 5)

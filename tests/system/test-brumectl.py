@@ -23,9 +23,10 @@ import tiny
 QUIET = "--no-ask-password"
 K = ("--kernel", tiny.KERNEL)
 SHOWN = ["Name", "UUID", "Owner", "Description", "Persistent", "Autostart", "State", "StateReason",
-         "StateTimestamp", "CurrentJob", "Features", "RestartRequired", "VCPUs", "VCPUsMax", "Memory",
-         "Consoles", "Balloon", "BalloonTarget", "VSockCID", "RateLimitGroups", "Unit", "MainPID",
-         "InvocationID", "MachineName", "LastExitReason", "LastExitStatus"]
+         "StateTimestamp", "CurrentJob", "Features", "RestartRequired", "VCPUs", "VCPUsTarget",
+         "VCPUsMax", "Memory", "MemoryTarget", "MemoryMax", "Consoles", "ConsolePaths", "Balloon",
+         "BalloonTarget", "VSockCID", "RateLimitGroups", "Unit", "MainPID", "InvocationID",
+         "MachineName", "LastExitReason", "LastExitStatus"]
 
 
 def shell(line, text="", timeout=30):

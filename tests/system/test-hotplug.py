@@ -11,7 +11,10 @@ that answer are in the linux rig (test-hotplug.py).
 import fcntl
 import json
 import os
+import signal
 import struct
+import subprocess
+import time
 
 import bus
 import fdbus
@@ -212,6 +215,34 @@ def test_killed(t):
         t.eventually(lambda: "data" not in ids("hp-h"), "it is taken", 5)
         t.eventually(lambda: vm.get("CurrentJob") == "/", "the job is over", 5)
         t.equal((is_locked(path), restart_required(t, "hp-h"), vm.state), (False, False, "running"))
+
+
+@tap.test("a device that the daemon was killed with as it came is there with all it has, or not at all")
+def test_killed_adding(t):
+    if not os.path.exists("/dev/net/tun"):
+        tap.skip("no /dev/net/tun")
+    with tiny.Machine("hp-j") as vm:
+        vm.start()
+        before, worker, old = service.interfaces(), vm.pid, service.pid()
+        os.kill(worker, signal.SIGSTOP)
+        client = subprocess.Popen(["busctl", "call", bus.NAME, vm.path, bus.VM, "AddDevice", "ssa{sv}a{sh}a{sv}", "net",
+                                   "lan", "0", "0", "0"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        t.eventually(lambda: service.interfaces() != before, "its tap is there", 5)
+        time.sleep(0.2)                 # the worker has it in its socket by now
+        service.systemctl("reset-failed", service.UNIT)
+        os.kill(old, signal.SIGKILL)
+        os.kill(worker, signal.SIGCONT)
+        service.wait_next(old)
+        t.true(client.wait(10) != 0, "nobody answered, and it was told that it is there")
+        came = "lan" in ids("hp-j")
+        tap.diag(f"it {'came' if came else 'did not come'}")
+        t.equal(restart_required(t, "hp-j"), came)
+        if came:
+            interface = bus.get(device("hp-j", "lan"), f"{DEVICE}.Net", "HostInterface")
+            t.equal(sorted([*before, interface]), service.interfaces())
+            take("hp-j", "lan")
+        t.eventually(lambda: service.interfaces() == before, "its tap is gone", 5)
+        bus.must(add("hp-j", "net", "lan"))
 
 
 @tap.test("others must authenticate, an owner may, and files of the host are another question")

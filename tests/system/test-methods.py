@@ -23,7 +23,8 @@ MANAGER_PROPERTIES = {
 VM_PROPERTIES = {
     "Name": "s", "UUID": "s", "Owner": "u", "Description": "s", "Persistent": "b", "Autostart": "b",
     "State": "s", "StateReason": "s", "StateTimestamp": "t", "CurrentJob": "o", "Features": "as",
-    "RestartRequired": "b", "VCPUs": "u", "VCPUsMax": "u", "Memory": "t", "Consoles": "as",
+    "RestartRequired": "b", "VCPUs": "u", "VCPUsTarget": "u", "VCPUsMax": "u", "Memory": "t",
+    "MemoryTarget": "t", "MemoryMax": "t", "Consoles": "as", "ConsolePaths": "a{ss}",
     "Balloon": "t", "BalloonTarget": "t", "VSockCID": "u", "RateLimitGroups": "a{sa{st}}",
     "Unit": "s", "MainPID": "u", "InvocationID": "s", "MachineName": "s", "LastExitReason": "s",
     "LastExitStatus": "i",
@@ -572,8 +573,9 @@ def test_console_size(t):
         t.true(not reply.ok and "serial" in reply.text, f"{reply.error}: {reply.text}")
 
 
-# These need devices: test-devices.py and the linux rig.
-OF_DEVICES = {"ListDevices", "GetDevice", "ConnectVSock", "SetBalloon", "SetRateLimitGroup"}
+# These need devices: test-devices.py, test-hotplug.py, test-brumectl-plug.py and the linux rig.
+OF_DEVICES = {"ListDevices", "GetDevice", "ConnectVSock", "SetBalloon", "SetRateLimitGroup", "AddDevice",
+              "RemoveDevice", "ResizeVCPUs", "ResizeMemory", "ResizeMemoryZone"}
 
 
 @tap.test("all methods of the three interfaces were called by the tests above")

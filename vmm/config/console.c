@@ -19,14 +19,14 @@
 
 static const char *const mode_names[CONSOLE_MODE_N_] = {
 	[CONSOLE_MODE_OFF] = "Off",   [CONSOLE_MODE_NULL] = "Null",     [CONSOLE_MODE_TTY] = "Tty",
-	[CONSOLE_MODE_FILE] = "File", [CONSOLE_MODE_SOCKET] = "Socket",
+	[CONSOLE_MODE_FILE] = "File", [CONSOLE_MODE_SOCKET] = "Socket", [CONSOLE_MODE_PTY] = "Pty",
 };
-static const char *const mode_later[] = { "Pty", NULL };
-static const struct config_names modes = { mode_names, CONSOLE_MODE_N_, mode_later };
+static const struct config_names modes = { mode_names, CONSOLE_MODE_N_, NULL };
 
 #define MODE_DOC                                                                                   \
 	"off: no device; null: output is dropped; tty: kept for OpenConsole and "                  \
-	"'brumectl console'; file: appended to a file; socket: kept for the client of a socket"
+	"'brumectl console'; file: appended to a file; socket: kept for the client of a socket; "  \
+	"pty: as tty, and on a terminal of the host (ConsolePaths)"
 
 #define MODE_FIELD(default_mode)                                                                   \
 	{                                                                                          \

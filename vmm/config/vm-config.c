@@ -291,6 +291,24 @@ static int walk_fds(const struct net_config *net, const char *pointer, size_t in
 	return r;
 }
 
+/* A console's terminal: nothing names it, the mode asks for it. */
+static bool asks_for_pty(const struct config_table *table, const struct config_field *field,
+			 const void *base)
+{
+	return (table == &serial_table || table == &console_table ||
+		table == &debug_console_table) &&
+	       field->offset == offsetof(struct console_config, mode) &&
+	       ((const struct console_config *)base)->mode == CONSOLE_MODE_PTY;
+}
+
+static int walk_pty(const char *pointer, const struct resource_walk *w)
+{
+	const struct resource res = { .pointer = pointer, .kind = RESOURCE_PTY };
+	g_autofree char *nothing = NULL;
+
+	return w->fn(&res, &nothing, w->data, w->err);
+}
+
 static void fill_disk(struct resource *res, const struct disk_config *disk)
 {
 	res->readonly = disk->readonly;
@@ -310,6 +328,8 @@ static int walk(const struct config_table *table, void *base, const char *pointe
 		} else if (table == &net_table && field->resource == RESOURCE_TAP &&
 			   ((const struct net_config *)base)->fds) {
 			r = walk_fds(base, pointer, index, w);
+		} else if (field->kind == CONFIG_ENUM && asks_for_pty(table, field, base)) {
+			r = walk_pty(here, w);
 		} else if (field->flags & CONFIG_RESOURCE) {
 			char **value = (char **)(void *)((char *)base + field->offset);
 			struct resource res = {

@@ -305,11 +305,18 @@ enum console_mode {
 	CONSOLE_MODE_TTY, /* kept for OpenConsole */
 	CONSOLE_MODE_FILE,
 	CONSOLE_MODE_SOCKET, /* kept for clients of a listening socket */
+	CONSOLE_MODE_PTY,    /* kept for OpenConsole, and for whoever opens a terminal */
 	CONSOLE_MODE_N_,
 };
 
 const char *console_mode_to_string(enum console_mode mode);          /* "Off" */
 int console_mode_from_string(const char *s, enum console_mode *ret); /* 0 or -EINVAL */
+
+/* By OpenConsole; vmm/devices asks too, which links nothing of this. */
+static inline bool console_mode_can_open(enum console_mode mode)
+{
+	return mode == CONSOLE_MODE_TTY || mode == CONSOLE_MODE_PTY;
+}
 
 struct console_config {           /* serial, console and debug_console */
 	struct pci_placement pci; /* console only */
@@ -435,6 +442,7 @@ enum resource_kind {
 	RESOURCE_PMEM,        /* regular file, or a directory for one without a name: pmem.file */
 	RESOURCE_FILE_APPEND, /* created if missing: serial.file */
 	RESOURCE_LISTEN,      /* a socket that is made and listened on: vsock.socket */
+	RESOURCE_PTY,         /* a terminal that is made for a console of mode Pty: serial.mode */
 	RESOURCE_TAP,         /* one call a net, pointer "/net/0/tap", or one a descriptor of
 				 it, "/net/0/fds/1"; its num_queues / 2 descriptors are handed
 				 over as "/net/0/tap/0" ... */
@@ -443,7 +451,7 @@ enum resource_kind {
 struct resource {
 	const char *pointer; /* "/disks/0/path" */
 	enum resource_kind kind;
-	/* The path, the interface name, or "fd:NAME"; NULL for a tap to be created. */
+	/* The path, the interface name, or "fd:NAME"; NULL for what is to be created. */
 	const char *value;
 	bool readonly; /* disks; true for what is only read */
 	bool direct;   /* disks */

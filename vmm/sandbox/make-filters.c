@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -122,6 +123,8 @@ static const struct row io_rows[] = {
 	ROW(fallocate, "disks: discard, zeroes; emptying shared guest memory for a reboot"),
 	ROW(recvfrom, "console clients"),
 	ROW(accept4, "vsock, consoles: clients of a listening socket"),
+	ROW(poll, "consoles: has somebody the terminal open?"),
+	IOCTL(TCFLSH, "consoles: what nobody has read of a terminal"),
 	ROW(recvmsg, "console clients"),
 	ROW(shutdown, "console clients"),
 	ROW(fcntl, "O_NONBLOCK of descriptors handed over"),

@@ -74,15 +74,32 @@ static int place_all(struct platform *p, struct err *err)
 	return 0;
 }
 
-static int open_chardev(struct chardev *c, const char *name, const struct console_config *config,
-			const struct platform_params *params, struct err *err)
+/* What the daemon hands over for a console; NULL: nothing. pty: the pointer of its mode. */
+static const char *console_resource(const struct console_config *config, const char *pty)
 {
+	switch (config->mode) {
+	case CONSOLE_MODE_FILE:
+		return config->file;
+	case CONSOLE_MODE_SOCKET:
+		return config->socket;
+	case CONSOLE_MODE_PTY:
+		return pty;
+	case CONSOLE_MODE_OFF:
+	case CONSOLE_MODE_NULL:
+	case CONSOLE_MODE_TTY:
+	case CONSOLE_MODE_N_:
+		break;
+	}
+	return NULL;
+}
+
+static int open_chardev(struct chardev *c, const char *name, const struct console_config *config,
+			const char *pty, const struct platform_params *params, struct err *err)
+{
+	const char *resource = console_resource(config, pty);
 	int fd = -EBADF, r;
 
-	if (config->mode == CONSOLE_MODE_FILE || config->mode == CONSOLE_MODE_SOCKET) {
-		const char *resource =
-			config->mode == CONSOLE_MODE_FILE ? config->file : config->socket;
-
+	if (resource) {
 		fd = resources_take(params->resources, resource, err);
 		if (fd < 0)
 			return err_prefix(err, fd, "console '%s'", name);
@@ -107,11 +124,13 @@ static int open_chardevs(struct platform *p, const struct platform_params *param
 	const struct vm_config *c = params->config;
 	int r;
 
-	r = open_chardev(&p->serial_chardev, "serial", &c->serial, params, err);
+	r = open_chardev(&p->serial_chardev, "serial", &c->serial, "/serial/mode", params, err);
 	if (r >= 0)
-		r = open_chardev(&p->console_chardev, "console", &c->console, params, err);
+		r = open_chardev(&p->console_chardev, "console", &c->console, "/console/mode",
+				 params, err);
 	if (r >= 0)
-		r = open_chardev(&p->debug_chardev, "debug", &c->debug_console, params, err);
+		r = open_chardev(&p->debug_chardev, "debug", &c->debug_console,
+				 "/debug_console/mode", params, err);
 	return r;
 }
 
@@ -249,7 +268,7 @@ static size_t list_chardevs(const struct platform *p,
 	size_t n = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
-		if (all[i]->mode == CONSOLE_MODE_TTY)
+		if (console_mode_can_open(all[i]->mode))
 			ret[n++] = all[i];
 	return n;
 }
@@ -271,13 +290,13 @@ int platform_open_console(struct platform *p, const char *name, bool force, bool
 	struct chardev *all[] = { &p->serial_chardev, &p->console_chardev, &p->debug_chardev };
 
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
-		if (*name ? strcmp(all[i]->name, name) != 0 : all[i]->mode != CONSOLE_MODE_TTY)
+		if (*name ? strcmp(all[i]->name, name) != 0 : !console_mode_can_open(all[i]->mode))
 			continue;
 		return chardev_open(all[i], force, readonly, ret_fd, err);
 	}
 	if (!*name)
 		return err_fault(err, FAULT_NO_SUCH_CONSOLE, ENXIO,
-				 "the machine has no console of mode Tty");
+				 "the machine has no console of mode Tty or Pty");
 	return err_fault(err, FAULT_NO_SUCH_CONSOLE, ENXIO,
 			 "there is no console '%s', it must be serial, console or debug", name);
 }

@@ -455,7 +455,9 @@ static const struct {
 	{ "brumectl start --console nothing", 3, "", "brumectl: no virtual machine 'nothing'*",
 	  "" },
 	{ "brumectl start --console mute", 3, "",
-	  "brumectl: 'mute' has no console: set the mode of serial or console to 'Tty'\n", "" },
+	  "brumectl: 'mute' has no console: set the mode of serial or console to 'Tty' or "
+	  "'Pty'\n",
+	  "" },
 	{ "brumectl start --console taken-console </dev/null", 1, "",
 	  "brumectl: the console is in use*",
 	  "Start(taken-console Paused=true) OpenConsole(taken-console) "

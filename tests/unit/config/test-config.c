@@ -544,11 +544,13 @@ static const struct {
 	/* rng, consoles, platform */
 	{ "rng/null", VM(",'rng':{'src':null}"), "/rng/src: must be a string, is null" },
 	{ "serial/mode", VM(",'serial':{'mode':'tty'}"),
-	  "/serial/mode: 'tty' is unknown, must be Off, Null, Tty, File or Socket" },
+	  "/serial/mode: 'tty' is unknown, must be Off, Null, Tty, File, Socket or Pty" },
 	{ "serial/file-missing", VM(",'serial':{'mode':'File'}"),
 	  "/serial/file: missing, must be given in mode File" },
 	{ "console/file-unused", VM(",'console':{'mode':'Tty','file':'/x'}"),
 	  "/console/file: has no effect in mode Tty, needs mode File" },
+	{ "console/file-pty", VM(",'console':{'mode':'Pty','file':'/x'}"),
+	  "/console/file: has no effect in mode Pty, needs mode File" },
 	{ "console/socket-missing", VM(",'console':{'mode':'Socket'}"),
 	  "/console/socket: missing, must be given in mode Socket" },
 	{ "serial/socket-unused", VM(",'serial':{'socket':'/x'}"),
@@ -741,8 +743,6 @@ static const struct {
 	{ "disk-vmdk", VM(",'disks':[{'path':'/x','image_type':'Vmdk'}]"),
 	  "/disks/0/image_type: 'Vmdk' is not supported yet, must be Unknown, Raw, Qcow2, Vhd or "
 	  "Vhdx" },
-	{ "serial-pty", VM(",'serial':{'mode':'Pty'}"),
-	  "/serial/mode: 'Pty' is not supported yet, must be Off, Null, Tty, File or Socket" },
 	{ "tdx", VM(",'platform':{'tdx':true}"), "/platform/tdx: not supported yet" },
 };
 
@@ -1122,6 +1122,24 @@ static void test_resources(void)
 	g_assert_cmpuint(count, ==, 2);
 }
 
+/* The mode asks for a terminal; nothing names one, and the worker's configuration is the same. */
+static void test_pty(void)
+{
+	_cleanup_(vm_config_free_cleanup) struct vm_config *config =
+		config_from_json(VM(",'serial':{'mode':'Pty'},'console':{'mode':'Tty'},"
+				    "'debug_console':{'mode':'Pty'}"));
+	g_autoptr(GString) out = g_string_new(NULL);
+
+	g_assert_cmpint(vm_config_foreach_resource(config, print_resource, out, NULL), ==, 0);
+	g_assert_nonnull(strstr(out->str, "/serial/mode=- index 0\n"));
+	g_assert_nonnull(strstr(out->str, "/debug_console/mode=- index 0\n"));
+	g_assert_null(strstr(out->str, "/console/mode"));
+	vm_config_strip_resources(config);
+	g_assert_cmpint(config->serial.mode, ==, CONSOLE_MODE_PTY);
+	g_assert_null(config->serial.file);
+	g_assert_null(config->serial.socket);
+}
+
 /* The daemon strips, the worker parses what it is sent: no path, same machine. */
 static void test_strip(void)
 {
@@ -1222,7 +1240,7 @@ static void test_console_mode(void)
 		g_assert_cmpint(console_mode_from_string(s, &mode), ==, 0);
 		g_assert_cmpuint(mode, ==, i);
 	}
-	g_assert_cmpint(console_mode_from_string("Pty", &mode), ==, -EINVAL);
+	g_assert_cmpint(console_mode_from_string("pty", &mode), ==, -EINVAL);
 	g_assert_null(console_mode_to_string(CONSOLE_MODE_N_));
 	for (unsigned int i = 0; i < NET_BACKEND_N_; i++) {
 		enum net_backend_kind kind = NET_BACKEND_N_;
@@ -1307,6 +1325,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/config/serialise/round-trip", test_round_trip);
 	g_test_add_func("/config/serialise/complete", test_serialise_is_complete);
 	g_test_add_func("/config/resources/walk", test_resources);
+	g_test_add_func("/config/resources/pty", test_pty);
 	g_test_add_func("/config/resources/strip", test_strip);
 	g_test_add_func("/config/resources/fds", test_fds);
 	g_test_add_func("/config/resources/net-fds", test_net_fds);

@@ -642,7 +642,8 @@ static void test_details_source(void)
 	struct host_resource_details details;
 
 	g_assert_cmpint(machine_parse_config("{\"payload\":{\"kernel\":\"/k\"},"
-					     "\"rng\":{\"src\":\"/dev/hwrng\"}}",
+					     "\"rng\":{\"src\":\"/dev/hwrng\"},"
+					     "\"serial\":{\"mode\":\"Pty\"}}", /* a new one */
 					     &config, NULL, NULL),
 			==, 0);
 	g_assert_true(host_resource_details(config, NULL, NULL, NULL, &details));

@@ -4,10 +4,12 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <termios.h>
 
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
@@ -325,7 +327,8 @@ static void test_file(void)
 	g_assert_cmpstr(buf, ==, "hello file");
 	g_assert_cmpint(chardev_open(&f.c, false, false, &client, &err), ==, -ENXIO);
 	g_assert_cmpint(err.fault, ==, FAULT_NO_SUCH_CONSOLE);
-	g_assert_cmpstr(err.msg, ==, "console 'serial' cannot be opened: its mode is not Tty");
+	g_assert_cmpstr(err.msg, ==,
+			"console 'serial' cannot be opened: its mode is neither Tty nor Pty");
 	chardev_receive_more(&f.c);
 	tear_down(&f, NULL);
 }
@@ -363,7 +366,8 @@ static void test_socket(void)
 	set_up_mode(&f, CONSOLE_MODE_SOCKET, listener_new(&addr));
 	chardev_write(&f.c, "early ", 6);
 	g_assert_cmpint(chardev_open(&f.c, false, false, &client, &err), ==, -ENXIO);
-	g_assert_cmpstr(err.msg, ==, "console 'serial' cannot be opened: its mode is not Tty");
+	g_assert_cmpstr(err.msg, ==,
+			"console 'serial' cannot be opened: its mode is neither Tty nor Pty");
 	client = connect_client(&addr);
 	assert_read(client, "early ");
 	chardev_write(&f.c, "output", 6);
@@ -381,6 +385,262 @@ static void test_socket(void)
 	tear_down(&f, NULL);
 }
 
+/* --- mode Pty: what daemon/open-pty.c does, and who opens the other side --- */
+
+struct pty_fixture {
+	struct fixture f;
+	char path[64];
+};
+
+static int open_terminal(const struct pty_fixture *p)
+{
+	int fd = open(p->path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+	g_assert_cmpint(fd, >=, 0);
+	return fd;
+}
+
+static void set_up_pty(struct pty_fixture *p, gconstpointer data G_GNUC_UNUSED)
+{
+	int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK), slave;
+	struct termios raw;
+
+	g_assert_cmpint(master, >=, 0);
+	g_assert_cmpint(unlockpt(master), ==, 0);
+	g_assert_cmpint(ptsname_r(master, p->path, sizeof(p->path)), ==, 0);
+	slave = open_terminal(p);
+	g_assert_cmpint(tcgetattr(slave, &raw), ==, 0);
+	cfmakeraw(&raw);
+	g_assert_cmpint(tcsetattr(slave, TCSANOW, &raw), ==, 0);
+	close(slave);
+	set_up_mode(&p->f, CONSOLE_MODE_PTY, master);
+}
+
+static void tear_down_pty(struct pty_fixture *p, gconstpointer data G_GNUC_UNUSED)
+{
+	tear_down(&p->f, NULL);
+	/* It is gone with its master. */
+	g_assert_cmpint(access(p->path, F_OK), ==, -1);
+}
+
+struct look {
+	const struct chardev *c;
+	bool there;
+};
+
+static void look_on_loop(void *data)
+{
+	struct look *look = data;
+
+	look->there = look->c->pty.source.armed;
+}
+
+/* The chardev knows whether somebody has it open: sooner or later. */
+static void wait_pty(struct pty_fixture *p, bool there)
+{
+	struct look look = { .c = &p->f.c };
+
+	for (int i = 0; i < 500; i++) {
+		loop_call(&p->f.loop, look_on_loop, &look);
+		if (look.there == there)
+			return;
+		g_usleep(10000);
+	}
+	g_error("the terminal is %s", there ? "not seen to be open" : "seen as open still");
+}
+
+static void assert_nothing_more(int fd)
+{
+	struct pollfd poller = { .fd = fd, .events = POLLIN };
+
+	g_assert_cmpint(poll(&poller, 1, 50), ==, 0);
+}
+
+static void test_pty(struct pty_fixture *p, gconstpointer data G_GNUC_UNUSED)
+{
+	struct fixture *f = &p->f;
+	int fd;
+
+	chardev_write(&f->c, "early ", 6);
+	fd = open_terminal(p);
+	assert_read(fd, "early ");
+	chardev_write(&f->c, "output\r\n", 8);
+	assert_read(fd, "output\r\n");
+	g_assert_cmpint(write(fd, "typed\r", 6), ==, 6);
+	assert_received(f, "typed\r");
+	assert_nothing_more(fd); /* no echo: that is the guest's to do */
+	close(fd);
+}
+
+/* Each that opens it is sent what the ring holds, once. */
+static void test_pty_again(struct pty_fixture *p, gconstpointer data G_GNUC_UNUSED)
+{
+	struct fixture *f = &p->f;
+
+	chardev_write(&f->c, "one ", 4);
+	for (int i = 0; i < 3; i++) {
+		int fd = open_terminal(p);
+
+		assert_read(fd, "one ");
+		assert_nothing_more(fd);
+		close(fd);
+		wait_pty(p, false);
+	}
+	chardev_write(&f->c, "two ", 4);
+	for (int i = 0; i < 2; i++) {
+		int fd = open_terminal(p);
+
+		assert_read(fd, "one two ");
+		close(fd);
+		wait_pty(p, false);
+	}
+}
+
+/* Who did not read leaves next to nothing behind for the one who comes next. */
+static void test_pty_unread(struct pty_fixture *p, gconstpointer data G_GNUC_UNUSED)
+{
+	struct fixture *f = &p->f;
+	g_autofree char *chunk = g_strnfill(40000, 'x');
+	uint64_t got = 0;
+	char last = 0;
+	int fd = open_terminal(p);
+
+	wait_pty(p, true);
+	chardev_write(&f->c, chunk, 40000);
+	g_usleep(50000);
+	close(fd);
+	wait_pty(p, false);
+	chardev_write(&f->c, "$", 1);
+	fd = open_terminal(p);
+	while (last != '$') {
+		ssize_t n = read(fd, chunk, 4096);
+
+		g_assert_cmpint(n, >, 0);
+		got += (uint64_t)n;
+		last = chunk[n - 1];
+	}
+	g_assert_cmpuint(got, >=, 40001);
+	g_assert_cmpuint(got, <=, 40001 + 4096); /* what the line discipline had taken already */
+	close(fd);
+}
+
+/* As "echo text > /dev/pts/7" does. */
+static void test_pty_typed_and_left(struct pty_fixture *p, gconstpointer data G_GNUC_UNUSED)
+{
+	struct fixture *f = &p->f;
+
+	for (int i = 0; i < 2; i++) {
+		int fd = open_terminal(p);
+
+		g_assert_cmpint(write(fd, "0123456789", 10), ==, 10);
+		close(fd);
+		assert_received(f, i == 0 ? "0123456789" : "01234567890123456789");
+	}
+}
+
+static void test_pty_input_waits(struct pty_fixture *p, gconstpointer data G_GNUC_UNUSED)
+{
+	struct fixture *f = &p->f;
+	int fd = open_terminal(p);
+
+	pthread_mutex_lock(&f->lock);
+	f->room = 4;
+	pthread_mutex_unlock(&f->lock);
+	g_assert_cmpint(write(fd, "0123456789", 10), ==, 10);
+	assert_received(f, "0123");
+	close(fd); /* what it typed is kept all the same */
+	wait_pty(p, false);
+	for (size_t i = 4; i < 10; i++) {
+		g_autofree char *expected = g_strndup("0123456789", i + 1);
+
+		pthread_mutex_lock(&f->lock);
+		f->room = 1;
+		pthread_mutex_unlock(&f->lock);
+		chardev_receive_more(&f->c);
+		assert_received(f, expected);
+	}
+}
+
+/* It has the terminal open and does not read: the guest goes on, the oldest bytes are lost. */
+static void test_pty_slow(struct pty_fixture *p, gconstpointer data G_GNUC_UNUSED)
+{
+	struct fixture *f = &p->f;
+	g_autofree char *chunk = g_malloc(4096);
+	uint64_t total = 0, got = 0;
+	char last = 0;
+	int fd = open_terminal(p);
+
+	wait_pty(p, true);
+	for (unsigned int i = 0; i < 1000; i++) {
+		memset(chunk, 'a' + (int)(i % 26), 4096);
+		chardev_write(&f->c, chunk, 4096);
+		total += 4096;
+	}
+	chardev_write(&f->c, "$", 1);
+	total++;
+	while (last != '$') {
+		ssize_t n = read(fd, chunk, 4096);
+
+		g_assert_cmpint(n, >, 0);
+		got += (uint64_t)n;
+		last = chunk[n - 1];
+	}
+	g_assert_cmpuint(f->c.dropped, >, 0);
+	g_assert_cmpuint(got + f->c.dropped, ==, total);
+	close(fd);
+}
+
+/* A client of the bus beside it: both are sent everything, both may type. */
+static void test_pty_and_client(struct pty_fixture *p, gconstpointer data G_GNUC_UNUSED)
+{
+	struct fixture *f = &p->f;
+	_cleanup_close_ int client = -EBADF;
+	int fd = open_terminal(p);
+
+	chardev_write(&f->c, "a", 1);
+	assert_read(fd, "a");
+	client = open_client(f, false, false);
+	assert_read(client, "a");
+	chardev_write(&f->c, "b", 1);
+	assert_read(fd, "b");
+	assert_read(client, "b");
+	g_assert_cmpint(write(fd, "1", 1), ==, 1);
+	assert_received(f, "1");
+	g_assert_cmpint(write(client, "2", 1), ==, 1);
+	assert_received(f, "12");
+	close(fd);
+	wait_pty(p, false);
+	chardev_write(&f->c, "c", 1);
+	assert_read(client, "c");
+	fd = open_terminal(p);
+	assert_read(fd, "abc");
+	close(fd);
+}
+
+static void test_pty_while_parked(struct pty_fixture *p, gconstpointer data G_GNUC_UNUSED)
+{
+	int fd = open_terminal(p);
+
+	loop_park(&p->f.loop);
+	chardev_write(&p->f.c, "later", 5);
+	assert_nothing_more(fd);
+	loop_unpark(&p->f.loop);
+	assert_read(fd, "later");
+	close(fd);
+}
+
+/* Its end comes with the chardev's, also while somebody has it open. */
+static void test_pty_end(struct pty_fixture *p, gconstpointer data G_GNUC_UNUSED)
+{
+	int fd = open_terminal(p);
+	char byte;
+
+	wait_pty(p, true);
+	chardev_deinit(&p->f.c);
+	g_assert_cmpint(read(fd, &byte, 1), ==, 0);
+	close(fd);
+}
+
 static void test_null(void)
 {
 	static const enum console_mode modes[] = { CONSOLE_MODE_OFF, CONSOLE_MODE_NULL };
@@ -395,7 +655,8 @@ static void test_null(void)
 	}
 }
 
-#define ADD(path, fn) g_test_add(path, struct fixture, NULL, set_up, fn, tear_down)
+#define ADD_PTY(path, fn) g_test_add(path, struct pty_fixture, NULL, set_up_pty, fn, tear_down_pty)
+#define ADD(path, fn)     g_test_add(path, struct fixture, NULL, set_up, fn, tear_down)
 
 int main(int argc, char **argv)
 {
@@ -412,6 +673,15 @@ int main(int argc, char **argv)
 	ADD("/devices/chardev/big-write-on-loop", test_big_write_on_loop);
 	ADD("/devices/chardev/while-parked", test_while_parked);
 	ADD("/devices/chardev/writers", test_writers);
+	ADD_PTY("/devices/chardev/pty", test_pty);
+	ADD_PTY("/devices/chardev/pty/again", test_pty_again);
+	ADD_PTY("/devices/chardev/pty/unread", test_pty_unread);
+	ADD_PTY("/devices/chardev/pty/typed-and-left", test_pty_typed_and_left);
+	ADD_PTY("/devices/chardev/pty/input-waits-for-room", test_pty_input_waits);
+	ADD_PTY("/devices/chardev/pty/slow", test_pty_slow);
+	ADD_PTY("/devices/chardev/pty/and-client", test_pty_and_client);
+	ADD_PTY("/devices/chardev/pty/while-parked", test_pty_while_parked);
+	ADD_PTY("/devices/chardev/pty/end", test_pty_end);
 	g_test_add_func("/devices/chardev/file", test_file);
 	g_test_add_func("/devices/chardev/socket", test_socket);
 	g_test_add_func("/devices/chardev/null", test_null);

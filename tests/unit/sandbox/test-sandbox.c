@@ -27,6 +27,7 @@ enum call {
 	CALL_COMMON, /* write, futex, mmap, clock */
 	CALL_KVM,
 	CALL_OTHER_IOCTL,
+	CALL_FLUSH,
 	CALL_POLL,
 	CALL_EPOLL,
 	CALL_SOCKET_UNIX,
@@ -58,6 +59,9 @@ static int make(enum call call)
 	case CALL_OTHER_IOCTL:
 		r = syscall(SYS_ioctl, -1, 0x5401UL, 0UL); /* TCGETS */
 		break;
+	case CALL_FLUSH:
+		r = syscall(SYS_ioctl, -1, (unsigned long)TCFLSH, 1UL);
+		return r == -1 && errno == EBADF ? 0 : 1;
 	case CALL_POLL:
 		return syscall(SYS_poll, &p, 1UL, 0) == 0 ? 0 : 1;
 	case CALL_EPOLL:
@@ -119,7 +123,8 @@ static const struct {
 	{ "everyday calls", CALL_COMMON, C | V | I },
 	{ "KVM_RUN", CALL_KVM, C | V | I },
 	{ "an ioctl of a terminal", CALL_OTHER_IOCTL, 0 },
-	{ "poll", CALL_POLL, C | V },
+	{ "flushing a terminal", CALL_FLUSH, C | I },
+	{ "poll", CALL_POLL, C | V | I },
 	{ "epoll_wait", CALL_EPOLL, C | I },
 	{ "a Unix socket", CALL_SOCKET_UNIX, C },
 	{ "an Internet socket", CALL_SOCKET_INET, 0 },
