@@ -32,6 +32,7 @@ enum option_id {
 	OPTION_PROPERTY,
 	OPTION_RUNTIME,
 	OPTION_PERSIST,
+	OPTION_ZONE,
 	OPTION_VM, /* + the row's index: a section of the definition */
 };
 
@@ -49,7 +50,7 @@ static const struct {
 	{ "host", required_argument, OPTION_HOST, GROUP_GLOBAL },
 	{ "no-ask-password", no_argument, OPTION_NO_ASK_PASSWORD, GROUP_GLOBAL },
 	{ "wait", no_argument, OPTION_WAIT, GROUP_STOP },
-	{ "no-wait", no_argument, OPTION_NO_WAIT, GROUP_START | GROUP_STOP | GROUP_JOB },
+	{ "no-wait", no_argument, OPTION_NO_WAIT, GROUP_START | GROUP_STOP | GROUP_NO_WAIT },
 	{ "force", no_argument, OPTION_FORCE, GROUP_STOP | GROUP_CONSOLE | GROUP_REMOVE },
 	{ "timeout", required_argument, OPTION_TIMEOUT,
 	  GROUP_STOP | GROUP_CONSOLE | GROUP_EVENTS | GROUP_JOB },
@@ -65,6 +66,7 @@ static const struct {
 	{ "property", required_argument, OPTION_PROPERTY, GROUP_CREATE | GROUP_RUN },
 	{ "runtime", no_argument, OPTION_RUNTIME, GROUP_PROPERTY },
 	{ "persist", no_argument, OPTION_PERSIST, GROUP_PERSIST },
+	{ "zone", required_argument, OPTION_ZONE, GROUP_ZONE },
 	{ "name", required_argument, OPTION_NAME, GROUP_RUN },
 	{ "cpus", required_argument, OPTION_VM, GROUP_VM },
 	{ "memory", required_argument, OPTION_VM, GROUP_VM },
@@ -239,6 +241,9 @@ static int apply(struct arguments *a, enum option_id id, const char *value)
 		break;
 	case OPTION_PERSIST:
 		a->persist = true;
+		break;
+	case OPTION_ZONE:
+		a->zone = value;
 		break;
 	case OPTION_VM:
 		break;

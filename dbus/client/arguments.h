@@ -23,9 +23,11 @@ enum option_group {
 	GROUP_EVENTS = 1 << 7,   /* --timeout */
 	GROUP_RUN = 1 << 8,      /* --name */
 	GROUP_PROPERTY = 1 << 9, /* --runtime */
-	GROUP_JOB = 1 << 10,     /* --no-wait --timeout */
+	GROUP_JOB = 1 << 10,     /* --timeout: how long a job may take */
 	GROUP_PERSIST = 1 << 11, /* --persist */
 	GROUP_REMOVE = 1 << 12,  /* --force */
+	GROUP_NO_WAIT = 1 << 13, /* --no-wait */
+	GROUP_ZONE = 1 << 14,    /* --zone */
 };
 
 /* One "--disk path=..." in the order of the command line. */
@@ -42,7 +44,7 @@ struct arguments {
 	bool runtime, persist;
 	bool has_timeout;
 	uint64_t timeout_usec;
-	const char *description, *slice, *name, *console_name;
+	const char *description, *slice, *name, *console_name, *zone;
 	GArray *vm_options;    /* struct vm_option */
 	GPtrArray *properties; /* const char *: "CPUWeight=50" */
 	char **positional;     /* points into argv */

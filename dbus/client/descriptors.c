@@ -45,21 +45,28 @@ static void collect(GVariant *value, GHashTable *numbers)
 	}
 }
 
+int client_check_descriptor(const struct client *c, int fd)
+{
+	if (c->host) {
+		client_complain("descriptor %d cannot go to another host", fd);
+		return EXIT_USAGE;
+	}
+	if (fcntl(fd, F_GETFD) < 0) {
+		client_complain("descriptor %d is not open, must be one that brumectl was started "
+				"with",
+				fd);
+		return EXIT_USAGE;
+	}
+	return EXIT_OK;
+}
+
 static int append(const struct client *c, sd_bus_message *m, int number)
 {
 	g_autofree char *name = g_strdup_printf("%d", number);
-	int r;
+	int r = client_check_descriptor(c, number);
 
-	if (c->host) {
-		client_complain("descriptor %d cannot go to another host", number);
-		return EXIT_USAGE;
-	}
-	if (fcntl(number, F_GETFD) < 0) {
-		client_complain("descriptor %d is not open, must be one that brumectl was started "
-				"with",
-				number);
-		return EXIT_USAGE;
-	}
+	if (r != EXIT_OK)
+		return r;
 	r = sd_bus_message_append(m, "{sh}", name, number);
 	return r < 0 ? client_report(c, NULL, r, NULL) : EXIT_OK;
 }

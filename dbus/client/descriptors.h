@@ -12,3 +12,6 @@
 
 /* Appends the a{sh} for a definition; returns an exit status, having said what is wrong. */
 int client_append_descriptors(const struct client *c, sd_bus_message *m, const char *definition);
+
+/* Can this one go with a call?  EXIT_USAGE after complaining. */
+int client_check_descriptor(const struct client *c, int fd);

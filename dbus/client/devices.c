@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * brumectl's verbs about devices that there are: devices, set-link, set-rate-limit, balloon, vsock
+ * brumectl's verbs about devices that there are: devices, set-link, set-rate-limit, device resize,
+ * device replace, balloon, vsock
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,10 +14,13 @@
 #include <unistd.h>
 
 #include "dbus/bus-path.h"
+#include "dbus/client/descriptors.h"
+#include "dbus/client/job.h"
 #include "dbus/client/output.h"
 #include "dbus/client/verbs.h"
 #include "dbus/variant.h"
 #include "vmm/base/err.h"
+#include "vmm/config/option.h"
 
 static int read_variant(sd_bus_message *reply, const char *type, GVariant **ret)
 {
@@ -318,6 +323,152 @@ int verb_set_rate_limit(struct client *c, const struct arguments *a)
 	if (r != EXIT_OK)
 		return r;
 	r = append_limit(m, &limit);
+	return r < 0 ? client_report(c, vm, r, NULL) : client_call(c, vm, m, NULL);
+}
+
+/* --- disks ------------------------------------------------------------------------ */
+
+static int disk_call(struct client *c, const char *vm, const char *id, const char *member,
+		     sd_bus_message **ret)
+{
+	g_autofree char *type = NULL;
+	int r = device_type(c, vm, id, &type);
+
+	if (r != EXIT_OK)
+		return r;
+	if (!type[0])
+		return no_such_device(vm, id, "device");
+	if (strcmp(type, "disk") != 0)
+		return wrong_type(vm, id, type, "image");
+	return device_call(c, vm, id, "Disk", member, ret);
+}
+
+int verb_device_resize(struct client *c, const struct arguments *a)
+{
+	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+	const char *vm = a->positional[0], *id = a->positional[1];
+	g_autofree char *what = NULL;
+	uint64_t bytes;
+	char buf[24];
+	int r;
+
+	if (!parse_count(a->positional[2], &bytes)) {
+		client_complain("'%s' is not a size, must be like 20G", a->positional[2]);
+		return EXIT_USAGE;
+	}
+	r = disk_call(c, vm, id, "Resize", &m);
+	if (r != EXIT_OK)
+		return r;
+	r = sd_bus_message_append(m, "ta{sv}", bytes, 0);
+	if (r < 0)
+		return client_report(c, vm, r, NULL);
+	what = g_strdup_printf("resizing %s to %s", id, format_size(bytes, buf));
+	return job_run(c, vm, m, &(struct job_wish){ .what = what, .wait = !a->no_wait });
+}
+
+/* What a disk gets another image by: some of a disk's keys, or a descriptor in place of the path.
+ */
+struct medium {
+	const char *path, *format;
+	int fd; /* -1: path */
+	gboolean backing_files;
+};
+
+static int check_medium_keys(GVariant *disk)
+{
+	GVariantIter iter;
+	const char *key;
+
+	g_variant_iter_init(&iter, disk);
+	while (g_variant_iter_next(&iter, "{&sv}", &key, NULL)) {
+		if (strcmp(key, "path") == 0 || strcmp(key, "image_type") == 0 ||
+		    strcmp(key, "backing_files") == 0)
+			continue;
+		client_complain("%s: stays what it was when the disk was added, keys of another "
+				"image are path or fd, image_type, backing_files",
+				key);
+		return EXIT_USAGE;
+	}
+	return EXIT_OK;
+}
+
+/* "fd=3,image_type=qcow2": *ret_rest is ",image_type=qcow2" */
+static int parse_medium_fd(const struct client *c, const char *text, int *ret,
+			   const char **ret_rest)
+{
+	g_autofree char *number = NULL;
+	guint64 n;
+
+	*ret = -1;
+	*ret_rest = text;
+	if (!g_str_has_prefix(text, "fd="))
+		return EXIT_OK;
+	text += strlen("fd=");
+	*ret_rest = text + strcspn(text, ",");
+	number = g_strndup(text, (size_t)(*ret_rest - text));
+	if (!g_ascii_string_to_unsigned(number, 10, 0, INT_MAX, &n, NULL)) {
+		client_complain("fd: '%s' is not the number of a descriptor", number);
+		return EXIT_USAGE;
+	}
+	*ret = (int)n;
+	return client_check_descriptor(c, *ret);
+}
+
+/* *ret refers to *ret_disk. */
+static int parse_medium(const struct client *c, const char *text, struct medium *ret,
+			GVariant **ret_disk)
+{
+	g_autofree char *dir = c->host ? NULL : g_get_current_dir(), *keys = NULL;
+	struct err err = { 0 };
+	const char *rest;
+	int fd, r;
+
+	r = parse_medium_fd(c, text, &fd, &rest);
+	if (r != EXIT_OK)
+		return r;
+	/* A disk has a path; that of a descriptor is not looked at. */
+	keys = fd < 0 ? g_strdup(text) : g_strconcat("path=/", rest, NULL);
+	if (config_option_device("disk", keys, dir, ret_disk, &err) < 0) {
+		client_complain("%s", err.msg);
+		return EXIT_USAGE;
+	}
+	*ret = (struct medium){ .fd = fd };
+	g_variant_lookup(*ret_disk, "path", "&s", &ret->path);
+	g_variant_lookup(*ret_disk, "image_type", "&s", &ret->format);
+	g_variant_lookup(*ret_disk, "backing_files", "b", &ret->backing_files);
+	return check_medium_keys(*ret_disk);
+}
+
+int verb_device_replace(struct client *c, const struct arguments *a)
+{
+	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+	const char *vm = a->positional[0];
+	g_autoptr(GVariant) disk = NULL;
+	struct medium medium;
+	int r;
+
+	r = parse_medium(c, a->positional[2], &medium, &disk);
+	if (r == EXIT_OK)
+		r = disk_call(c, vm, a->positional[1], "Replace", &m);
+	if (r != EXIT_OK)
+		return r;
+	r = sd_bus_message_open_container(m, 'a', "{sv}");
+	if (medium.fd >= 0)
+		r = client_append_option(m, r, "FD", "h", medium.fd);
+	else
+		r = client_append_option(m, r, "Path", "s", medium.path);
+	if (medium.format)
+		r = client_append_option(m, r, "Format", "s", medium.format);
+	if (medium.backing_files)
+		r = client_append_option(m, r, "BackingFiles", "b", 1);
+	if (r >= 0)
+		r = sd_bus_message_close_container(m);
+	if (r >= 0)
+		r = sd_bus_message_open_container(m, 'a', "{sv}");
+	if (a->persist)
+		r = client_append_option(m, r, "Persist", "b", 1);
+	if (r >= 0)
+		r = sd_bus_message_close_container(m);
 	return r < 0 ? client_report(c, vm, r, NULL) : client_call(c, vm, m, NULL);
 }
 

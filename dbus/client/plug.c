@@ -182,9 +182,12 @@ static int show_amount(struct client *c, const struct arguments *a, const struct
 	uint64_t now, target, max;
 	int r;
 
-	if (a->no_wait || a->has_timeout || a->persist) {
-		client_complain("--no-wait, --timeout and --persist are for a change, and there is "
-				"no number to change it to");
+	if (a->no_wait || a->has_timeout || a->persist || a->zone) {
+		client_complain(
+			"--no-wait, --timeout, --persist%s are for a change, and there is no "
+			"%s to change it to",
+			amount == &memory ? " and --zone" : "",
+			amount == &memory ? "size" : "number");
 		return EXIT_USAGE;
 	}
 	r = client_get_vm(c, vm, &properties);
@@ -251,15 +254,20 @@ int verb_memory(struct client *c, const struct arguments *a)
 		client_complain("'%s' is not a size, must be like 2G", a->positional[1]);
 		return EXIT_USAGE;
 	}
-	r = client_vm_call(c, vm, "ResizeMemory", &m);
+	r = client_check_text("the zone", a->zone);
+	if (r == EXIT_OK)
+		r = client_vm_call(c, vm, a->zone ? "ResizeMemoryZone" : "ResizeMemory", &m);
 	if (r != EXIT_OK)
 		return r;
-	what = g_strdup_printf("resizing to %s", format_size(bytes, buf));
+	what = g_strdup_printf("resizing %s%sto %s", a->zone ? a->zone : "", a->zone ? " " : "",
+			       format_size(bytes, buf));
 	wish = (struct job_wish){
 		.what = what,
 		.wait = !a->no_wait,
 		.cancel = true,
 		.hint = "'brumectl memory %s' tells what it has",
 	};
-	return change(c, a, m, sd_bus_message_append(m, "t", bytes), &wish);
+	r = a->zone ? sd_bus_message_append(m, "st", a->zone, bytes)
+		    : sd_bus_message_append(m, "t", bytes);
+	return change(c, a, m, r, &wish);
 }

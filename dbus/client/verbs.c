@@ -44,11 +44,15 @@ const struct verb verbs[] = {
 	{ "device add", "NAME KIND KEY=VALUE,...", "Add a device, print its ID", 3, 3,
 	  GROUP_PERSIST, verb_device_add },
 	{ "device remove", "NAME DEVICE", "Have the guest let go of a device, take it away", 2, 2,
-	  GROUP_JOB | GROUP_PERSIST | GROUP_REMOVE, verb_device_remove },
+	  GROUP_NO_WAIT | GROUP_JOB | GROUP_PERSIST | GROUP_REMOVE, verb_device_remove },
+	{ "device resize", "NAME DEVICE SIZE", "Give a disk another size", 3, 3, GROUP_NO_WAIT,
+	  verb_device_resize },
+	{ "device replace", "NAME DEVICE path=PATH[,...]", "Give a disk another image", 3, 3,
+	  GROUP_PERSIST, verb_device_replace },
 	{ "cpu", "NAME [NUMBER]", "Show how many vCPUs it has, or change that", 1, 2,
-	  GROUP_JOB | GROUP_PERSIST, verb_cpu },
+	  GROUP_NO_WAIT | GROUP_JOB | GROUP_PERSIST, verb_cpu },
 	{ "memory", "NAME [SIZE]", "Show how much memory it has, or change that", 1, 2,
-	  GROUP_JOB | GROUP_PERSIST, verb_memory },
+	  GROUP_NO_WAIT | GROUP_JOB | GROUP_PERSIST | GROUP_ZONE, verb_memory },
 	{ "counters", "NAME [DEVICE]", "Show what its devices have counted", 1, 2, 0,
 	  verb_counters },
 	{ "set-link", "NAME DEVICE up|down", "Plug a network in or out", 3, 3, 0, verb_set_link },
@@ -78,8 +82,9 @@ static const struct {
 	  "      --timeout=TIME  how long the guest may take (default 90 s)\n" },
 	{ GROUP_REMOVE,
 	  "      --force         take it away from a guest that does not let go in time\n" },
-	{ GROUP_JOB, "      --no-wait       return when the guest has been asked\n"
-		     "      --timeout=TIME  how long the guest may take (default 60 s)\n" },
+	{ GROUP_NO_WAIT, "      --no-wait       return when it has begun\n" },
+	{ GROUP_JOB, "      --timeout=TIME  how long the guest may take (default 60 s)\n" },
+	{ GROUP_ZONE, "      --zone=ID       of one zone, where the memory is in zones\n" },
 	{ GROUP_PERSIST, "      --persist       in the definition too, for the next starts\n" },
 	{ GROUP_CREATE, "      --transient     gone when it stops\n"
 			"      --autostart     start with the host\n" },
@@ -122,6 +127,10 @@ static const char rate_limit_help[] =
 static const char kinds_help[] =
 	"\nKIND is disk, net, fs, pmem or vsock, and the keys are those of the option of that name\n"
 	"in a definition, see 'brumectl help disk' and so on.\n";
+
+static const char medium_help[] =
+	"\nBesides path there may be image_type and backing_files, see 'brumectl help disk'; fd=NUMBER\n"
+	"in place of path is a descriptor that brumectl was started with.\n";
 
 static const char interrupt_help[] = "\nCtrl-C cancels what is waited for.\n";
 
@@ -198,6 +207,8 @@ const char *verb_suggest(const char *name)
 		{ "device rm", "device remove" },
 		{ "device delete", "device remove" },
 		{ "device ls", "device list" },
+		{ "blockresize", "device resize" },
+		{ "change-media", "device replace" },
 	};
 
 	for (size_t i = 0; i < n_verbs; i++)
@@ -236,6 +247,8 @@ static void print_verb(const struct verb *verb)
 		fputs(rate_limit_help, stdout);
 	if (verb->run == verb_device_add)
 		fputs(kinds_help, stdout);
+	if (verb->run == verb_device_replace)
+		fputs(medium_help, stdout);
 	if (verb->groups & GROUP_JOB)
 		fputs(interrupt_help, stdout);
 }

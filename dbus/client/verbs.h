@@ -59,6 +59,8 @@ int verb_cancel(struct client *c, const struct arguments *a);
 int verb_devices(struct client *c, const struct arguments *a);
 int verb_set_link(struct client *c, const struct arguments *a);
 int verb_set_rate_limit(struct client *c, const struct arguments *a);
+int verb_device_resize(struct client *c, const struct arguments *a);
+int verb_device_replace(struct client *c, const struct arguments *a);
 int verb_balloon(struct client *c, const struct arguments *a);
 int verb_vsock(struct client *c, const struct arguments *a);
 /* plug.c */

@@ -137,6 +137,32 @@ def test_descriptors(t):
         t.match(r.stderr, "VM 'plug': a descriptor is there for a machine that runs")
 
 
+@tap.test("a disk gets another size and another image")
+def test_image(t):
+    t.cleanup(os.unlink, tiny.image("/srv/plug-2.raw", 2 << 20))
+    with machine(t) as vm:
+        vm.start()
+        bus.must_ctl("device", "add", "--persist", "plug", "disk", "path=/srv/plug.raw,id=data")
+        size = lambda: bus.get(f"{bus.vm_path('plug')}/device/data", f"{bus.NAME}.Device.Disk", "Size")
+        path = lambda: bus.get(f"{bus.vm_path('plug')}/device/data", f"{bus.NAME}.Device.Disk", "Path")
+        t.equal(bus.ctl("device", "resize", "plug", "data", "3M"), (0, "", ""))
+        t.equal((size(), os.stat("/srv/plug.raw").st_size), (3 << 20, 3 << 20))
+        shown = json.loads(bus.must_ctl("--json", "device", "resize", "plug", "data", "1M"))
+        t.equal((shown["result"], size()), ("done", 1 << 20))
+        t.equal(bus.ctl("device", "replace", "plug", "data", "path=/srv/plug-2.raw,image_type=raw"), (0, "", ""))
+        t.equal((path(), size()), ("/srv/plug-2.raw", 2 << 20))
+        t.equal(definition()["disks"][0]["path"], "/srv/plug.raw")
+        bus.must_ctl("device", "replace", "plug", "data", "path=/srv/plug.raw")
+        bus.must_ctl("device", "replace", "plug", "data", "--persist", "path=/srv/plug-2.raw")
+        t.equal(definition()["disks"][0]["path"], "/srv/plug-2.raw")
+        with open("/srv/plug.raw", "r+b") as image:
+            r = subprocess.run(["brumectl", "device", "replace", "plug", "data", f"fd={image.fileno()}"],
+                               pass_fds=[image.fileno()], capture_output=True, text=True, check=False)
+        t.equal((r.returncode, r.stdout, r.stderr, size()), (0, "", "", 1 << 20))
+        refused(t, bus.ctl("device", "resize", "plug", "__rng", "1M"), 2, "device '__rng' of 'plug' is a rng, which has no image")
+        refused(t, bus.ctl("device", "replace", "plug", "data", "path=/srv/none"), 1, "/srv/none")
+
+
 @tap.test("what is refused is one sentence", cases=[
     ("no such machine", ["device", "add", "none", "disk", "path=/x"], 3, "no virtual machine 'none'"),
     ("no such file", ["device", "add", "plug", "disk", "path=/srv/none"], 1, r"\(/disks/0/path\): .*/srv/none"),
@@ -186,6 +212,23 @@ def test_resize(t, what, wanted, after, text):
         t.eventually(lambda: amounts(what)[1:] == after, f"it shows {amounts(what)}, not {after}")
 
 
+@tap.test("memory in zones is resized by the zone")
+def test_zone(t):
+    config = tiny.config()
+    config["memory"] = {"size": 0, "hotplug_method": "VirtioMem",
+                        "zones": [{"id": "near", "size": 32 << 20},
+                                  {"id": "far", "size": 32 << 20, "hotplug_size": 128 << 20}]}
+    with tiny.Machine("plug", config) as vm:
+        bus.must_ctl("memory", "plug", "48M", "--zone", "far")
+        t.equal([z.get("hotplugged_size", 0) for z in definition()["memory"]["zones"]], [0, 16 << 20])
+        bus.must_ctl("memory", "plug", "32M", "--zone", "far")
+        vm.start()
+        refused(t, bus.ctl("memory", "plug", "64M", "--zone=far", "--timeout=300ms"), 6,
+                r"bytes of memory, not the \d+ that were asked for: .*\nhint: 'brumectl memory plug' ")
+        refused(t, bus.ctl("memory", "plug", "64M", "--zone=none"), 1, "VM 'plug' has no memory zone 'none'")
+        refused(t, bus.ctl("memory", "plug", "64M"), 1, "the memory of VM 'plug' is in zones")
+
+
 # --- waiting -----------------------------------------------------------------------
 
 @tap.test("on a terminal a line tells how far it is, and Ctrl-C cancels", cases=[
@@ -233,7 +276,7 @@ def test_no_wait(t):
         shown = json.loads(bus.must_ctl("--json", "cpu", "plug", "2", "--no-wait"))
         t.equal((shown["vm"], shown["result"]), ("plug", "running"))
         t.match(bus.must_ctl("jobs"), rf"(?m)^{shown['job']} +plug +resize-vcpus +running +- +waiting for the guest$")
-        t.equal(amounts("cpu"), (1, 2, 4))
+        t.eventually(lambda: amounts("cpu") == (1, 2, 4), "the worker knows of it")
         bus.must_ctl("cancel", str(shown["job"]))
         t.equal(running_jobs(), [])
 

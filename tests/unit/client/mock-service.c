@@ -488,6 +488,9 @@ static int method_change(sd_bus_message *m, void *userdata, sd_bus_error *e)
 	if (strcmp(member, "ResizeVCPUs") == 0) {
 		g_assert_cmpint(sd_bus_message_read(m, "u", &n), >, 0);
 		text = g_strdup_printf("%s %u", vm, n);
+	} else if (strcmp(member, "ResizeMemoryZone") == 0) {
+		g_assert_cmpint(sd_bus_message_read(m, "st", &id, &bytes), >, 0);
+		text = g_strdup_printf("%s %s %" G_GUINT64_FORMAT, vm, id, bytes);
 	} else if (strcmp(member, "ResizeMemory") == 0) {
 		g_assert_cmpint(sd_bus_message_read(m, "t", &bytes), >, 0);
 		text = g_strdup_printf("%s %" G_GUINT64_FORMAT, vm, bytes);
@@ -595,8 +598,56 @@ static const sd_bus_vtable device_vtable[] = {
 	SD_BUS_VTABLE_END,
 };
 
+static int method_resize_disk(sd_bus_message *m, void *userdata, sd_bus_error *e)
+{
+	_cleanup_free_ char *vm = NULL, *id = NULL;
+	g_autofree char *text = NULL;
+	uint64_t bytes;
+
+	(void)e;
+	g_assert_cmpint(bus_path_parse_device(sd_bus_message_get_path(m), &vm, &id), ==, 0);
+	g_assert_cmpint(sd_bus_message_read(m, "t", &bytes), >, 0);
+	text = g_strdup_printf("%s %" G_GUINT64_FORMAT, id, bytes);
+	note(userdata, m, text, NULL);
+	return start_job(userdata, m, vm);
+}
+
+/* A descriptor becomes a word: a GVariant has no place for one. */
+static int method_replace_disk(sd_bus_message *m, void *userdata, sd_bus_error *e)
+{
+	_cleanup_free_ char *vm = NULL, *id = NULL;
+	g_autoptr(GString) text = g_string_new(NULL);
+	g_autoptr(GVariant) options = NULL;
+	const char *key, *type;
+
+	(void)e;
+	g_assert_cmpint(bus_path_parse_device(sd_bus_message_get_path(m), &vm, &id), ==, 0);
+	g_string_append(text, id);
+	g_assert_cmpint(sd_bus_message_enter_container(m, 'a', "{sv}"), >, 0);
+	while (sd_bus_message_enter_container(m, 'e', "sv") > 0) {
+		g_assert_cmpint(sd_bus_message_read(m, "s", &key), >, 0);
+		g_assert_cmpint(sd_bus_message_peek_type(m, NULL, &type), >, 0);
+		g_string_append_printf(text, " %s", key);
+		if (strcmp(type, "s") == 0) {
+			const char *value;
+
+			g_assert_cmpint(sd_bus_message_read(m, "v", "s", &value), >, 0);
+			g_string_append_printf(text, "=%s", value);
+		} else {
+			g_assert_cmpint(sd_bus_message_skip(m, "v"), >, 0);
+		}
+		g_assert_cmpint(sd_bus_message_exit_container(m), >=, 0);
+	}
+	g_assert_cmpint(sd_bus_message_exit_container(m), >=, 0);
+	g_assert_cmpint(variant_from_message(m, "a{sv}", &options, NULL), ==, 0);
+	note(userdata, m, text->str, options);
+	return sd_bus_reply_method_return(m, "");
+}
+
 static const sd_bus_vtable disk_vtable[] = {
 	SD_BUS_VTABLE_START(SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("Resize", "ta{sv}", "o", method_resize_disk, 0),
+	SD_BUS_METHOD("Replace", "a{sv}a{sv}", "", method_replace_disk, 0),
 	SD_BUS_METHOD("SetRateLimit", "a{sv}a{sv}", "", method_set_rate_limit, 0),
 	SD_BUS_VTABLE_END,
 };
@@ -660,6 +711,7 @@ static const sd_bus_vtable vm_vtable[] = {
 	SD_BUS_METHOD("RemoveDevice", "sa{sv}", "o", method_change, 0),
 	SD_BUS_METHOD("ResizeVCPUs", "ua{sv}", "o", method_change, 0),
 	SD_BUS_METHOD("ResizeMemory", "ta{sv}", "o", method_change, 0),
+	SD_BUS_METHOD("ResizeMemoryZone", "sta{sv}", "o", method_change, 0),
 	SD_BUS_METHOD("SetBalloon", "ta{sv}", "", method_set_balloon, 0),
 	SD_BUS_METHOD("SetConsoleSize", "sqqa{sv}", "", method_set_console_size, 0),
 	SD_BUS_METHOD("ConnectVSock", "ua{sv}", "h", method_connect_vsock, 0),
