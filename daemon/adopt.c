@@ -48,6 +48,7 @@ static void adopted_as(struct machine *vm, enum machine_state state, const char 
 {
 	struct manager *manager = vm->manager;
 
+	vm->adopt_timer = sd_event_source_disable_unref(vm->adopt_timer);
 	if (state != vm->state)
 		machine_set_state(vm, state, reason);
 	vm->adopting = false;
@@ -72,6 +73,25 @@ static void abandon_start(struct machine *vm)
 	machine_kill(vm);
 }
 
+static void adopt_silent(struct machine *vm, const char *why)
+{
+	log_warning("VM '%s': its worker does not say what it does: %s", vm->def.name, why);
+	machine_reconnect_later(vm);
+	adopted_as(vm, MACHINE_STATE_RUNNING, "worker-silent");
+}
+
+/* The limit of the call counts from when the worker has let us in, which it may never do. */
+static int on_adopt_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct machine *vm = userdata;
+
+	(void)source;
+	(void)usec;
+	if (vm->adopting)
+		adopt_silent(vm, "it does not answer");
+	return 0;
+}
+
 static void on_query(void *data, sd_bus_message *reply, const struct err *err)
 {
 	struct machine *vm = data;
@@ -86,10 +106,7 @@ static void on_query(void *data, sd_bus_message *reply, const struct err *err)
 		return;
 	if (err ||
 	    variant_from_message_max(reply, "a{sv}", WORKER_ANSWER_MAX, &answer, &parse) < 0) {
-		log_warning("VM '%s': its worker does not say what it does: %s", vm->def.name,
-			    err ? err->msg : parse.msg);
-		machine_reconnect_later(vm);
-		adopted_as(vm, MACHINE_STATE_RUNNING, "worker-silent");
+		adopt_silent(vm, err ? err->msg : parse.msg);
 		return;
 	}
 	g_variant_lookup(answer, "state", "s", &state);
@@ -128,11 +145,15 @@ void machine_adopt_started(struct machine *vm, const struct err *err)
 	r = machine_connect(vm, &cause);
 	if (r == 0)
 		r = worker_call(vm->worker, "Query", ADOPT_QUERY_USEC, on_query, vm, &cause, NULL);
-	if (r < 0) {
-		log_warning("VM '%s': %s", vm->def.name, cause.msg);
-		machine_reconnect_later(vm);
-		adopted_as(vm, MACHINE_STATE_RUNNING, "worker-silent");
+	if (r == 0) {
+		r = sd_event_add_time_relative(vm->manager->event, &vm->adopt_timer,
+					       CLOCK_MONOTONIC, ADOPT_QUERY_USEC, 0, on_adopt_timer,
+					       vm);
+		if (r < 0)
+			err_errno(&cause, -r, "cannot set a timer");
 	}
+	if (r < 0)
+		adopt_silent(vm, cause.msg);
 }
 
 void machine_adopt_exited(struct machine *vm, const struct spawn_exit *how)

@@ -141,6 +141,14 @@ void job_set_phase(struct job *job, const char *phase)
 	manager_job_changed(job->manager, job, JOB_PROPERTY_PHASE);
 }
 
+void job_allow_cancel(struct job *job, void (*cancel)(struct job *job, void *data), void *data)
+{
+	job->cancel = cancel;
+	job->cancel_data = data;
+	job->cancelable = true;
+	manager_job_changed(job->manager, job, JOB_PROPERTY_CANCELABLE);
+}
+
 void job_forbid_cancel(struct job *job)
 {
 	if (!job->cancelable)

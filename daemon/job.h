@@ -95,6 +95,8 @@ static inline bool job_is_over(const struct job *job)
 }
 
 void job_set_phase(struct job *job, const char *phase);
+/* It is announced as one that cannot be. */
+void job_allow_cancel(struct job *job, void (*cancel)(struct job *job, void *data), void *data);
 /* From here on it can only be waited for. */
 void job_forbid_cancel(struct job *job);
 int job_add_waiter(struct job *job, job_waiter_fn fn, void *data);

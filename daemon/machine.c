@@ -230,6 +230,7 @@ void machine_free(struct machine *vm)
 	worker_free(TAKE_PTR(vm->worker));
 	spawn_deinit(&vm->spawn);
 	sd_event_source_disable_unref(vm->reconnect);
+	sd_event_source_disable_unref(vm->adopt_timer);
 	sd_event_source_disable_unref(vm->quit_timer);
 	machine_drop_waiters(vm);
 	created_files_deinit(&vm->created);

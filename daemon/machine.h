@@ -106,6 +106,7 @@ struct machine {
 	struct spawn spawn;
 	struct worker *worker; /* connection, may come and go */
 	sd_event_source *reconnect;
+	sd_event_source *adopt_timer;       /* adopt.c: its worker is to say what it does */
 	struct start *start;                /* while starting */
 	struct stop *stop;                  /* while a shutdown or reboot job runs */
 	struct plug *plug;                  /* while a device is being added */

@@ -15,10 +15,14 @@ static const struct {
 	const char *verb, *method;
 	uint32_t states;
 	bool during_job; /* not held up by an exclusive job */
+	/* Nor by one that waits for what a guest may do: a paused guest does nothing. */
+	bool while_waiting;
 } requests[REQUEST_N_] = {
-	[REQUEST_PAUSE] = { "pause", "Pause", MACHINE_STATES(RUNNING) },
-	[REQUEST_RESUME] = { "resume", "Resume", MACHINE_STATES(PAUSED) },
-	[REQUEST_RESET] = { "reset", "Reset", MACHINE_STATES(RUNNING) | MACHINE_STATES(PAUSED) },
+	[REQUEST_PAUSE] = { "pause", "Pause", MACHINE_STATES(RUNNING), .while_waiting = true },
+	[REQUEST_RESUME] = { "resume", "Resume", MACHINE_STATES(PAUSED), .while_waiting = true },
+	/* It ends a removal and a resize as they were meant. */
+	[REQUEST_RESET] = { "reset", "Reset", MACHINE_STATES(RUNNING) | MACHINE_STATES(PAUSED),
+			    .while_waiting = true },
 	[REQUEST_POWER_BUTTON] = { "press the power button of", "PowerButton",
 				   MACHINE_STATES(RUNNING) | MACHINE_STATES(SHUTTING_DOWN) |
 					   MACHINE_STATES(REBOOTING),
@@ -74,6 +78,8 @@ int machine_check_request(const struct machine *vm, enum request request, struct
 	int r;
 
 	r = machine_check_state(vm, requests[request].states, requests[request].verb, err);
+	if (requests[request].while_waiting && (vm->unplug || vm->resize))
+		return r;
 	if (r == 0 && !requests[request].during_job)
 		r = machine_check_idle(vm, err);
 	return r;

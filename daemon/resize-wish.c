@@ -176,7 +176,6 @@ static GVariant *define_zones(GVariant *zones, const struct memory_config *memor
 	g_variant_builder_init(&list, G_VARIANT_TYPE("aa{sv}"));
 	g_variant_iter_init(&iter, zones);
 	while (g_variant_iter_next(&iter, "@a{sv}", &zone)) {
-		g_autoptr(GVariant) old = zone;
 		const char *id = NULL;
 		GVariantDict dict;
 
@@ -187,6 +186,7 @@ static GVariant *define_zones(GVariant *zones, const struct memory_config *memor
 		else if (g_strcmp0(id, wish->zone) == 0)
 			insert(&dict, "size", wish->wanted);
 		g_variant_builder_add_value(&list, g_variant_dict_end(&dict));
+		g_variant_unref(zone);
 	}
 	return g_variant_builder_end(&list);
 }

@@ -219,9 +219,7 @@ static int begin(struct machine *vm, uid_t owner, uint32_t job, const struct res
 		return r;
 	}
 	vm->resize = resize;
-	vm->job->cancel = on_cancel;
-	vm->job->cancel_data = vm;
-	vm->job->cancelable = true;
+	job_allow_cancel(vm->job, on_cancel, vm);
 	job_set_phase(vm->job, "waiting for the guest");
 	machine_refresh_runtime(vm);
 	return 0;

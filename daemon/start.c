@@ -538,9 +538,7 @@ int machine_start(struct machine *vm, uid_t owner, bool paused, struct err *err)
 	vm->terminating = false;
 	vm->preparing = true;
 	vm->worker_reason[0] = '\0';
-	vm->job->cancel = on_cancel;
-	vm->job->cancel_data = vm;
-	vm->job->cancelable = true;
+	job_allow_cancel(vm->job, on_cancel, vm);
 	job_set_phase(vm->job, "preparing");
 	machine_set_boot(vm, TAKE_PTR(boot), g_strdup(vm->def.config));
 	machine_set_state(vm, MACHINE_STATE_STARTING, "request");

@@ -193,9 +193,7 @@ static int begin_stop(struct machine *vm, uid_t owner, bool reboot, uint32_t id,
 		return r;
 	}
 	vm->stop = stop;
-	vm->job->cancel = on_stop_cancel;
-	vm->job->cancel_data = vm;
-	vm->job->cancelable = true;
+	job_allow_cancel(vm->job, on_stop_cancel, vm);
 	job_set_phase(vm->job, "waiting for the guest");
 	machine_refresh_runtime(vm);
 	/* Only now: a request that is refused must not reach the guest. The timer tries again. */

@@ -165,7 +165,7 @@ static void on_cancel(struct job *job, void *data)
 
 static bool is_live(const struct machine *vm)
 {
-	return vm->devices && (MACHINE_STATES_GUEST & (1U << vm->state));
+	return vm->boot && (MACHINE_STATES_GUEST & (1U << vm->state));
 }
 
 /* In the definition: key and index of a device; false: it is not there. */
@@ -202,6 +202,11 @@ int machine_check_remove_device(const struct machine *vm, const char *id, bool p
 		return r;
 	has = find_defined(vm, id, &defined);
 	if (is_live(vm)) {
+		if (!vm->devices)
+			return err_fault(
+				err, FAULT_WORKER_FAILED, ENOTCONN,
+				"the worker of VM '%s' has not said yet which devices it has",
+				vm->def.name);
 		dev = machine_get_device(vm, id, err);
 		if (!dev)
 			return -ENXIO;
@@ -268,9 +273,7 @@ static int begin(struct machine *vm, uid_t owner, const char *id, uint32_t job,
 		return r;
 	}
 	vm->unplug = unplug;
-	vm->job->cancel = on_cancel;
-	vm->job->cancel_data = vm;
-	vm->job->cancelable = true;
+	job_allow_cancel(vm->job, on_cancel, vm);
 	job_set_phase(vm->job, "waiting for the guest");
 	machine_device_set_ejecting(machine_find_device(vm, id), true);
 	machine_refresh_runtime(vm);

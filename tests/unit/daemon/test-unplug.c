@@ -25,6 +25,14 @@
 	"may let go of it all the same"
 #define GONE "DeviceRemoved:data," DATA
 
+static int find_last_log(struct fixture *f, const char *line)
+{
+	for (unsigned int i = f->log->len; i > 0; i--)
+		if (g_str_equal(f->log->pdata[i - 1], line))
+			return (int)i - 1;
+	return -1;
+}
+
 /* Its disk is there from the start, in the definition. */
 static struct machine *start(struct fixture *f, const char *words)
 {
@@ -216,6 +224,9 @@ static void test_busy(void)
 	start(f, "");
 	remove_later(f, 0);
 	assert_there(f, "ejecting");
+	/* It was announced before it could be canceled. */
+	g_assert_cmpint(find_last_log(f, "PropertiesChanged:Job,Cancelable"), >,
+			fixture_find_log(f, "InterfacesAdded:/org/brume/vm1/job/2"));
 	fixture_wait_log(f, "PropertiesChanged:Device,State");
 	fixture_vm_fails(f, "web1", "Busy", "VM 'web1' is busy with job 2 (remove-device)",
 			 "RemoveDevice", "sa{sv}", "data", 0);
