@@ -114,6 +114,26 @@ def test_keep(t):
         t.equal(guest.complaints(console), [], "dmesg")
 
 
+@tap.test("a disk that is taken by force hangs nothing")
+def test_force(t):
+    paths = [image(t, f"force{i}.raw") for i in range(2)]
+    with guest.Machine(NAME, guest.config(2)) as vm:
+        console = vm.boot()
+        bus.must(add("disk", "data", path=paths[0]))
+        wait_for(console, "test -b /dev/vda")
+        use(console, "vda")
+        # the guest is asked, and has no time to answer
+        bus.must(bus.vm(NAME, "RemoveDevice", "'data'", bus.options(Force=True, TimeoutUSec=1000, Wait=True),
+                        timeout=60))
+        wait_for(console, "! test -e /sys/block/vda", 30)
+        # what comes after it is seen, and let go of
+        bus.must(add("disk", "next", path=paths[1]))
+        wait_for(console, "test -b /dev/vda")
+        use(console, "vda")
+        bus.must(remove("next"))
+        t.equal(console.run("ls -d /sys/block/vda")[1] != 0, True, "the disk is gone")
+
+
 def resize(n, timeout=60, **options):
     return bus.vm(NAME, "ResizeVCPUs", str(n), bus.options(TimeoutUSec=timeout * 1000000, Wait=True, **options),
                   timeout=timeout + 30)

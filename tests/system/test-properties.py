@@ -225,7 +225,7 @@ BAD = [
     ("empty mask", ("AllowedCPUs", "[byte 0]"), "property 'AllowedCPUs': the mask of 1 bytes has no bit"),
     ("relative path", ("IOReadIOPSMax", "[('null', uint64 1)]"), "property 'IOReadIOPSMax': 'null' is not"),
     ("a line of a unit file", ("IOReadIOPSMax", "[('/dev/null 1\\nExecStart=/bin/sh', uint64 1)]"),
-     "property 'IOReadIOPSMax': '/dev/null 1\nExecStart=/bin/sh' is not usable as a path"),
+     "property 'IOReadIOPSMax': '/dev/null 1?ExecStart=/bin/sh' is not usable as a path"),
     ("nice", ("Nice", "20"), "property 'Nice': 20 is out of range, must be from -20 to 19"),
 ]
 

@@ -100,3 +100,5 @@ int blk_queue_swap_io(struct blk_queue *bq, struct block_queue **io);
 void blk_queue_serve(struct blk_queue *bq);
 /* data: the queue. Returns when nothing is in flight. */
 void blk_queue_drain(void *data);
+/* Its thread stands: what has not been begun ends with an error. */
+void blk_queue_abandon(struct blk_queue *bq);

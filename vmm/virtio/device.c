@@ -285,6 +285,14 @@ void virtio_device_pause(struct virtio_device *dev)
 			loop_park(&dev->loops[i]);
 }
 
+void virtio_device_abandon(struct virtio_device *dev)
+{
+	if (!dev->active || virtio_device_is_broken(dev) || !dev->ops->abandon)
+		return;
+	virtio_device_pause(dev);
+	dev->ops->abandon(dev);
+}
+
 void virtio_device_resume(struct virtio_device *dev)
 {
 	assert_on_control();

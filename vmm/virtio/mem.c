@@ -33,10 +33,8 @@ static_assert(sizeof(struct virtio_mem_config) == CONFIG_SIZE, "virtio 1.3, 5.15
 /* 5.15.6: le16 type, 6 bytes of padding, le64 address, le16 number of blocks */
 #define REQUEST_ADDR   8U
 #define REQUEST_BLOCKS 16U
-#define REQUEST_SIZE   24U
 /* le16 type, 6 bytes of padding, le16 state */
 #define RESPONSE_STATE 8U
-#define RESPONSE_SIZE  10U
 
 enum {
 	COUNTER_PLUG_OPS,
@@ -213,8 +211,11 @@ static void count(struct virtio_mem *mem, unsigned int counter)
 	atomic_fetch_add_explicit(&mem->values[counter], 1, memory_order_relaxed);
 }
 
-static uint16_t answer(struct virtio_mem *mem, const uint8_t *req, uint16_t *ret_state)
+void virtio_mem_answer(struct virtio_device *dev, const uint8_t req[VIRTIO_MEM_REQUEST_SIZE],
+		       uint8_t ret[VIRTIO_MEM_RESPONSE_SIZE])
 {
+	struct virtio_mem *mem = virtio_mem(dev);
+	uint16_t state = 0;
 	uint16_t type = (uint16_t)bytes_get_le(req, 2), resp = VIRTIO_MEM_RESP_ERROR;
 
 	if (type == VIRTIO_MEM_REQ_PLUG)
@@ -224,23 +225,24 @@ static uint16_t answer(struct virtio_mem *mem, const uint8_t *req, uint16_t *ret
 	else if (type == VIRTIO_MEM_REQ_UNPLUG_ALL)
 		resp = unplug_all(mem);
 	else if (type == VIRTIO_MEM_REQ_STATE)
-		resp = get_state(mem, req, ret_state);
+		resp = get_state(mem, req, &state);
 	if (resp == VIRTIO_MEM_RESP_ERROR)
 		count(mem, COUNTER_ERRORS);
 	else if (resp != VIRTIO_MEM_RESP_ACK)
 		count(mem, COUNTER_NACKS);
 	else if (type != VIRTIO_MEM_REQ_STATE)
 		count(mem, type == VIRTIO_MEM_REQ_PLUG ? COUNTER_PLUG_OPS : COUNTER_UNPLUG_OPS);
-	return resp;
+	memset(ret, 0, VIRTIO_MEM_RESPONSE_SIZE);
+	bytes_put_le(ret, 2, resp);
+	bytes_put_le(ret + RESPONSE_STATE, 2, state);
 }
 
 /* One request: 1, 0 none, -errno. */
 static int take(struct virtio_queue *q, void *data)
 {
-	uint8_t req[REQUEST_SIZE], resp[RESPONSE_SIZE] = { 0 };
+	uint8_t req[VIRTIO_MEM_REQUEST_SIZE], resp[VIRTIO_MEM_RESPONSE_SIZE];
 	struct virtio_mem *mem = data;
 	struct virtq_chain chain;
-	uint16_t state = 0;
 	int r = virtio_queue_pop(q, &chain);
 
 	if (r <= 0)
@@ -248,8 +250,7 @@ static int take(struct virtio_queue *q, void *data)
 	if (virtq_chain_read(q, &chain, 0, req, sizeof(req)) < 0 ||
 	    chain.writable_len < sizeof(resp))
 		return -EBADMSG;
-	bytes_put_le(resp, 2, answer(mem, req, &state));
-	bytes_put_le(resp + RESPONSE_STATE, 2, state);
+	virtio_mem_answer(&mem->dev, req, resp);
 	if (virtq_chain_write(q, &chain, 0, resp, sizeof(resp)) < 0)
 		return -EBADMSG;
 	virtio_queue_push(q, chain.head, sizeof(resp));

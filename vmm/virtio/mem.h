@@ -55,5 +55,13 @@ int virtio_mem_new(const struct virtio_mem_params *params, struct virtio_device 
 /* bytes: multiple of the block, at most the region. */
 void virtio_mem_set_requested(struct virtio_device *dev, uint64_t bytes);
 void virtio_mem_get(struct virtio_device *dev, struct virtio_mem_figures *ret);
+/*
+ * One request, as the queue's thread does it: struct virtio_mem_req, and the response to it.
+ * For the fuzzer too.
+ */
+#define VIRTIO_MEM_REQUEST_SIZE  24U
+#define VIRTIO_MEM_RESPONSE_SIZE 10U
+void virtio_mem_answer(struct virtio_device *dev, const uint8_t req[VIRTIO_MEM_REQUEST_SIZE],
+		       uint8_t resp[VIRTIO_MEM_RESPONSE_SIZE]);
 /* The machine is reset: nothing is plugged; who calls empties the memory. */
 void virtio_mem_forget(struct virtio_device *dev);

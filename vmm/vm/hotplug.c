@@ -278,7 +278,12 @@ int vm_take_out(struct vm *vm, const char *id, struct err *err)
 	segment = dev->pci->segment->number;
 	slot = dev->pci->slot;
 	vm_park(vm);
+	if (dev->vp)
+		virtio_device_abandon(dev->vp->dev);
+	pci_segment_shun(dev->pci->segment, slot);
 	take_out(vm, dev);
+	/* A driver that resets it waits for its status to read 0, and would for ever. */
+	bus_set_unclaimed(&vm->mmio, 0);
 	vm_unpark(vm);
 	/* It is to find that the slot is empty now. */
 	pci_hotplug_insert(&vm->platform.pci_hotplug, segment, slot);

@@ -211,6 +211,7 @@ static int restart(struct vm *vm, const char *reason, struct err *err)
 	 */
 	for (size_t i = vm->n_segments; i-- > 0;)
 		pci_segment_reset(&vm->segments[i]);
+	bus_set_unclaimed(&vm->mmio, 0xff);
 	vm_iommu_reset(vm);
 	/* Nobody uses them any more. */
 	vm_finish_removals(vm);
