@@ -338,7 +338,7 @@ void machine_take_sizes(struct machine *vm, GVariant *answer)
 	now.vcpus_target = CLAMP(now.vcpus_target, 1, vm->boot->cpus.max_vcpus);
 	now.memory_max = memory_config_size(memory) + memory_config_hotplug_size(memory);
 	now.memory_target = CLAMP(now.memory_target, memory_config_size(memory), now.memory_max);
-	now.memory = MIN(now.memory, now.memory_target);
+	now.memory = MIN(now.memory, now.memory_max);
 	if (memcmp(&vm->sizes, &now, sizeof(now)) == 0)
 		return;
 	vm->sizes = now;

@@ -493,6 +493,13 @@ static void test_cpu_calls(void)
 	g_assert_cmpint(set_vcpus(&w, 4, &err), ==, 0);
 	wait_for(&w, &sizes.vcpus_target, 4);
 	g_assert_cmpuint(sizes.vcpus, ==, 1);
+	/* asked back, those that were never started still do not count; and again */
+	g_assert_cmpint(set_vcpus(&w, 2, &err), ==, 0);
+	wait_for(&w, &sizes.vcpus_target, 2);
+	g_assert_cmpuint(sizes.vcpus, ==, 1);
+	g_assert_cmpint(set_vcpus(&w, 4, &err), ==, 0);
+	wait_for(&w, &sizes.vcpus_target, 4);
+	g_assert_cmpuint(sizes.vcpus, ==, 1);
 	g_assert_cmpint(test_worker_call(&w, "Reset", &err), ==, 0);
 	wait_for(&w, &sizes.vcpus, 4);
 	g_assert_cmpint(set_vcpus(&w, 2, &err), ==, 0);

@@ -64,22 +64,26 @@ def test_blocks(t):
         wait_for(console, f"[ $(awk '/^MemTotal/ {{print $2}}' /proc/meminfo) -gt {(first + 800) << 10} ]")
         t.equal(vm.get("RestartRequired"), True)
         console.check("mkdir -p /tmp/big && mount -t tmpfs -o size=1200M none /tmp/big")
-        console.check("for i in $(seq 16); do dd if=/dev/zero of=/tmp/big/$i bs=1M count=56 2>/dev/null || exit 1; done",
+        console.check("for i in $(seq 16); do dd if=/dev/zero of=/tmp/big/$i bs=1M count=36 2>/dev/null || exit 1; done",
                       300)
         used = resident(vm)
-        t.true(used > 896, f"the worker has {used} MiB")
-        # it needs what it has: most of it stays, and the job says how much
-        r = resize(512, timeout=10)
+        t.true(used > 576, f"the worker has {used} MiB")
+        # too little time: it keeps what it has then, and the job says how much
+        r = bus.vm(NAME, "ResizeMemory", str(512 * MIB), bus.options(TimeoutUSec=50000, Wait=True))
         t.equal((r.ok, r.error), (False, f"{bus.NAME}.GuestTimeout"), r.text)
         t.match(r.text, r"has \d+ bytes of memory, not the 536870912 that were asked for: it did not get there in time")
-        kept, target, _ = sizes(vm)
-        t.true(900 < kept <= 1536 and target == kept, f"{kept} MiB, {target} to be had")
+        for _ in range(50):
+            kept, target, _ = sizes(vm)
+            if target == kept:
+                break
+            console.check("sleep 0.2")
+        t.true(512 < kept <= 1536 and target == kept, f"{kept} MiB, {target} to be had")
         console.check("umount /tmp/big")
         bus.must(resize(512, timeout=120))
         t.equal(sizes(vm), (512, 512, 2560))
         t.equal(vm.get("RestartRequired"), True, "it was started with 640")
         left = resident(vm)
-        t.true(left < used - 512, f"the host has its memory back: {used} MiB, then {left}")
+        t.true(left < used - 384, f"the host has its memory back: {used} MiB, then {left}")
         bus.must(resize(640))
         t.equal(vm.get("RestartRequired"), False)
         r = resize(448)

@@ -211,3 +211,11 @@ def stop(child):
         except subprocess.TimeoutExpired:
             child.kill()
     child.wait()
+
+
+def shares(seconds, n):
+    """The tests in n lists that take about as long as each other; {name: seconds}."""
+    lists = [[] for _ in range(n)]
+    for name in sorted(seconds, key=lambda name: (-seconds[name], name)):
+        min(lists, key=lambda names: sum(seconds[t] for t in names)).append(name)
+    return [sorted(names) for names in lists if names]

@@ -10,12 +10,15 @@ ran. Complete outputs are kept in build/logs.
 """
 
 import argparse
+import concurrent.futures
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 
+import appliance
 import build
 import common
 import tapstream
@@ -119,13 +122,13 @@ def own_tests():
     return _tap("rig", r.stdout, r.stderr, r.returncode)
 
 
-def rig(name):
-    """The results of the system or linux rig."""
+def rig(name, tests=(), part=""):
+    """The results of the system or linux rig, or of a part of its tests."""
     logs = BUILD / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    log = logs / f"{name}.log"
+    log = logs / f"{name}{part}.log"
     with open(log, "w", buffering=1) as out:
-        child = subprocess.Popen([sys.executable, TOP / "tests/rig" / name], stdin=subprocess.DEVNULL,
+        child = subprocess.Popen([sys.executable, TOP / "tests/rig" / name, *tests], stdin=subprocess.DEVNULL,
                                  stdout=subprocess.PIPE, text=True, errors="replace")
         try:
             for line in child.stdout:
@@ -139,6 +142,29 @@ def rig(name):
     if child.returncode not in (0, 1):
         results.append(Result(f"{name} rig: exit status {child.returncode}", "failed", "see above"))
     return results
+
+
+def limit(path):
+    """How long a test may take, as it says itself."""
+    m = re.search(r"^# timeout: (\d+)$", path.read_text(), re.M)
+    return int(m.group(1)) if m else 300
+
+
+def linux_rigs():
+    """
+    The linux rig. An emulated host uses one processor: where there are two, and the memory, two of
+    them share the tests.
+    """
+    with open("/proc/meminfo", encoding="ascii") as f:
+        free = next(int(line.split()[1]) >> 10 for line in f if line.startswith("MemAvailable"))
+    if os.cpu_count() < 2 or free < 3 * appliance.MEMORY_MIB:
+        return rig("linux")
+    # what both need is made once
+    subprocess.run([sys.executable, TOP / "tests/rig/linux", "--prepare"], stdin=subprocess.DEVNULL, check=False)
+    seconds = {path.name: limit(path) for path in sorted((TOP / "tests/linux").glob("test-*.py"))}
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        parts = [pool.submit(rig, "linux", tests, f"-{i}") for i, tests in enumerate(common.shares(seconds, 2), 1)]
+        return [result for part in parts for result in part.result()]
 
 
 def timed(run, label, function, *args):
@@ -185,8 +211,10 @@ def main():
         for suite in own if asan else ():
             timed(run, f"{suite} asan", meson_suite, BUILD / "asan", suite, f"{suite} asan", SANITIZERS)
         for name in wanted:
-            if name in ("system", "linux"):
+            if name == "system":
                 timed(run, name, rig, name)
+            elif name == "linux":
+                timed(run, name, linux_rigs)
     return run.finish()
 
 

@@ -13,8 +13,8 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
 import cache
-import cloud_image
 import common
+import cloud_image
 import debroot
 import guestconsole
 import bus
@@ -192,6 +192,13 @@ def test_console_end(t):
         except guestconsole.ConsoleError as e:
             t.match(str(e), "the connection ended")
             t.match(str(e), "bye")
+
+
+@tap.test("tests are shared out by their time, each once")
+def test_shares(t):
+    seconds = {"a": 5, "b": 4, "c": 3, "d": 3, "e": 1}
+    t.equal(common.shares(seconds, 2), [["a", "d"], ["b", "c", "e"]])
+    t.equal(common.shares({"a": 1}, 2), [["a"]])
 
 
 @tap.test("bus: text forms")

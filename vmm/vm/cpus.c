@@ -34,6 +34,7 @@ enum cpu_state {
 struct vm_cpu {
 	_Atomic uint8_t events;
 	enum cpu_state state;
+	bool started;   /* it counts */
 	bool was_asked; /* since the guest started: it may give it back late */
 };
 
@@ -93,8 +94,13 @@ static void changed(struct vm *vm)
 
 void vm_get_sizes(const struct vm *vm, struct vm_sizes *ret)
 {
+	uint32_t n = 0;
+
+	/* One that the guest is to give back may be one that it has never started. */
+	for (uint32_t i = 0; i < vm->vcpus.n; i++)
+		n += vm->cpus[i].started;
 	*ret = (struct vm_sizes){
-		.vcpus = count(vm, IN(CPU_RUNNING) | IN(CPU_ASKED)),
+		.vcpus = n,
 		.vcpus_target = vm->vcpus_target,
 		.memory = vm_memory_actual(vm),
 		.memory_target = vm_memory_target(vm),
@@ -131,6 +137,8 @@ static int create(struct vm *vm, uint32_t i, struct err *err)
 static void set_state(struct vm *vm, uint32_t i, enum cpu_state state)
 {
 	vm->cpus[i].state = state;
+	if (state == CPU_RUNNING || state == CPU_ABSENT)
+		vm->cpus[i].started = state == CPU_RUNNING;
 }
 
 static void serve_events(struct message *message);
@@ -222,7 +230,7 @@ static int grow(struct vm *vm, uint32_t n, struct err *err)
 		if (vm->cpus[i].state != CPU_ASKED)
 			continue;
 		cpu_hotplug_forget(&vm->platform.cpu_hotplug, i);
-		set_state(vm, i, CPU_RUNNING);
+		set_state(vm, i, vm->cpus[i].started ? CPU_RUNNING : CPU_OFFERED);
 	}
 	for (uint32_t i = 0; r >= 0 && i < vm->vcpus.n && count(vm, kept) < n; i++)
 		if (vm->cpus[i].state == CPU_ABSENT)
@@ -303,9 +311,10 @@ static void serve_events(struct message *message)
 		uint8_t events = atomic_fetch_and_explicit(&cpu->events, CPU_EVENT_EJECTED,
 							   memory_order_acquire);
 
-		if (events & CPU_EVENT_STARTED && cpu->state == CPU_OFFERED) {
-			set_state(vm, i, CPU_RUNNING);
-			any = true;
+		if (events & CPU_EVENT_STARTED && cpu->state != CPU_ABSENT && !cpu->started) {
+			if (cpu->state == CPU_OFFERED)
+				set_state(vm, i, CPU_RUNNING);
+			cpu->started = any = true;
 		}
 		refused |= events & CPU_EVENT_REFUSED && cpu->state == CPU_ASKED;
 	}
