@@ -72,12 +72,16 @@ void ged_reset(struct ged *ged)
 	pthread_mutex_unlock(&ged->lock);
 }
 
-void ged_restore(struct ged *ged)
+bool ged_remind(struct ged *ged)
 {
+	bool pending;
+
 	pthread_mutex_lock(&ged->lock);
-	if (ged->st.pending)
+	pending = ged->st.pending;
+	if (pending)
 		irq_line_pulse(ged->line);
 	pthread_mutex_unlock(&ged->lock);
+	return pending;
 }
 
 void ged_raise(struct ged *ged, enum ged_event event)

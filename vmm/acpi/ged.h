@@ -48,10 +48,10 @@ void ged_init(struct ged *ged, struct irq_line *line);
 void ged_deinit(struct ged *ged);
 void ged_reset(struct ged *ged);
 /*
- * After st was loaded: the edge of what is pending may not have been seen.
- * For snapshots, which nothing loads as yet but the tests.
+ * The edge of what is pending may not have been seen, by a guest whose driver was not there
+ * yet or after st was loaded: there is another.  True: the guest has not looked so far.
  */
-void ged_restore(struct ged *ged);
+bool ged_remind(struct ged *ged);
 
 /* Any thread. */
 void ged_raise(struct ged *ged, enum ged_event event);

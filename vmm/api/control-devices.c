@@ -484,6 +484,7 @@ int control_on_refuse_vsock(sd_bus_message *m, void *data, sd_bus_error *ret_err
 
 void control_devices_deinit(struct control *c)
 {
+	control_stop_reminding(c);
 	sd_event_source_disable_unref(c->tell_timer);
 	while (!list_empty(&c->connecting))
 		connecting_free(container_of(c->connecting.next, struct connecting, link));

@@ -17,6 +17,35 @@
 #include "vmm/vm/hotplug.h"
 #include "vmm/vm/resize.h"
 
+/* What is asked of a guest that boots must not get lost; one that never looks is left alone. */
+#define REMIND_USEC   (2 * 1000000ULL)
+#define REMINDERS_MAX 60
+
+static int on_remind_time(sd_event_source *source, uint64_t usec _unused_, void *data)
+{
+	struct control *c = data;
+
+	if (!c->vm || !vm_remind_guest(c->vm) || ++c->n_reminders == REMINDERS_MAX)
+		return 0;
+	if (sd_event_source_set_time_relative(source, REMIND_USEC) >= 0)
+		(void)sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	return 0;
+}
+
+static void remind_guest(struct control *c)
+{
+	c->remind_timer = sd_event_source_disable_unref(c->remind_timer);
+	c->n_reminders = 0;
+	if (sd_event_add_time_relative(c->event, &c->remind_timer, CLOCK_MONOTONIC, REMIND_USEC, 0,
+				       on_remind_time, c) < 0)
+		log_warning("the guest is not reminded of what it is to look at");
+}
+
+void control_stop_reminding(struct control *c)
+{
+	c->remind_timer = sd_event_source_disable_unref(c->remind_timer);
+}
+
 static int add_device(struct control *c, sd_bus_message *m, struct vm_device **ret, struct err *err)
 {
 	_cleanup_(g_variant_unref_cleanup) GVariant *element = NULL;
@@ -69,6 +98,7 @@ int control_on_add_device(sd_bus_message *m, void *data, sd_bus_error *ret_error
 		return control_no_vm(ret_error);
 	r = add_device(c, m, &dev, &err);
 	resources_drop_loose(&c->vm->resources);
+	remind_guest(c);
 	return r < 0 ? control_fail(ret_error, &err) : reply_device(m, dev);
 }
 
@@ -85,6 +115,7 @@ int control_on_remove_device(sd_bus_message *m, void *data, sd_bus_error *ret_er
 	if (!c->vm)
 		return control_no_vm(ret_error);
 	r = force ? vm_take_out(c->vm, id, &err) : vm_ask_removal(c->vm, id, &err);
+	remind_guest(c);
 	return r < 0 ? control_fail(ret_error, &err) : sd_bus_reply_method_return(m, NULL);
 }
 
@@ -136,6 +167,7 @@ int control_on_set_vcpus(sd_bus_message *m, void *data, sd_bus_error *ret_error)
 		return control_no_vm(ret_error);
 	if (vm_set_vcpus(c->vm, n, &err) < 0)
 		return control_fail(ret_error, &err);
+	remind_guest(c);
 	return sd_bus_reply_method_return(m, NULL);
 }
 
@@ -153,6 +185,7 @@ int control_on_set_memory(sd_bus_message *m, void *data, sd_bus_error *ret_error
 		return control_no_vm(ret_error);
 	if (vm_set_memory(c->vm, bytes, &err) < 0)
 		return control_fail(ret_error, &err);
+	remind_guest(c);
 	return sd_bus_reply_method_return(m, NULL);
 }
 

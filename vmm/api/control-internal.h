@@ -31,7 +31,9 @@ struct control {
 	bool visitor_debugs;
 	struct resources resources; /* collected until Start */
 	struct vm *vm;
-	sd_event_source *tell_timer; /* control-devices.c: values of devices */
+	sd_event_source *tell_timer;   /* control-devices.c: values of devices */
+	sd_event_source *remind_timer; /* control-hotplug.c: the guest is to look at something */
+	unsigned int n_reminders;
 	uint64_t next_tell_usec;
 	struct list connecting; /* vsock connections the guest has not answered */
 };
@@ -67,6 +69,7 @@ void control_on_device_removed(const char *id, void *data);
 void control_on_removal_refused(const char *id, void *data);
 int control_on_set_vcpus(sd_bus_message *m, void *data, sd_bus_error *ret_error);
 int control_on_set_memory(sd_bus_message *m, void *data, sd_bus_error *ret_error);
+void control_stop_reminding(struct control *c);
 int control_on_set_memory_zone(sd_bus_message *m, void *data, sd_bus_error *ret_error);
 int control_on_keep_memory(sd_bus_message *m, void *data, sd_bus_error *ret_error);
 void control_on_sizes_changed(void *data);

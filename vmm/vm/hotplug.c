@@ -289,3 +289,9 @@ int vm_take_out(struct vm *vm, const char *id, struct err *err)
 	pci_hotplug_insert(&vm->platform.pci_hotplug, segment, slot);
 	return 0;
 }
+
+bool vm_remind_guest(struct vm *vm)
+{
+	assert_on_control();
+	return vm_is_alive(vm) && ged_remind(&vm->platform.ged);
+}

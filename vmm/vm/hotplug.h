@@ -24,6 +24,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -47,6 +48,11 @@ int vm_add_device(struct vm *vm, struct vm_config *config, const char *key, size
  */
 int vm_ask_removal(struct vm *vm, const char *id, struct err *err);
 int vm_take_out(struct vm *vm, const char *id, struct err *err);
+/*
+ * A guest that boots does not hear that it is to look at what came or is to go: told again.
+ * True: it has not looked so far.
+ */
+bool vm_remind_guest(struct vm *vm);
 /* Nobody waits for it any more; nothing when it was not asked for. */
 int vm_forget_removal(struct vm *vm, const char *id, struct err *err);
 

@@ -60,16 +60,16 @@ static void test_write_ignored(void)
 	ged_deinit(&ged);
 }
 
-static void test_reset_restore(void)
+static void test_reset_remind(void)
 {
 	struct fake_line line = { .line.set = fake_set };
 	struct ged ged;
 
 	ged_init(&ged, &line.line);
-	ged_restore(&ged);
+	g_assert_false(ged_remind(&ged));
 	g_assert_cmpuint(line.n_edges, ==, 0);
 	ged.st.pending = GED_CPU;
-	ged_restore(&ged);
+	g_assert_true(ged_remind(&ged));
 	g_assert_cmpuint(line.n_edges, ==, 1);
 	ged_reset(&ged);
 	ged_reset(&ged);
@@ -94,7 +94,7 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/acpi/ged/raise", test_raise);
 	g_test_add_func("/acpi/ged/write-ignored", test_write_ignored);
-	g_test_add_func("/acpi/ged/reset-restore", test_reset_restore);
+	g_test_add_func("/acpi/ged/reset-remind", test_reset_remind);
 	g_test_add_func("/acpi/ged/state", test_state);
 	return g_test_run();
 }
