@@ -3,7 +3,7 @@
 """
 README's "Change a running machine" with a stock Debian guest: brumectl returns when the guest is done.
 """
-# timeout: 600
+# timeout: 400
 import json
 
 import bus

@@ -4,7 +4,7 @@
 A cloud image on a GPT disk boots unattended: CLOUDHV.fd, GRUB, Debian's stock cloud kernel with its
 initramfs, systemd, cloud-init. Its name, user and network come from the seed disk alone.
 """
-# timeout: 900
+# timeout: 600
 # needs: cloud
 import re
 import subprocess

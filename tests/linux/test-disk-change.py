@@ -4,7 +4,7 @@
 Disks that change under a stock Debian kernel: larger and smaller, and with another image, while the
 guest reads and writes them. Afterwards the host finds in the images what the guest wrote.
 """
-# timeout: 900
+# timeout: 600
 import os
 import subprocess
 

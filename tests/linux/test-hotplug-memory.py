@@ -3,7 +3,7 @@
 """
 Memory that comes while a stock Debian kernel runs: by ACPI, used, refused, and there after a reboot.
 """
-# timeout: 900
+# timeout: 500
 import bus
 import guest
 import guestconsole

@@ -4,7 +4,7 @@
 Devices that come and go under a stock Debian kernel: added and removed on the bus while the guest
 uses them, refused, and there again after a reboot.
 """
-# timeout: 900
+# timeout: 1200
 import os
 
 import bus

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """virtio-iommu: a stock driver maps what disks, network and entropy source use."""
-# timeout: 900
+# timeout: 500
 # needs: full-kernel
 import glob
 import hashlib

@@ -5,7 +5,7 @@ Hotplug under stress: hundreds of random additions, removals, resizes, pauses an
 Debian that reads and writes a disk and a network all the time. Afterwards nothing was lost, the guest's
 log is clean and the worker holds what it held before. BRUME_SOAK_SEED repeats a run.
 """
-# timeout: 1500
+# timeout: 1200
 import os
 import random
 import re

@@ -5,7 +5,7 @@ Disks and persistent memory doing their real job under a stock Debian: file syst
 and fsck on every engine, a block device of the host, a full host, DAX. What a guest wrote is looked
 at from the host as well.
 """
-# timeout: 1200
+# timeout: 900
 import hashlib
 import os
 import re

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """PCI segments, memory zones and NUMA nodes, as a stock guest sees them."""
-# timeout: 900
+# timeout: 500
 import os
 import re
 

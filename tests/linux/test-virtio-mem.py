@@ -4,7 +4,7 @@
 Memory that comes and goes while a stock Debian kernel runs: by virtio-mem, in one piece and in zones. The
 host has back what the guest gives back; a guest that needs it keeps it, and is said to.
 """
-# timeout: 900
+# timeout: 600
 import os
 
 import bus

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """virtio-fs: a directory of the host, mounted and written from both sides."""
-# timeout: 600
+# timeout: 500
 import hashlib
 import json
 import os
