@@ -461,3 +461,10 @@ void aml_res_buffer(struct aml *a, struct aml *res)
 	aml_buffer(a, res->data, res->failed ? 0 : res->len);
 	aml_deinit(res);
 }
+
+void aml_store_arg(struct aml *a, unsigned int arg, const char *to)
+{
+	aml_op(a, AML_STORE);
+	aml_arg(a, arg);
+	aml_path(a, to);
+}

@@ -164,13 +164,6 @@ static const char *cpu_name(uint32_t cpu, char buf[static 5])
 	return buf;
 }
 
-static void store_arg(struct aml *a, unsigned int arg, const char *to)
-{
-	aml_op(a, AML_STORE);
-	aml_arg(a, arg);
-	aml_path(a, to);
-}
-
 static void store_integer(struct aml *a, uint64_t value, const char *to)
 {
 	aml_op(a, AML_STORE);
@@ -205,7 +198,7 @@ static void open_cpu_method(struct aml *a, const char *name, unsigned int n_args
 {
 	aml_open_method(a, name, n_args, true);
 	aml_acquire(a, "\\_SB_.PRES.CPLK");
-	store_arg(a, 0, "\\_SB_.PRES.CSEL");
+	aml_store_arg(a, 0, "\\_SB_.PRES.CSEL");
 }
 
 /* CSTA (processor): its _STA */
@@ -238,8 +231,8 @@ static void emit_answers(struct aml *a)
 	aml_close(a);
 
 	open_cpu_method(a, "COST", 3);
-	store_arg(a, 1, "\\_SB_.PRES.CEVT");
-	store_arg(a, 2, "\\_SB_.PRES.CSTS");
+	aml_store_arg(a, 1, "\\_SB_.PRES.CEVT");
+	aml_store_arg(a, 2, "\\_SB_.PRES.CSTS");
 	aml_release(a, "\\_SB_.PRES.CPLK");
 	aml_close(a);
 }

@@ -165,13 +165,6 @@ static const char *slot_name(uint32_t slot, char buf[static 5])
 	return buf;
 }
 
-static void store_arg(struct aml *a, unsigned int arg, const char *to)
-{
-	aml_op(a, AML_STORE);
-	aml_arg(a, arg);
-	aml_path(a, to);
-}
-
 static void store_path(struct aml *a, const char *from, const char *to)
 {
 	aml_op(a, AML_STORE);
@@ -210,7 +203,7 @@ static void open_slot_method(struct aml *a, const char *name, unsigned int n_arg
 {
 	aml_open_method(a, name, n_args, true);
 	aml_acquire(a, "MLCK");
-	store_arg(a, 0, "MSEL");
+	aml_store_arg(a, 0, "MSEL");
 }
 
 /* MSTA (slot): its _STA */
@@ -283,8 +276,8 @@ static void emit_node_and_answer(struct aml *a)
 	aml_close(a);
 
 	open_slot_method(a, "MOST", 3);
-	store_arg(a, 1, "MEVT");
-	store_arg(a, 2, "MSTS");
+	aml_store_arg(a, 1, "MEVT");
+	aml_store_arg(a, 2, "MSTS");
 	aml_release(a, "MLCK");
 	aml_close(a);
 }

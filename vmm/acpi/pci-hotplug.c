@@ -305,13 +305,6 @@ static void close_slot_method(struct aml *a)
 	aml_close(a);
 }
 
-static void store_arg(struct aml *a, unsigned int arg, const char *to)
-{
-	aml_op(a, AML_STORE);
-	aml_arg(a, arg);
-	aml_path(a, to);
-}
-
 static void emit_controller(struct aml *a, const struct acpi_params *params)
 {
 	uint64_t gpa = params->windows->platform_start + LAYOUT_PLATFORM_PCI_HOTPLUG;
@@ -350,8 +343,8 @@ static void emit_controller(struct aml *a, const struct acpi_params *params)
 	aml_op(a, AML_STORE);
 	aml_local(a, 1);
 	aml_path(a, "\\_SB_.PHPR.PSLT");
-	store_arg(a, 1, "\\_SB_.PHPR.PEVT");
-	store_arg(a, 2, "\\_SB_.PHPR.PSTA");
+	aml_store_arg(a, 1, "\\_SB_.PHPR.PEVT");
+	aml_store_arg(a, 2, "\\_SB_.PHPR.PSTA");
 	close_slot_method(a);
 
 	aml_open_method(a, "PSCN", 0, true);
