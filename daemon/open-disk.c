@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -152,27 +153,44 @@ int file_claim(const struct open_run *run, const struct resource *res, int fd, s
 	return r < 0 ? r : lock_file(run, res, fd, &st, err);
 }
 
+/*
+ * What fallocate(2) got before the file system was full it keeps, and nobody could tell
+ * it from what the image had: it is not begun then.
+ */
+static int has_room(int fd, const struct stat *st)
+{
+	uint64_t missing = (uint64_t)MAX(st->st_size / 512 - st->st_blocks, 0);
+	struct statvfs fs;
+
+	if (fstatvfs(fd, &fs) < 0)
+		return -errno;
+	return missing / (MAX(fs.f_frsize, 512UL) / 512) > fs.f_bavail ? -ENOSPC : 0;
+}
+
 /* `sparse` off: writing to the disk never needs more of the file system than is set aside here. */
 static int allocate_image(const struct open_run *run, const struct resource *res, int fd,
 			  const struct stat *st, struct err *err)
 {
 	const struct disk_config *disk = &run->config->disks[res->index];
 	char shown[RESOURCE_SHOWN_MAX];
+	int r;
 
 	if (disk->sparse || res->readonly || !S_ISREG(st->st_mode) || st->st_size == 0 ||
 	    (disk->image_type != IMAGE_TYPE_UNKNOWN && disk->image_type != IMAGE_TYPE_RAW))
 		return 0;
-	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, st->st_size) == 0)
-		return 0;
-	if (errno == EOPNOTSUPP)
+	r = has_room(fd, st);
+	if (r >= 0 && fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, st->st_size) < 0)
+		r = -errno;
+	if (r == -EOPNOTSUPP)
 		return err_fault(err, FAULT_HOST_RESOURCE, EOPNOTSUPP,
 				 "image %s is on a file system that cannot set storage aside, must "
 				 "be elsewhere or sparse be true",
 				 resource_show(res, shown));
-	return err_fault(err, FAULT_HOST_RESOURCE, errno,
-			 "cannot set %llu MiB aside for image %s (sparse is false): %s",
-			 (unsigned long long)st->st_size >> 20, resource_show(res, shown),
-			 strerror(errno));
+	return r >= 0 ? 0
+		      : err_fault(err, FAULT_HOST_RESOURCE, -r,
+				  "cannot set %llu MiB aside for image %s (sparse is false): %s",
+				  (unsigned long long)st->st_size >> 20, resource_show(res, shown),
+				  strerror(-r));
 }
 
 int image_claim(const struct open_run *run, const struct resource *res, int fd, struct err *err)

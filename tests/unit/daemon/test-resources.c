@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define WAIT     "a{sv}", 1, "Wait", "b", 1
@@ -223,6 +224,32 @@ static void test_not_sparse(void)
 	}
 	g_assert_true(g_file_get_contents(file, &contents, NULL, NULL));
 	g_assert_cmpstr(contents, ==, "abc");
+	g_remove(file);
+	g_remove(dir);
+}
+
+/* More than the file system has is refused before it is full. */
+static void test_no_room(void)
+{
+	_cleanup_(resource_set_deinit) struct resource_set set = { 0 };
+	g_autofree char *dir = g_dir_make_tmp("brumed-XXXXXX", NULL);
+	g_autofree char *file = in_dir(dir, "disk"), *text = NULL;
+	struct err err = { 0 };
+	struct statvfs fs;
+	struct stat st;
+
+	g_assert_true(g_file_set_contents(file, "abc", 3, NULL));
+	g_assert_cmpint(statvfs(file, &fs), ==, 0);
+	if (truncate(file, (off_t)((fs.f_blocks + 1) * fs.f_frsize)) < 0) {
+		g_test_skip("no file can be larger than this file system");
+	} else {
+		text = g_strdup_printf("{\"path\":\"%s\",\"sparse\":false}", file);
+		g_assert_cmpint(open_config(text, NULL, &set, &err), <, 0);
+		g_assert_nonnull(strstr(err.msg, "aside for image"));
+		g_assert_nonnull(strstr(err.msg, g_strerror(ENOSPC)));
+		g_assert_cmpint(stat(file, &st), ==, 0);
+		g_assert_cmpint(st.st_blocks, <, 1024);
+	}
 	g_remove(file);
 	g_remove(dir);
 }
@@ -697,6 +724,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/resources/lock-granularity", test_lock_granularity);
 	g_test_add_func("/daemon/resources/in-use", test_in_use);
 	g_test_add_func("/daemon/resources/not-sparse", test_not_sparse);
+	g_test_add_func("/daemon/resources/no-room", test_no_room);
 	g_test_add_func("/daemon/resources/pmem", test_pmem);
 	g_test_add_func("/daemon/resources/backing/chain", test_backing_chain);
 	g_test_add_func("/daemon/resources/no-storage", test_no_storage);
