@@ -29,36 +29,92 @@ static void check_slots(struct test_worker *w)
 	g_assert_cmpuint(test_worker_count(w, "1af4:1044"), ==, 1);
 }
 
-static char qcow2_path[] = "/tmp/brume-test-qcow2-XXXXXX";
+static char image_path[] = "/tmp/brume-test-image-XXXXXX";
 
-static void qemu_img(const char *verb, const char *format, const char *size)
+static void run(const char *const *argv)
 {
-	const char *const argv[] = { "qemu-img", verb, "-q", "-f", format, qcow2_path, size, NULL };
 	g_autoptr(GError) error = NULL;
 	int status = 0;
 
-	if (!g_spawn_sync(NULL, (char **)(uintptr_t)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL,
-			  NULL, NULL, &status, &error) ||
+	if (!g_spawn_sync(NULL, (char **)(uintptr_t)argv, NULL,
+			  G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL, NULL, NULL,
+			  &status, &error) ||
 	    !g_spawn_check_wait_status(status, &error))
-		g_error("%s", error->message);
+		g_error("%s: %s", argv[0], error->message);
 }
 
-static void prepare_qcow2(struct test_worker *w)
+/* With something in every `step` MiB of the first `filled`; the guest writes to other places. */
+static void prepare_image(struct test_worker *w, const char *format, const char *options,
+			  const char *size, unsigned int filled, unsigned int step)
 {
+	const char *const create[] = { "qemu-img", "create", "-q",       "-f", format,
+				       "-o",       options,  image_path, size, NULL };
+	g_autoptr(GPtrArray) fill = g_ptr_array_new_with_free_func(g_free);
 	int fd;
 
-	memcpy(qcow2_path, "/tmp/brume-test-qcow2-XXXXXX", sizeof(qcow2_path));
-	fd = mkostemp(qcow2_path, O_CLOEXEC);
+	memcpy(strrchr(image_path, '-') + 1, "XXXXXX", 6);
+	fd = mkostemp(image_path, O_CLOEXEC);
 	g_assert_cmpint(fd, >=, 0);
-	qemu_img("create", "qcow2", "1M");
+	run(create);
+	for (const char *const *arg = (const char *[]){ "qemu-io", "-f", format, NULL }; *arg;
+	     arg++)
+		g_ptr_array_add(fill, g_strdup(*arg));
+	for (unsigned int mib = step; mib < filled; mib += step) {
+		g_ptr_array_add(fill, g_strdup("-c"));
+		g_ptr_array_add(fill, g_strdup_printf("write -q %uM 4k", mib));
+	}
+	g_ptr_array_add(fill, g_strdup(image_path));
+	g_ptr_array_add(fill, NULL);
+	if (filled)
+		run((const char *const *)fill->pdata);
 	test_worker_resource(w, "/disks/0/path", fd);
 }
 
 /* The worker is gone, and what it left is a whole image. */
+static void check_image(const char *format)
+{
+	/* vpc has no check: its tables are read */
+	const char *const check[] = { "qemu-img", "check", "-q", "-f", format, image_path, NULL };
+	const char *const map[] = { "qemu-img", "map", "-f", format, image_path, NULL };
+
+	run(strcmp(format, "vpc") == 0 ? map : check);
+	g_assert_cmpint(unlink(image_path), ==, 0);
+}
+
+static void prepare_qcow2(struct test_worker *w)
+{
+	prepare_image(w, "qcow2", "compat=1.1", "1M", 0, 0);
+}
+
 static void check_qcow2(struct test_worker *w G_GNUC_UNUSED)
 {
-	qemu_img("check", "qcow2", NULL);
-	g_assert_cmpint(unlink(qcow2_path), ==, 0);
+	check_image("qcow2");
+}
+
+/* So many blocks that the tables of them are large: 300 and more. */
+static void prepare_vhd(struct test_worker *w)
+{
+	prepare_image(w, "vpc", "force_size=on", "1G", 700, 2);
+}
+
+static void prepare_fixed_vhd(struct test_worker *w)
+{
+	prepare_image(w, "vpc", "subformat=fixed,force_size=on", "8M", 0, 0);
+}
+
+static void check_vhd(struct test_worker *w G_GNUC_UNUSED)
+{
+	check_image("vpc");
+}
+
+static void prepare_vhdx(struct test_worker *w)
+{
+	prepare_image(w, "vhdx", "block_size=1M", "1G", 400, 1);
+}
+
+static void check_vhdx(struct test_worker *w G_GNUC_UNUSED)
+{
+	check_image("vhdx");
 }
 
 static int pmem_fd = -1;
@@ -115,6 +171,27 @@ static const struct scenario scenarios[] = {
 	  "{'disks': <[{'path': <'/disks/0/path'>, 'image_type': <'Qcow2'>,"
 	  " 'disable_io_uring': <true>}]>}",
 	  prepare_qcow2, check_qcow2 },
+	{ "/blk/vhd", "test=blk-rw,blk-load count=64",
+	  "{'disks': <[{'path': <'/disks/0/path'>, 'image_type': <'Vhd'>}]>}", prepare_vhd,
+	  check_vhd },
+	{ "/blk/vhd-aio", "test=blk-rw,blk-load count=64",
+	  "{'disks': <[{'path': <'/disks/0/path'>, 'image_type': <'Vhd'>,"
+	  " 'disable_io_uring': <true>}]>}",
+	  prepare_vhd, check_vhd },
+	{ "/blk/vhd-fixed", "test=blk-rw,blk-load count=64",
+	  "{'disks': <[{'path': <'/disks/0/path'>, 'image_type': <'Vhd'>}]>}", prepare_fixed_vhd,
+	  check_vhd },
+	{ "/blk/vhd-fixed-aio", "test=blk-rw,blk-load count=64",
+	  "{'disks': <[{'path': <'/disks/0/path'>, 'image_type': <'Vhd'>,"
+	  " 'disable_io_uring': <true>}]>}",
+	  prepare_fixed_vhd, check_vhd },
+	{ "/blk/vhdx", "test=blk-rw,blk-load count=64",
+	  "{'disks': <[{'path': <'/disks/0/path'>, 'image_type': <'Vhdx'>}]>}", prepare_vhdx,
+	  check_vhdx },
+	{ "/blk/vhdx-aio", "test=blk-rw,blk-load count=64",
+	  "{'disks': <[{'path': <'/disks/0/path'>, 'image_type': <'Vhdx'>,"
+	  " 'disable_io_uring': <true>}]>}",
+	  prepare_vhdx, check_vhdx },
 	{ "/pmem/misuse", "test=pmem", "{'pmem': <[{'file': <'/pmem/0/file'>}]>}", prepare_pmem,
 	  check_pmem },
 	{ "/blk/indirect", "test=blk-indirect", CONFIG_DISK, prepare_disk },

@@ -10,6 +10,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/math.h"
+#include "vmm/base/sort.h"
 #include "vmm/block/block.h"
 
 int file_io_init(struct file_io *f, int fd, const struct block_image *img, struct err *err)
@@ -172,8 +173,7 @@ static int compare(const void *a, const void *b)
 
 uint64_t file_io_find_overlap(uint64_t *places, size_t n, uint64_t len)
 {
-	if (n > 0)
-		qsort(places, n, sizeof(*places), compare);
+	sort_rows(places, n, sizeof(*places), compare);
 	for (size_t i = 1; i < n; i++)
 		if (places[i] - places[i - 1] < len)
 			return places[i - 1];

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/sort.h"
 
 #define DEPTH_MAX 6 /* keys and indices of a pointer: "/cpus/affinity/0/host_cpus/1" has 5 */
 
@@ -174,7 +175,7 @@ void config_problems_sort(struct config_problems *problems, GVariant *document)
 		order[i].index = i;
 		locate(g_array_index(problems->list, struct err, i).msg, document, &order[i]);
 	}
-	qsort(order, n, sizeof(*order), compare);
+	sort_rows(order, n, sizeof(*order), compare);
 	sorted = g_array_new(FALSE, FALSE, sizeof(struct err));
 	for (size_t i = 0; i < n; i++)
 		g_array_append_vals(sorted,

@@ -16,6 +16,7 @@
 #include "vmm/base/bytes.h"
 #include "vmm/base/err.h"
 #include "vmm/base/math.h"
+#include "vmm/base/sort.h"
 #include "vmm/memory/guest-memory.h"
 #include "vmm/virtio/device.h"
 
@@ -108,34 +109,11 @@ static void count(_Atomic uint64_t *counter, uint64_t n)
 
 /* --- parsers --------------------------------------------------------------- */
 
-static void swap(uint32_t *a, uint32_t *b)
+static int by_page(const void *a, const void *b)
 {
-	uint32_t kept = *a;
+	const uint32_t *x = a, *y = b;
 
-	*a = *b;
-	*b = kept;
-}
-
-static void sift_down(uint32_t *heap, uint32_t at, uint32_t n)
-{
-	for (uint32_t child; (child = 2 * at + 1) < n; at = child) {
-		if (child + 1 < n && heap[child] < heap[child + 1])
-			child++;
-		if (heap[at] >= heap[child])
-			return;
-		swap(&heap[at], &heap[child]);
-	}
-}
-
-/* glibc's qsort() allocates, and asks the kernel how much memory there is first. */
-static void heap_sort(uint32_t *pfns, uint32_t n)
-{
-	for (uint32_t i = n / 2; i > 0; i--)
-		sift_down(pfns, i - 1, n);
-	for (uint32_t i = n; i > 1; i--) {
-		swap(&pfns[0], &pfns[i - 1]);
-		sift_down(pfns, 0, i - 1);
-	}
+	return (*x > *y) - (*x < *y);
 }
 
 void virtio_balloon_sort(uint32_t *pfns, uint32_t n)
@@ -150,11 +128,15 @@ void virtio_balloon_sort(uint32_t *pfns, uint32_t n)
 	while (down < n && pfns[down - 1] >= pfns[down])
 		down++;
 	if (down < n) {
-		heap_sort(pfns, n);
+		sort_rows(pfns, n, sizeof(*pfns), by_page);
 		return;
 	}
-	for (uint32_t i = 0; i < n / 2; i++)
-		swap(&pfns[i], &pfns[n - 1 - i]);
+	for (uint32_t i = 0; i < n / 2; i++) {
+		uint32_t kept = pfns[i];
+
+		pfns[i] = pfns[n - 1 - i];
+		pfns[n - 1 - i] = kept;
+	}
 }
 
 bool virtio_balloon_range(const uint32_t *pfns, uint32_t n, uint32_t *at, uint64_t *ret_gpa,

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/sort.h"
 #include "vmm/virtio/iova.h"
 
 #define F(kind, member) STATE_##kind(struct iova_attachment_state, member)
@@ -85,8 +86,8 @@ int iova_save(struct iova_unit *unit, struct state_table tables[static IOVA_TABL
 		return err_set(err, ENOMEM, "out of memory for the IOMMU's state");
 	}
 	iova_visit(unit, &visitor);
-	qsort(at->rows, at->n, sizeof(struct iova_attachment_state), by_endpoint);
-	qsort(maps->rows, maps->n, sizeof(struct iova_mapping_state), by_start);
+	sort_rows(at->rows, at->n, sizeof(struct iova_attachment_state), by_endpoint);
+	sort_rows(maps->rows, maps->n, sizeof(struct iova_mapping_state), by_start);
 	return 0;
 }
 
