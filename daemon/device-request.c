@@ -187,7 +187,7 @@ int machine_set_rate_limit_group(struct machine *vm, const char *group,
 
 int machine_check_balloon(const struct machine *vm, uint64_t bytes, struct err *err)
 {
-	const struct vm_config *config = machine_config(vm);
+	uint64_t memory = machine_get_sizes(vm).memory;
 	int r = machine_check_device_request(vm, "set the balloon of", err);
 
 	if (r < 0)
@@ -196,11 +196,11 @@ int machine_check_balloon(const struct machine *vm, uint64_t bytes, struct err *
 		return err_fault(err, FAULT_NO_SUCH_DEVICE, ENXIO,
 				 "VM '%s' has no balloon, its configuration must have one",
 				 vm->def.name);
-	if (bytes >= config->memory.size)
+	if (bytes >= memory)
 		return err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
 				 "a balloon of %" PRIu64 " bytes is too large for VM '%s', must be "
 				 "less than its %" PRIu64 " bytes of memory",
-				 bytes, vm->def.name, config->memory.size);
+				 bytes, vm->def.name, memory);
 	return 0;
 }
 

@@ -11,6 +11,7 @@
 #include "vmm/config/vm-config.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <glib.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <stdio.h>
@@ -20,6 +21,9 @@
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
+
+#define LOCK_PATIENCE_MSEC 1000U
+#define LOCK_STEP_MSEC     10U
 
 /* A file of the set that is a device's storage. */
 struct use {
@@ -91,24 +95,51 @@ static int lock_length(const struct open_run *run, const struct resource *res, i
 	return 0;
 }
 
+static int try_lock(int fd, struct flock *lock)
+{
+	if (fcntl(fd, F_OFD_SETLK, lock) == 0)
+		return 0;
+	return errno == EACCES ? -EAGAIN : -errno;
+}
+
+/*
+ * The kernel lets go of what an io_uring has open a moment after its process has ended: the
+ * image of a machine that has just stopped may still seem to be in use.
+ */
+static int wait_for_lock(int fd, struct flock *lock)
+{
+	int r = -EAGAIN;
+
+	for (unsigned int msec = 0; r == -EAGAIN && msec < LOCK_PATIENCE_MSEC;
+	     msec += LOCK_STEP_MSEC) {
+		g_usleep(LOCK_STEP_MSEC * 1000);
+		r = try_lock(fd, lock);
+	}
+	return r;
+}
+
 static int lock_file(const struct open_run *run, const struct resource *res, int fd,
 		     const struct stat *st, struct err *err)
 {
 	struct flock lock = { .l_type = res->readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
 	const char *what = res->kind == RESOURCE_DISK ? "image" : "file";
 	char shown[RESOURCE_SHOWN_MAX];
-	const char *vm;
+	const char *vm = NULL;
 	int r;
 
 	r = lock_length(run, res, fd, st, &lock.l_len);
 	if (r < 0)
 		return err_errno(err, -r, "cannot read the size of %s %s", what,
 				 resource_show(res, shown));
-	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+	r = try_lock(fd, &lock);
+	if (r == -EAGAIN)
+		vm = image_users_find(run->users, st);
+	if (r == -EAGAIN && !vm)
+		r = wait_for_lock(fd, &lock);
+	if (r >= 0)
 		return 0;
-	if (errno != EAGAIN && errno != EACCES)
-		return err_errno(err, errno, "cannot lock %s %s", what, resource_show(res, shown));
-	vm = image_users_find(run->users, st);
+	if (r != -EAGAIN)
+		return err_errno(err, -r, "cannot lock %s %s", what, resource_show(res, shown));
 	if (vm)
 		return err_fault(err, FAULT_HOST_RESOURCE, EBUSY, "%s %s is in use by VM '%s'%s",
 				 what, resource_show(res, shown), vm,

@@ -337,6 +337,29 @@ static void test_refused_limit(void)
 	fixture_free(f);
 }
 
+/* What the machine has counts, not what its configuration says of one kind of memory. */
+static void test_balloon_bound(void)
+{
+	g_autoptr(GVariant) answer = g_variant_ref_sink(g_variant_new_parsed("@a{sv} {}"));
+	struct fixture *f = fixture_new();
+	struct machine *vm = start(f, "");
+	struct err err = { 0 };
+
+	machine_devices_clear(vm);
+	vm->boot->has_balloon = true;
+	vm->boot->balloon.pci.id = g_strdup("__balloon");
+	machine_devices_take(vm, answer);
+	vm->boot->memory.size = 0; /* as with zones */
+	vm->sizes = (struct machine_sizes){ .vcpus = 1, .memory = 96 << 20 };
+	g_assert_cmpint(machine_check_balloon(vm, 0, &err), ==, 0);
+	g_assert_cmpint(machine_check_balloon(vm, (96 << 20) - 1, &err), ==, 0);
+	g_assert_cmpint(machine_check_balloon(vm, 96 << 20, &err), <, 0);
+	g_assert_cmpstr(err.msg, ==,
+			"a balloon of 100663296 bytes is too large for VM 'web1', must be less "
+			"than its 100663296 bytes of memory");
+	fixture_free(f);
+}
+
 static void test_without(void)
 {
 	struct fixture *f = fixture_new();
@@ -391,6 +414,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/devices/group-limit", test_group_limit);
 	g_test_add_func("/daemon/devices/bad-limits", test_bad_limits);
 	g_test_add_func("/daemon/devices/refused-limit", test_refused_limit);
+	g_test_add_func("/daemon/devices/balloon-bound", test_balloon_bound);
 	g_test_add_func("/daemon/devices/without", test_without);
 	g_test_add_func("/daemon/devices/hostile", test_hostile);
 	return g_test_run();

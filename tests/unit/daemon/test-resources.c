@@ -265,6 +265,36 @@ static bool has_fd(const struct resource_set *set, const char *pointer, const ch
 	return false;
 }
 
+static void *close_later(void *data)
+{
+	g_usleep(200 * 1000);
+	close(*(int *)data);
+	return NULL;
+}
+
+/* Somebody who has it for a moment more, as the kernel has the files of a process that ended. */
+static void test_free_soon(void)
+{
+	_cleanup_(resource_set_deinit) struct resource_set set = { 0 };
+	g_autofree char *dir = g_dir_make_tmp("brumed-XXXXXX", NULL);
+	g_autofree char *file = in_dir(dir, "disk"), *zeros = g_strnfill(4096, '0');
+	g_autofree char *disk = g_strdup_printf("{\"path\":\"%s\"}", file);
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct err err = { 0 };
+	GThread *thread;
+	int fd;
+
+	g_assert_true(g_file_set_contents(file, zeros, 4096, NULL));
+	fd = open(file, O_RDWR | O_CLOEXEC);
+	g_assert_cmpint(fcntl(fd, F_OFD_SETLK, &lock), ==, 0);
+	thread = g_thread_new("close", close_later, &fd);
+	if (open_config(disk, NULL, &set, &err) < 0)
+		g_error("%s", err.msg);
+	g_thread_join(thread);
+	g_remove(file);
+	g_remove(dir);
+}
+
 static int open_pmem(const char *pmem, struct resource_set *ret, struct err *err)
 {
 	_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
@@ -725,6 +755,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/resources/in-use", test_in_use);
 	g_test_add_func("/daemon/resources/not-sparse", test_not_sparse);
 	g_test_add_func("/daemon/resources/no-room", test_no_room);
+	g_test_add_func("/daemon/resources/free-soon", test_free_soon);
 	g_test_add_func("/daemon/resources/pmem", test_pmem);
 	g_test_add_func("/daemon/resources/backing/chain", test_backing_chain);
 	g_test_add_func("/daemon/resources/no-storage", test_no_storage);
