@@ -240,6 +240,45 @@ static void test_force_and_reset(void)
 	test_worker_end(&w);
 }
 
+/*
+ * A guest that uses the disk: id and image are free at once, and what the guest has of it
+ * when it has let go.
+ */
+static void test_force_in_use(void)
+{
+	g_autofree char *output = NULL;
+	unsigned int fds, threads;
+	struct err err = { 0 };
+	struct test_worker w;
+	struct heard heard;
+
+	begin(&w, &heard, "hotplug-force", NULL);
+	test_worker_wait_output(&w, "# waiting", WAIT_SECONDS);
+	fds = count_entries(&w, "fd");
+	threads = count_entries(&w, "task");
+	hand_over(&w, "/disks/0/path");
+	g_assert_cmpint(add_disk(&w, "data", "/disks/0/path", NULL, &err), ==, 0);
+	test_worker_wait_output(&w, "# plugged", WAIT_SECONDS);
+	g_assert_cmpint(remove_device(&w, "data", true, &err), ==, 0);
+	wait_for(&w, &heard.n_removed, 1);
+	g_assert_cmpuint(count_entries(&w, "task"), ==, threads);
+	g_assert_cmpint(remove_device(&w, "data", true, &err), <, 0);
+	g_assert_cmpint((int)err.fault, ==, FAULT_NO_SUCH_DEVICE);
+	test_worker_wait_output(&w, "# lost", WAIT_SECONDS);
+	hand_over(&w, "/disks/0/path");
+	g_assert_cmpint(add_disk(&w, "data", "/disks/0/path", NULL, &err), ==, 0);
+	test_worker_wait_output(&w, "# well", WAIT_SECONDS);
+	/* A reset lets go of all. */
+	g_assert_cmpint(remove_device(&w, "data", true, &err), ==, 0);
+	test_worker_wait_output(&w, "# lost both", WAIT_SECONDS);
+	output = test_worker_output(&w);
+	g_assert_null(strstr(output, "not ok"));
+	g_assert_cmpuint(count_entries(&w, "fd"), >, fds);
+	g_assert_cmpint(test_worker_call(&w, "Reset", &err), ==, 0);
+	g_assert_cmpuint(count_entries(&w, "fd"), ==, fds);
+	test_worker_end(&w);
+}
+
 /* What cannot be is refused with a sentence, and nothing of it stays. */
 static void test_refused_calls(void)
 {
@@ -515,6 +554,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/hotplug/pci/refuse", test_refuse);
 	g_test_add_func("/hotplug/pci/rude", test_rude);
 	g_test_add_func("/hotplug/pci/force-and-reset", test_force_and_reset);
+	g_test_add_func("/hotplug/pci/force-in-use", test_force_in_use);
 	g_test_add_func("/hotplug/pci/refused-calls", test_refused_calls);
 	g_test_add_func("/hotplug/cpu/come-and-go", test_cpu);
 	g_test_add_func("/hotplug/cpu/rude", test_cpu_rude);

@@ -117,26 +117,65 @@ def test_keep(t):
         t.equal(guest.complaints(console), [], "dmesg")
 
 
-@tap.test("a disk that is taken by force is free at once, and the guest well after a reset")
+def force(id_):
+    """The guest is asked, and has no time to answer."""
+    return bus.vm(NAME, "RemoveDevice", bus.text(id_), bus.options(Force=True, TimeoutUSec=1000, Wait=True), timeout=60)
+
+
+@tap.test("what is taken by force is free at once, and the guest that uses it gets over it")
 def test_force(t):
-    path = image(t, "force.raw")
-    with guest.Machine(NAME, guest.config(2)) as vm:
+    path, shared, tap_name = image(t, "force.raw"), f"{DIR}/force-shared", "forcetap0"
+    os.makedirs(shared, exist_ok=True)
+    t.cleanup(os.rmdir, shared)
+    t.cleanup(guest.unlink, f"{shared}/file")
+    config = guest.config(2)
+    config["memory"]["shared"] = True
+    with guest.Machine(NAME, config) as vm:
         console = vm.boot()
-        before = descriptors(vm)
+        before, slots = descriptors(vm), console.check("ls /sys/bus/pci/devices")
+
+        def is_over():
+            """Nothing is left, and what comes next comes and goes."""
+            t.eventually(lambda: descriptors(vm) == before, "what the worker had of it is gone", 60)
+            t.equal(console.check("ls /sys/bus/pci/devices"), slots, "slots in use")
+
         bus.must(add("disk", "data", path=path))
         wait_for(console, "test -b /dev/vda")
         use(console, "vda")
-        # the guest is asked, and has no time to answer
-        bus.must(bus.vm(NAME, "RemoveDevice", "'data'", bus.options(Force=True, TimeoutUSec=1000, Wait=True),
-                        timeout=60))
-        t.equal(descriptors(vm), before, "descriptors and threads of the worker")
-        bus.must(add("disk", "next", path=path))
-        bus.must(bus.vm(NAME, "Reset", bus.options()))
-        console.wait(rf"\n{guestconsole.READY}\s", guest.BOOT_SECONDS, "the guest to come back")
-        use(console, "vda")
-        bus.must(remove("next"))
-        t.equal(console.run("ls -d /sys/block/vda")[1] != 0, True, "the disk is gone")
-        t.equal(descriptors(vm), before, "descriptors and threads of the worker")
+        # it writes all the time
+        console.check("(while dd if=/tmp/pattern of=/dev/vda bs=64k conv=fsync; do :; done) >/dev/null 2>&1 &")
+        bus.must(force("data"))
+        # the image, and the name
+        bus.must(add("disk", "data", path=path))
+        wait_for(console, "! test -e /sys/block/vda || ! test -e /sys/block/vdb")
+        wait_for(console, "test -n \"$(ls /sys/block | grep vd)\"")
+        use(console, console.check("ls /sys/block | grep vd"))
+        bus.must(remove("data"))
+        is_over()
+
+        bus.must(add("net", "lan", tap=tap_name))
+        wait_for(console, "test -e /sys/class/net/eth0")
+        console.check("ip link set eth0 up && ip address add 192.0.2.2/24 dev eth0 && "
+                      "(ping -c 1000 192.0.2.3 >/dev/null 2>&1 &)")
+        bus.must(force("lan"))
+        t.equal(os.path.exists(f"/sys/class/net/{tap_name}"), False, "the interface of the host")
+        wait_for(console, "! test -e /sys/class/net/eth0")
+        is_over()
+
+        bus.must(add("fs", "files", tag="files", source=shared))
+        wait_for(console, "mkdir -p /mnt && mount -t virtiofs files /mnt 2>/dev/null")
+        console.check("echo there > /mnt/file && (while cat /mnt/file && cp /mnt/file /mnt/file.2; do :; done "
+                      ">/dev/null 2>&1 &)")
+        t.cleanup(guest.unlink, f"{shared}/file.2")
+        bus.must(force("files"))
+        wait_for(console, "! cat /mnt/file 2>/dev/null")
+        console.check("umount -l /mnt")
+        is_over()
+
+        bus.must(add("vsock", "", cid=7, socket="/run/force-vsock"))
+        wait_for(console, "test -e /sys/bus/virtio/drivers/vmw_vsock_virtio_transport/virtio*")
+        bus.must(force("__vsock"))
+        is_over()
 
 
 def resize(n, timeout=60, **options):

@@ -11,7 +11,7 @@
 
 void bus_init(struct bus *bus, uint64_t limit)
 {
-	*bus = (struct bus){ .limit = limit, .unclaimed = 0xff };
+	*bus = (struct bus){ .limit = limit };
 	pthread_rwlock_init(&bus->lock, NULL);
 }
 
@@ -114,11 +114,6 @@ void bus_remove(struct bus *bus, struct bus_device *dev)
 	pthread_rwlock_unlock(&bus->lock);
 }
 
-void bus_set_unclaimed(struct bus *bus, uint8_t byte)
-{
-	atomic_store_explicit(&bus->unclaimed, byte, memory_order_relaxed);
-}
-
 /* The device that has all of [addr, addr + len), and the offset in it. */
 static struct bus_device *lookup(struct bus *bus, uint64_t addr, uint32_t len, uint64_t *ret_off)
 {
@@ -156,7 +151,7 @@ void bus_read(struct bus *bus, uint64_t addr, void *data, uint32_t len)
 	if (dev)
 		dev->ops->read(dev, off, data, len);
 	else
-		memset(data, atomic_load_explicit(&bus->unclaimed, memory_order_relaxed), len);
+		memset(data, 0xff, len);
 }
 
 void bus_write(struct bus *bus, uint64_t addr, const void *data, uint32_t len)

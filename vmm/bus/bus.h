@@ -3,8 +3,8 @@
  * Dispatch of port and MMIO accesses to devices
  *
  * One struct bus for ports, one for MMIO.  A device puts one struct bus_device
- * per range in; accesses that hit nothing read all ones (bus_set_unclaimed()) and
- * are dropped on write.  Offsets handed to a device are relative to its range, and an access
+ * per range in; accesses that hit nothing read all ones and are dropped on
+ * write.  Offsets handed to a device are relative to its range, and an access
  * never crosses the end of it.
  *
  * bus->lock protects the map only and is not held while a device runs: the
@@ -14,7 +14,6 @@
 #pragma once
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdint.h>
 
 #include "vmm/base/cleanup.h"
@@ -39,7 +38,6 @@ struct bus {
 	struct bus_device **devices; /* by ascending base */
 	size_t n_devices, capacity;
 	uint64_t limit; /* exclusive end of the address space; 0 = 2^64 */
-	_Atomic uint8_t unclaimed;
 };
 
 void bus_init(struct bus *bus, uint64_t limit);
@@ -48,8 +46,6 @@ void bus_deinit(struct bus *bus);
 /* Control thread. -EBUSY with a sentence naming both when ranges overlap. */
 int bus_add(struct bus *bus, struct bus_device *dev, uint64_t base, uint64_t len, struct err *err);
 void bus_remove(struct bus *bus, struct bus_device *dev);
-/* Any thread: each byte of what nobody answers. */
-void bus_set_unclaimed(struct bus *bus, uint8_t byte);
 
 /* vCPU threads. */
 void bus_read(struct bus *bus, uint64_t addr, void *data, uint32_t len);

@@ -269,9 +269,6 @@ static int choose_slot(struct pci_segment *seg, const struct pci_device *pci, in
 	if (slot >= 0)
 		return slot;
 	for (slot = 0; slot < PCI_SLOTS; slot++)
-		if (!seg->slots[slot] && !(seg->shunned & 1U << slot))
-			return slot;
-	for (slot = 0; slot < PCI_SLOTS; slot++)
 		if (!seg->slots[slot])
 			return slot;
 	return err_set(err, ENOSPC, "device '%s': PCI segment %u has no free slot", pci->id,
@@ -306,17 +303,11 @@ void pci_segment_remove(struct pci_segment *seg, struct pci_device *pci)
 	pci->segment = NULL;
 }
 
-void pci_segment_shun(struct pci_segment *seg, uint8_t slot)
-{
-	seg->shunned |= 1U << slot;
-}
-
 void pci_segment_reset(struct pci_segment *seg)
 {
 	struct pci_device *devices[PCI_SLOTS];
 	size_t n = 0;
 
-	seg->shunned = 0;
 	pthread_mutex_lock(&seg->lock);
 	seg->cf8 = 0;
 	pthread_mutex_unlock(&seg->lock);

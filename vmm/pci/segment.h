@@ -31,7 +31,6 @@ struct pci_segment {
 	struct mailbox *mailbox;
 	struct pci_window mmio32, mmio64;
 	_Atomic(struct pci_device *) slots[PCI_SLOTS];
-	uint32_t shunned; /* control: slots that are taken last */
 	struct bus_device ecam, ports;
 	pthread_mutex_t lock; /* of cf8; leaf */
 	uint32_t cf8;
@@ -51,11 +50,6 @@ void pci_segment_deinit(struct pci_segment *seg);
 int pci_segment_add(struct pci_segment *seg, struct pci_device *pci, int slot, struct err *err);
 /* vCPUs parked: they may be inside the device otherwise. */
 void pci_segment_remove(struct pci_segment *seg, struct pci_device *pci);
-/*
- * The guest was not asked, and may think that its device is still in this slot: until the
- * segment is reset the next one gets another, if there is one.
- */
-void pci_segment_shun(struct pci_segment *seg, uint8_t slot);
 void pci_segment_reset(struct pci_segment *seg);
 /* "0000:00:05.0" */
 void pci_format_bdf(const struct pci_device *pci, char ret[static 16]);

@@ -101,4 +101,3 @@ void blk_queue_serve(struct blk_queue *bq);
 /* data: the queue. Returns when nothing is in flight. */
 void blk_queue_drain(void *data);
 /* Its thread stands: what has not been begun ends with an error. */
-void blk_queue_abandon(struct blk_queue *bq);

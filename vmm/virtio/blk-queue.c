@@ -408,20 +408,6 @@ void blk_queue_drain(void *data)
 		virtio_queue_notify(bq->q);
 }
 
-void blk_queue_abandon(struct blk_queue *bq)
-{
-	const uint8_t status = VIRTIO_BLK_S_IOERR;
-	struct virtq_chain chain;
-
-	while (virtio_queue_pop(bq->q, &chain) > 0) {
-		if (chain.writable_len == 0 ||
-		    virtq_chain_write(bq->q, &chain, chain.writable_len - 1, &status, 1) < 0)
-			break; /* no request, and nobody is left whom that would break */
-		virtio_queue_push(bq->q, chain.head, 1);
-	}
-	virtio_queue_notify(bq->q);
-}
-
 static void detach(void *data)
 {
 	struct blk_queue *bq = data;

@@ -156,15 +156,6 @@ static void blk_pause(struct virtio_device *dev)
 			    strerrordesc_np(-r));
 }
 
-static void blk_abandon(struct virtio_device *dev)
-{
-	struct virtio_blk *blk = virtio_blk(dev);
-
-	for (uint16_t i = 0; i < dev->n_queues; i++)
-		if (blk->queues[i].q)
-			blk_queue_abandon(&blk->queues[i]);
-}
-
 static void *blk_state_ptr(struct virtio_device *dev)
 {
 	return &virtio_blk(dev)->st;
@@ -577,7 +568,6 @@ static const struct virtio_device_ops blk_ops = {
 	.kick = blk_kick,
 	.config_write = blk_config_write,
 	.reset = blk_reset,
-	.abandon = blk_abandon,
 	.pause = blk_pause,
 	.state_ptr = blk_state_ptr,
 	.counters = blk_counters,

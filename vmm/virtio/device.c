@@ -251,16 +251,21 @@ fail:
 	return err_prefix(err, r, "%s '%s'", dev->ops->name, dev->id);
 }
 
-void virtio_device_reset(struct virtio_device *dev)
+void virtio_device_stop(struct virtio_device *dev)
 {
 	assert_on_control();
-	if (dev->active) {
-		unwatch_queues(dev);
-		dev->ops->reset(dev);
-		stop_queues(dev);
-		stop_loops(dev);
-		dev->active = false;
-	}
+	if (!dev->active)
+		return;
+	unwatch_queues(dev);
+	dev->ops->reset(dev);
+	stop_queues(dev);
+	stop_loops(dev);
+	dev->active = false;
+}
+
+void virtio_device_reset(struct virtio_device *dev)
+{
+	virtio_device_stop(dev);
 	/* Another vCPU may be at the registers. */
 	pthread_mutex_lock(&dev->lock);
 	for (uint16_t i = 0; i < dev->n_queues; i++)
@@ -283,14 +288,6 @@ void virtio_device_pause(struct virtio_device *dev)
 	for (uint16_t i = 0; i < dev->n_loops; i++)
 		if (dev->loops[i].thread.started)
 			loop_park(&dev->loops[i]);
-}
-
-void virtio_device_abandon(struct virtio_device *dev)
-{
-	if (!dev->active || virtio_device_is_broken(dev) || !dev->ops->abandon)
-		return;
-	virtio_device_pause(dev);
-	dev->ops->abandon(dev);
 }
 
 void virtio_device_resume(struct virtio_device *dev)

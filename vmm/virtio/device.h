@@ -55,8 +55,6 @@ struct virtio_device_ops {
 			     uint32_t len);
 	/* Finish or abandon what is in flight; after it no I/O touches guest memory. */
 	void (*reset)(struct virtio_device *dev);
-	/* Optional, after pause, threads parked: answer all that the driver waits for. */
-	void (*abandon)(struct virtio_device *dev);
 	/* Optional: finish what is in flight (threads still run), and start again. */
 	void (*pause)(struct virtio_device *dev);
 	void (*resume)(struct virtio_device *dev);
@@ -137,11 +135,8 @@ void virtio_device_deinit(struct virtio_device *dev);
 /* Transport, control thread. A failed activate leaves the device inactive and broken. */
 int virtio_device_activate(struct virtio_device *dev, struct err *err);
 void virtio_device_reset(struct virtio_device *dev);
-/*
- * The device is going to be taken from a driver that has not let go of it (vCPUs parked):
- * what it waits for is answered, with an error, as far as the device can.  Then a reset.
- */
-void virtio_device_abandon(struct virtio_device *dev);
+/* What of a reset is the device's: it serves its queues no more, what the driver wrote stays. */
+void virtio_device_stop(struct virtio_device *dev);
 void virtio_device_pause(struct virtio_device *dev);
 void virtio_device_resume(struct virtio_device *dev);
 /* dev->mem has a region more; vCPUs and its threads may run. What cannot use it breaks. */

@@ -14,6 +14,7 @@
 #include "vmm/base/mailbox.h"
 #include "vmm/base/math.h"
 #include "vmm/hypervisor/hypervisor.h"
+#include "vmm/virtio/husk.h"
 
 #define PCI_VENDOR_VIRTIO 0x1af4 /* virtio 1.3, 4.1.2 */
 #define PCI_DEVICE_MODERN 0x1040
@@ -476,26 +477,26 @@ static int doorbell(struct virtio_pci *vp, uint16_t q, bool attach)
 	return vp->hv->ops->ioeventfd_set(vp->hv, &io, vp->dev->queues[q].kick_fd, attach);
 }
 
-static void bar_mapped(struct pci_device *pci, unsigned int bar _unused_)
+static void attach_doorbells(struct virtio_pci *vp, bool attach)
 {
-	struct virtio_pci *vp = container_of(pci, struct virtio_pci, pci);
-
 	for (uint16_t q = 0; q < vp->dev->n_queues; q++) {
-		int r = doorbell(vp, q, true);
+		int r = doorbell(vp, q, attach);
 
 		/* Without it the write reaches bar_write(): slower, and still right. */
-		if (r < 0)
-			log_warning("device '%s': queue %u has no ioeventfd: %s", pci->id, q,
+		if (r < 0 && attach)
+			log_warning("device '%s': queue %u has no ioeventfd: %s", vp->pci.id, q,
 				    strerror(-r));
 	}
 }
 
+static void bar_mapped(struct pci_device *pci, unsigned int bar _unused_)
+{
+	attach_doorbells(container_of(pci, struct virtio_pci, pci), true);
+}
+
 static void bar_unmapping(struct pci_device *pci, unsigned int bar _unused_)
 {
-	struct virtio_pci *vp = container_of(pci, struct virtio_pci, pci);
-
-	for (uint16_t q = 0; q < vp->dev->n_queues; q++)
-		doorbell(vp, q, false);
+	attach_doorbells(container_of(pci, struct virtio_pci, pci), false);
 }
 
 static void function_reset(struct pci_device *pci)
@@ -588,6 +589,33 @@ int virtio_pci_new(struct virtio_device *dev, struct hv_vm *hv, struct irq_table
 		return r;
 	}
 	*ret = vp;
+	return 0;
+}
+
+int virtio_pci_make_husk(struct virtio_pci *vp, struct err *err)
+{
+	struct virtio_device *old = vp->dev, *husk = NULL;
+	bool active = old->active, broken = virtio_device_is_broken(old);
+	int r;
+
+	assert_on_control();
+	r = virtio_husk_new(old, &husk, err);
+	if (r < 0)
+		return r;
+	attach_doorbells(vp, false);
+	virtio_device_stop(old);
+	virtio_husk_take_queues(husk, old);
+	husk->transport = &transport_ops;
+	husk->transport_data = vp;
+	vp->activated = NULL;
+	vp->dev = husk;
+	attach_doorbells(vp, true);
+	old->ops->free(old);
+	/* Its driver knows that it is to reset it: so it stays. */
+	if (broken)
+		virtio_device_broken(husk, "it was taken away");
+	else if (active)
+		activate_call(vp);
 	return 0;
 }
 

@@ -59,5 +59,10 @@ struct virtio_pci {
 /* Control thread. Takes dev over, also when it fails (then dev is freed). */
 int virtio_pci_new(struct virtio_device *dev, struct hv_vm *hv, struct irq_table *irqs,
 		   struct mailbox *mailbox, struct virtio_pci **ret, struct err *err);
+/*
+ * Control thread, vCPUs parked.  The device is freed, with all that it has of the host; what is
+ * left for its driver is a husk (husk.h), until this function is removed from its segment.
+ */
+int virtio_pci_make_husk(struct virtio_pci *vp, struct err *err);
 /* Removed from its segment before, or never added. */
 void virtio_pci_free(struct virtio_pci *vp);

@@ -12,6 +12,7 @@
 #include "vmm/sandbox/sandbox.h"
 #include "vmm/virtio/iova.h"
 #include "vmm/virtio/transport-pci.h"
+#include "vmm/vm/hotplug.h"
 #include "vmm/vm/limits.h"
 #include "vmm/vm/vm.h"
 
@@ -176,6 +177,7 @@ int vm_devices_create(struct vm *vm, struct err *err)
 
 void vm_devices_free(struct vm *vm)
 {
+	vm_drop_husks(vm);
 	while (vm->n_devices > 0) {
 		struct vm_device *dev = vm->devices[--vm->n_devices];
 

@@ -28,6 +28,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "vmm/base/list.h"
 #include "vmm/base/mailbox.h"
 
 struct config_device;
@@ -46,6 +47,7 @@ enum vm_removal {
 
 struct vm_device {
 	struct vm *vm;
+	struct list link; /* a husk: of vm->husks */
 	const struct vm_device_kind *kind;
 	size_t index;     /* in the configuration's list */
 	bool iommu;       /* behind the virtio-iommu */

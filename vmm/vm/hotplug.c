@@ -43,14 +43,26 @@ const struct pci_hotplug_ops vm_pci_hotplug_ops = { on_ejected, on_status };
 
 /* --- the machine's ------------------------------------------------------------ */
 
-static struct vm_device *at_slot(struct vm *vm, uint16_t segment, uint8_t slot)
+static bool is_at(const struct vm_device *dev, uint16_t segment, uint8_t slot)
 {
-	for (size_t i = 0; i < vm->n_devices; i++) {
-		const struct pci_device *pci = vm->devices[i]->pci;
+	return dev->pci->segment->number == segment && dev->pci->slot == slot;
+}
 
-		if (pci->segment->number == segment && pci->slot == slot)
+static struct vm_device *device_at(struct vm *vm, uint16_t segment, uint8_t slot)
+{
+	for (size_t i = 0; i < vm->n_devices; i++)
+		if (is_at(vm->devices[i], segment, slot))
 			return vm->devices[i];
-	}
+	return NULL;
+}
+
+static struct vm_device *husk_at(struct vm *vm, uint16_t segment, uint8_t slot)
+{
+	struct vm_device *husk;
+
+	LIST_FOREACH(husk, &vm->husks, link)
+		if (is_at(husk, segment, slot))
+			return husk;
 	return NULL;
 }
 
@@ -93,27 +105,62 @@ static void unlist(struct vm *vm, struct vm_device *dev)
 		(vm->n_devices - i) * sizeof(struct vm_device *));
 }
 
-/* vCPUs parked. */
-static void take_out(struct vm *vm, struct vm_device *dev)
+/* What of it is in the slot; vCPUs parked. */
+static void empty_slot(struct vm *vm, struct vm_device *dev)
 {
-	char id[sizeof(dev->id)];
-
-	memcpy(id, dev->id, sizeof(id));
-	log_info("device '%s' is taken out", id);
-	if (dev->vp)
-		virtio_device_reset(dev->vp->dev);
 	pci_hotplug_forget(&vm->platform.pci_hotplug, dev->pci->segment->number, dev->pci->slot);
 	if (dev->iommu)
 		vm_iommu_remove(vm, dev);
 	pci_segment_remove(dev->pci->segment, dev->pci);
+	dev->free(dev);
+}
+
+/* What of it is elsewhere; nobody uses its rate limits any more. */
+static void strike_off(struct vm *vm, struct vm_device *dev)
+{
 	mailbox_withdraw(&vm->mailbox, &dev->values_changed);
 	unlist(vm, dev);
 	drop_element(vm, dev);
-	dev->free(dev);
-	/* Its rate limits are used until it is gone. */
-	vm_limits_remove(vm, id);
+	vm_limits_remove(vm, dev->id);
+	vm->listener.device_removed(dev->id, vm->listener.data);
+}
+
+/* vCPUs parked. */
+static void take_out(struct vm *vm, struct vm_device *dev)
+{
+	log_info("device '%s' is taken out", dev->id);
+	if (dev->vp)
+		virtio_device_reset(dev->vp->dev);
+	empty_slot(vm, dev);
+	strike_off(vm, dev);
 	free(dev);
-	vm->listener.device_removed(id, vm->listener.data);
+}
+
+static void drop_husk(struct vm *vm, struct vm_device *husk)
+{
+	log_info("nothing is left of device '%s'", husk->id);
+	list_remove(&husk->link);
+	empty_slot(vm, husk);
+	free(husk);
+}
+
+void vm_drop_husks(struct vm *vm)
+{
+	while (!list_empty(&vm->husks))
+		drop_husk(vm, container_of(vm->husks.next, struct vm_device, link));
+}
+
+/* vCPUs parked. All of it goes but what its driver in the guest would miss. */
+static int leave_husk(struct vm *vm, struct vm_device *dev, struct err *err)
+{
+	int r = virtio_pci_make_husk(dev->vp, err);
+
+	if (r < 0)
+		return r;
+	log_info("device '%s' is taken from the guest, which has still to let go of it", dev->id);
+	strike_off(vm, dev);
+	list_append(&vm->husks, &dev->link);
+	return 0;
 }
 
 void vm_serve_ejects(struct vm *vm)
@@ -124,9 +171,12 @@ void vm_serve_ejects(struct vm *vm)
 			atomic_exchange_explicit(&vm->ejected[segment], 0, memory_order_acquire);
 
 		for (uint8_t slot = 0; slots; slot++, slots >>= 1) {
-			struct vm_device *dev = slots & 1 ? at_slot(vm, segment, slot) : NULL;
+			struct vm_device *dev = slots & 1 ? device_at(vm, segment, slot) : NULL;
+			struct vm_device *husk = slots & 1 ? husk_at(vm, segment, slot) : NULL;
 
-			if (dev && dev->removal != VM_REMOVAL_NONE)
+			if (husk)
+				drop_husk(vm, husk);
+			else if (dev && dev->removal != VM_REMOVAL_NONE)
 				take_out(vm, dev);
 			else if (dev)
 				log_guest(
@@ -138,6 +188,7 @@ void vm_serve_ejects(struct vm *vm)
 
 void vm_finish_removals(struct vm *vm)
 {
+	vm_drop_husks(vm);
 	for (size_t i = vm->n_devices; i-- > 0;)
 		if (vm->devices[i]->removal == VM_REMOVAL_ASKED)
 			take_out(vm, vm->devices[i]);
@@ -154,7 +205,7 @@ void vm_serve_refusals(struct message *message)
 			atomic_exchange_explicit(&vm->refused[segment], 0, memory_order_acquire);
 
 		for (uint8_t slot = 0; slots; slot++, slots >>= 1) {
-			struct vm_device *dev = slots & 1 ? at_slot(vm, segment, slot) : NULL;
+			struct vm_device *dev = slots & 1 ? device_at(vm, segment, slot) : NULL;
 
 			if (!dev || dev->removal != VM_REMOVAL_ASKED)
 				continue;
@@ -269,25 +320,26 @@ int vm_forget_removal(struct vm *vm, const char *id, struct err *err)
 int vm_take_out(struct vm *vm, const char *id, struct err *err)
 {
 	struct vm_device *dev;
-	uint16_t segment;
-	uint8_t slot;
 	int r = find_removable(vm, id, &dev, err);
 
 	if (r < 0)
 		return r;
-	segment = dev->pci->segment->number;
-	slot = dev->pci->slot;
 	vm_park(vm);
-	if (dev->vp)
-		virtio_device_abandon(dev->vp->dev);
-	pci_segment_shun(dev->pci->segment, slot);
-	take_out(vm, dev);
-	/* A driver that resets it waits for its status to read 0, and would for ever. */
-	bus_set_unclaimed(&vm->mmio, 0);
+	if (dev->vp && pci_is_decoding(dev->pci)) {
+		r = leave_husk(vm, dev, err);
+		if (r >= 0)
+			pci_hotplug_ask(&vm->platform.pci_hotplug, dev->pci->segment->number,
+					dev->pci->slot);
+	} else {
+		/* Nobody in the guest has begun to use it: it is to find an empty slot. */
+		uint16_t segment = dev->pci->segment->number;
+		uint8_t slot = dev->pci->slot;
+
+		take_out(vm, dev);
+		pci_hotplug_insert(&vm->platform.pci_hotplug, segment, slot);
+	}
 	vm_unpark(vm);
-	/* It is to find that the slot is empty now. */
-	pci_hotplug_insert(&vm->platform.pci_hotplug, segment, slot);
-	return 0;
+	return r;
 }
 
 bool vm_remind_guest(struct vm *vm)

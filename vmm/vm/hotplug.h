@@ -8,7 +8,7 @@
  *
  *   PLUGGED -- vm_ask_removal() --> ASKED -- the guest ejects, or a reset --> gone
  *      |                            |    -- _OST says no --> REFUSED, in use as before
- *      +------- vm_take_out() ------+----> gone, whatever the guest thinks
+ *      +------- vm_take_out() ------+----> gone; a husk, while the guest uses it
  *
  * The one who was asked and has not answered may still eject later, also after
  * vm_forget_removal(): it has then let go of the device already, so it is taken out
@@ -19,6 +19,11 @@
  * descriptors; its element has left vm->config, and those behind it have moved up.
  * vm->listener.device_removed tells.  The ejecting vCPU stands until then, so the guest
  * never meets a half-removed device.
+ *
+ * Of one that was taken from a guest which uses it all is gone that is the host's: image,
+ * tap, descriptors, limits, id and element.  Slot, BAR, doorbells and interrupts stay with a
+ * husk (vmm/virtio/husk.h), which answers the guest's driver with errors until the guest
+ * ejects it, which it is asked to do, or is reset.
  *
  * Control thread.
  */
@@ -61,7 +66,9 @@ int vm_forget_removal(struct vm *vm, const char *id, struct err *err);
 extern const struct pci_hotplug_ops vm_pci_hotplug_ops; /* data: the struct vm */
 /* vCPUs parked. What the guest has ejected leaves. */
 void vm_serve_ejects(struct vm *vm);
-/* vCPUs parked, devices reset: what was asked for leaves. */
+/* The machine ends. */
+void vm_drop_husks(struct vm *vm);
+/* vCPUs parked, devices reset: what was asked for leaves, and all husks. */
 void vm_finish_removals(struct vm *vm);
 /* Of vm->refused_message. */
 void vm_serve_refusals(struct message *message);

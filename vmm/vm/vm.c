@@ -211,7 +211,6 @@ static int restart(struct vm *vm, const char *reason, struct err *err)
 	 */
 	for (size_t i = vm->n_segments; i-- > 0;)
 		pci_segment_reset(&vm->segments[i]);
-	bus_set_unclaimed(&vm->mmio, 0xff);
 	vm_iommu_reset(vm);
 	/* Nobody uses them any more. */
 	vm_finish_removals(vm);
@@ -418,6 +417,7 @@ int vm_new(struct vm_config *config, struct resources *resources,
 	*resources = (struct resources){ 0 };
 	vm->listener = *listener;
 	list_init(&vm->limits);
+	list_init(&vm->husks);
 	vm->request_message.fn = serve_requests;
 	vm->debug_message.fn = serve_debug_codes;
 	vm->watchdog_message.fn = serve_watchdog;

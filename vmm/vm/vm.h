@@ -121,6 +121,7 @@ struct vm {
 	size_t n_segments;
 	struct vm_device **devices;
 	size_t n_devices;
+	struct list husks; /* hotplug.c: of devices that are gone, for a guest that uses them */
 	struct iova_unit *iommu; /* what devices behind it translate by; NULL: none */
 	struct list limits;      /* limits.c */
 	struct vcpu_set vcpus;

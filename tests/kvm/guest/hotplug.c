@@ -132,6 +132,41 @@ static void run_refuse(void)
 	mmio_write32(controller + B0EJ, 1U << slot);
 }
 
+/* loses a disk that it uses: what it asks for ends with an error, until it has let go of it */
+static void run_force(void)
+{
+	static struct blk blk, next;
+	unsigned int slot;
+
+	if (!start())
+		return;
+	info("waiting");
+	slot = wait_slot(PCIU);
+	if (!check(slot != NO_SLOT, "a slot was filled") || !open_new(&blk, slot))
+		return;
+	info("plugged");
+	if (!check_eq(wait_slot(PCID), slot, "the slot is to be emptied"))
+		return;
+	for (unsigned int i = 0; i < 3; i++)
+		check_eq(blk_request(&blk, 0, BLK_T_IN, 0, blk.slot[0].data, SECTOR_LEN),
+			 BLK_S_IOERR, "a read fails");
+	check_eq(blk_request(&blk, 0, BLK_T_OUT, 0, blk.slot[0].data, SECTOR_LEN), BLK_S_IOERR,
+		 "a write fails");
+	info("lost");
+	slot = wait_slot(PCIU);
+	if (!check(slot != NO_SLOT && slot != blk.dev.pci->slot, "another slot is filled"))
+		return;
+	eject(&blk, blk.dev.pci->slot);
+	if (!open_new(&next, slot))
+		return;
+	info("well");
+	wait_slot(PCID);
+	check(!reads(&next), "a read of the other one fails");
+	info("lost both");
+	for (;;)
+		sleep_ms(POLL_MS);
+}
+
 /* lets go of what nobody wanted, then writes rubbish all over the registers */
 static void run_rude(void)
 {
@@ -402,6 +437,7 @@ static void run_memory_rude(void)
 const struct scenario hotplug_scenarios[] = {
 	{ "hotplug-pci", run_pci },
 	{ "hotplug-refuse", run_refuse },
+	{ "hotplug-force", run_force },
 	{ "hotplug-rude", run_rude },
 	{ "hotplug-cpu", run_cpu },
 	{ "hotplug-cpu-rude", run_cpu_rude },

@@ -88,8 +88,10 @@
  *  - vsock: connects to port=N (80) of the host, which echoes; with refused=1 nobody may be there
  *  - vsock-echo: prints `# listening` and echoes for count=N (1) connections of the host
  *  - hotplug-pci: rounds=N (1): prints `# waiting ROUND`, uses the disk that is plugged in, prints
- *    `# plugged ROUND`, and ejects it when asked to. addr=ADDRESS of the controller, in all three
+ *    `# plugged ROUND`, and ejects it when asked to. addr=ADDRESS of the controller, in all four
  *  - hotplug-refuse: the same, but says no when asked for the first time (`# refused`)
+ *  - hotplug-force: uses a disk that is taken away while it does (`# plugged`, `# lost`), then
+ *    another one (`# well`), which it loses too (`# lost both`)
  *  - hotplug-rude: ejects what it was not asked for and writes rubbish to the registers. seed=N
  *    (1), count=N (512)
  *  - hotplug-cpu: starts processor 1, keeps it when asked for it first, gives it back; twice.

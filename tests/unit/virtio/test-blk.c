@@ -867,32 +867,6 @@ static void test_pause_in_flight(const void *engine)
 	teardown(&f);
 }
 
-/* The disk is taken from a driver that uses it: each request has an end. */
-static void test_abandon(const void *engine)
-{
-	struct fixture f = { 0 };
-	struct mock_buf bufs[3];
-	uint64_t gpa;
-
-	start(&f, engine, FEATURES_ALL);
-	gpa = mock_alloc(&f.driver, 40 * 512, 512);
-	add_reads(&f, gpa, 20);
-	mock_queue_kick(f.mq);
-	bufs[0] = header(&f, VIRTIO_BLK_T_IN, 0);
-	bufs[1] = (struct mock_buf){ gpa, 512, true };
-	bufs[2] = status(&f);
-	virtio_device_pause(f.driver.dev);
-	/* nobody is told of this one */
-	mock_queue_add(f.mq, bufs, 3);
-	f.driver.dev->ops->abandon(f.driver.dev);
-	while (f.mq->seen_used != 21)
-		mock_queue_wait(f.mq, NULL);
-	g_assert_true(mock_queue_idle(f.mq));
-	g_assert_cmpuint(mock_read_u8(&f.driver, bufs[2].gpa), ==, VIRTIO_BLK_S_IOERR);
-	mock_driver_reset(&f.driver);
-	teardown(&f);
-}
-
 /* --- another size, another image --- */
 
 static void assert_size(struct fixture *f, uint64_t size, uint64_t n_told)
@@ -1296,7 +1270,6 @@ int main(int argc, char **argv)
 	add_for_engines("malformed", test_malformed);
 	add_for_engines("reset-in-flight", test_reset_in_flight);
 	add_for_engines("pause-in-flight", test_pause_in_flight);
-	add_for_engines("abandon", test_abandon);
 	add_for_engines("conformance", test_conformance);
 	add_for_engines("resize", test_resize);
 	add_for_engines("replace", test_replace);

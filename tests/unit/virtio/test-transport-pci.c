@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <glib.h>
 #include <linux/pci_regs.h>
+#include <linux/virtio_ids.h>
 #include <linux/virtio_pci.h>
 #include <poll.h>
 #include <string.h>
@@ -298,6 +299,56 @@ static void test_status(void)
 	set_status(&f, ACK | DRV | FOK | DOK); /* again changes nothing */
 	g_assert_cmpuint(f.toy.activations, ==, 1);
 	g_assert_cmpuint(f.told_active, ==, 1);
+	teardown(&f);
+}
+
+/* The device is gone, and its driver finds the registers, doorbells and vectors as they were. */
+static void test_husk(void)
+{
+	struct virtio_device_ops ops = toy_ops;
+	struct err err = { 0 };
+	struct fixture f;
+	unsigned int attached;
+
+	ops.device_id = VIRTIO_ID_VSOCK;
+	setup(&f);
+	f.toy.dev.ops = &ops;
+	drive(&f);
+	wr(&f, VIRTIO_PCI_COMMON_Q_SELECT, 2, 1);
+	wr(&f, VIRTIO_PCI_COMMON_Q_MSIX, 2, 2);
+	attached = fake_hv_n_attached(f.hv);
+	check(virtio_pci_make_husk(f.vp, &err), &err);
+	g_assert_null(f.toy.dev.queues); /* freed */
+	g_assert_cmpuint(f.toy.resets, ==, 1);
+	g_assert_cmpuint(fake_hv_n_attached(f.hv), ==, attached);
+	g_assert_cmphex(status(&f), ==, ACK | DRV | FOK | DOK);
+	g_assert_cmphex(rd(&f, VIRTIO_PCI_COMMON_Q_MSIX, 2), ==, 2);
+	g_assert_cmphex(rd(&f, VIRTIO_PCI_COMMON_Q_DESCLO, 4), ==, 0x4000);
+	g_assert_cmphex(rd(&f, VIRTIO_PCI_COMMON_Q_ENABLE, 2), ==, 1);
+	g_assert_cmphex(rd(&f, VIRTIO_PCI_DEVICE, 4), ==, 0x666e6f63); /* "conf" */
+	g_assert_true(f.vp->dev->active);
+	wr(&f, VIRTIO_PCI_NOTIFY + 4, 2, 1);
+	set_status(&f, 0);
+	g_assert_cmphex(status(&f), ==, 0);
+	g_assert_false(f.vp->dev->active);
+	/* A second activation is the husk's as well; the daemon is told of neither. */
+	drive(&f);
+	g_assert_true(f.vp->dev->active);
+	g_assert_cmpuint(f.toy.activations, ==, 1);
+	g_assert_cmpuint(f.told_active, ==, 1);
+	g_assert_cmpuint(f.told_inactive, ==, 0);
+	teardown(&f);
+
+	/* One that was broken stays so. */
+	setup(&f);
+	f.toy.dev.ops = &ops;
+	drive(&f);
+	virtio_device_broken(&f.toy.dev, "a test");
+	check(virtio_pci_make_husk(f.vp, &err), &err);
+	g_assert_cmphex(status(&f), ==, ACK | DRV | FOK | DOK | VIRTIO_STATUS_NEEDS_RESET);
+	g_assert_false(f.vp->dev->active);
+	set_status(&f, 0);
+	g_assert_cmphex(status(&f), ==, 0);
 	teardown(&f);
 }
 
@@ -616,6 +667,7 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/virtio/transport-pci/features", test_features);
 	g_test_add_func("/virtio/transport-pci/status", test_status);
+	g_test_add_func("/virtio/transport-pci/husk", test_husk);
 	g_test_add_func("/virtio/transport-pci/reset-in-each-status", test_reset_in_each_status);
 	g_test_add_func("/virtio/transport-pci/queue-registers", test_queue_registers);
 	g_test_add_func("/virtio/transport-pci/vectors", test_vectors);
