@@ -53,23 +53,6 @@ static void device_free(void *data)
 	g_free(dev);
 }
 
-/* Its part of the whole configuration; an empty dictionary for what is not one ("pvpanic": true) */
-static GVariant *config_of(GVariant *all, const struct config_device *device)
-{
-	g_autoptr(GVariant) section = g_variant_lookup_value(all, device->key, NULL);
-	g_autoptr(GVariant) element = NULL;
-
-	if (section && !device->single)
-		element = device->index < g_variant_n_children(section)
-				  ? g_variant_get_child_value(section, device->index)
-				  : NULL;
-	else if (section)
-		element = g_variant_ref(section);
-	if (element && g_variant_is_of_type(element, G_VARIANT_TYPE_VARDICT))
-		return g_steal_pointer(&element);
-	return g_variant_ref_sink(g_variant_new("a{sv}", NULL));
-}
-
 /* --- the interface of the host ------------------------------------------------ */
 
 /* The taps of a machine are in the order of those of its nets that have one. */
@@ -227,7 +210,7 @@ static struct machine_device *device_new(struct machine *vm, const struct config
 	dev->key = device->key;
 	dev->index = device->index;
 	dev->type = type_of(device->key);
-	dev->config = config_of(all, device);
+	dev->config = vm_config_element(all, device->key, device->index);
 	dev->values = g_variant_ref_sink(g_variant_new("a{sv}", NULL));
 	find_interface(dev);
 	g_ptr_array_add(vm->devices, dev);
@@ -448,14 +431,9 @@ void machine_devices_redefined(struct machine *vm)
 void machine_device_refresh(struct machine_device *dev)
 {
 	g_autoptr(GVariant) all = g_variant_ref_sink(vm_config_serialise(dev->vm->boot));
-	const struct config_device at = {
-		.key = dev->key,
-		.single = false,
-		.index = dev->index,
-	};
 
 	g_variant_unref(dev->config);
-	dev->config = config_of(all, &at);
+	dev->config = vm_config_element(all, dev->key, dev->index);
 	manager_tell(dev->vm->manager, device_changed, dev,
 		     MACHINE_DEVICE_LIMIT | MACHINE_DEVICE_CONFIG);
 }

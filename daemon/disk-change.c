@@ -3,19 +3,17 @@
 
 #include "daemon/device.h"
 #include "daemon/given-fds.h"
-#include "daemon/image-users.h"
 #include "daemon/link.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
+#include "daemon/opening.h"
 #include "daemon/resources.h"
-#include "daemon/task.h"
 #include "daemon/worker.h"
 #include "dbus/variant.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include "vmm/config/device-list.h"
 #include "vmm/config/edit.h"
-#include "vmm/config/json.h"
 #include "vmm/config/vm-config.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -36,7 +34,6 @@ struct change {
 
 	/* of another image */
 	struct vm_config *boot; /* the configuration with it */
-	char *boot_config;      /* the same as text */
 	GVariant *keys;         /* of the disk, that differ */
 	char *pointer;
 	bool persist;
@@ -48,7 +45,6 @@ static void change_free(struct change *change)
 	g_free(change->vm);
 	g_free(change->id);
 	vm_config_free(change->boot);
-	g_free(change->boot_config);
 	g_clear_pointer(&change->keys, g_variant_unref);
 	g_free(change->pointer);
 	resource_set_deinit(&change->resources);
@@ -217,13 +213,6 @@ static GVariant *medium_keys(const struct medium_params *params)
 	return g_variant_ref_sink(g_variant_dict_end(&dict));
 }
 
-static char *print_config(const struct vm_config *config)
-{
-	g_autoptr(GVariant) dict = g_variant_ref_sink(vm_config_serialise(config));
-
-	return config_json_print(dict, CONFIG_JSON_COMPACT);
-}
-
 /* The definition with it. */
 static int make_next(const struct machine *vm, const char *id, GVariant *keys,
 		     struct vm_config **ret, struct err *err)
@@ -244,21 +233,14 @@ static int define(struct machine *vm, const struct change *change, struct err *e
 	/* It is our own job that the machine is busy with. */
 	struct job *job = TAKE_PTR(vm->job);
 	struct vm_config *next = NULL;
-	char *text = NULL;
-	int r;
+	int r = make_next(vm, change->id, change->keys, &next, err);
 
-	r = make_next(vm, change->id, change->keys, &next, err);
-	if (r == 0) {
-		text = print_config(next);
-		r = machine_set_config(vm, next, text, err);
-	}
-	vm->job = job;
 	if (r == 0)
-		return 0;
-	vm_config_free(next);
-	g_free(text);
-	return err_prefix(err, r, "disk '%s' has another image, but not in the definition",
-			  change->id);
+		r = machine_define(vm, next, err);
+	vm->job = job;
+	return r == 0 ? 0
+		      : err_prefix(err, r, "disk '%s' has another image, but not in the definition",
+				   change->id);
 }
 
 /* The worker's lock would look like a stranger's. */
@@ -367,81 +349,35 @@ static void call_worker(struct change *change, struct machine *vm)
 		fail(change, vm, &err);
 }
 
-/* --- another image: opened by a helper thread ----------------------------------------- */
-
-/* What the thread works on; shared with nobody. */
-struct open_job {
-	struct vm_config *config;
-	char *pointer;
-	struct given_fds fds;
-	struct image_users users;
-	uid_t owner;
-	struct resource_set set;
-};
-
-static void open_job_free(void *data)
+static void on_opened(void *data, struct resource_set *set, const struct err *err)
 {
-	struct open_job *job = data;
-
-	resource_set_deinit(&job->set);
-	given_fds_deinit(&job->fds);
-	image_users_deinit(&job->users);
-	vm_config_free(job->config);
-	g_free(job->pointer);
-	g_free(job);
-}
-
-static int open_job_work(void *data, struct err *err)
-{
-	struct open_job *job = data;
-
-	return resources_open_device(job->config, job->pointer, &job->fds, &job->users, job->owner,
-				     &job->set, err);
-}
-
-static void open_job_done(void *data, int r, const struct err *err, void *owner)
-{
-	struct open_job *job = data;
-	struct change *change = owner;
+	struct change *change = data;
 	struct machine *vm = machine_of(change);
 
+	if (set)
+		change->resources = *set;
 	if (!vm) {
 		change_free(change);
-	} else if (r < 0) {
+	} else if (err) {
 		fail(change, vm, err);
 	} else {
-		change->resources = job->set;
-		job->set = (struct resource_set){ 0 };
 		job_set_phase(vm->job, "changing images");
 		call_worker(change, vm);
 	}
 }
 
-static const struct task_ops open_job_ops = {
-	.work = open_job_work,
-	.done = open_job_done,
-	.free_data = open_job_free,
-};
-
 static int start_opening(struct change *change, struct machine *vm,
 			 const struct medium_params *params, struct err *err)
 {
-	struct open_job *job = g_new0(struct open_job, 1);
+	g_autofree char *config = machine_print_config(change->boot);
+	struct given_fds fds = { 0 };
+	const struct opening opening = { .config = config,
+					 .pointer = change->pointer,
+					 .fds = &fds };
 	struct task *task;
-	int r = 0;
+	int r = params->path ? 0 : given_fds_add(&fds, FD_NAME, params->fd, err);
 
-	job->pointer = g_strdup(change->pointer);
-	job->owner = vm->def.owner;
-	image_users_collect(vm, &job->users);
-	if (!params->path)
-		r = given_fds_add(&job->fds, FD_NAME, params->fd, err);
-	if (r == 0)
-		r = machine_parse_config(change->boot_config, &job->config, NULL, err);
-	if (r == 0)
-		r = task_start(vm->manager->event, &open_job_ops, job, change, &task, err);
-	if (r < 0)
-		open_job_free(job);
-	return r;
+	return r < 0 ? r : opening_start(vm, &opening, on_opened, change, &task, err);
 }
 
 int machine_replace_disk(struct machine_device *dev, uid_t owner,
@@ -462,7 +398,6 @@ int machine_replace_disk(struct machine_device *dev, uid_t owner,
 		return r;
 	*ret = vm->job;
 	change->boot = TAKE_PTR(boot);
-	change->boot_config = print_config(change->boot);
 	change->keys = medium_keys(params);
 	change->pointer = g_strdup(pointer);
 	change->persist = params->persist;

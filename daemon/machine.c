@@ -125,6 +125,13 @@ int machine_parse_config(const char *text, struct vm_config **ret, char **ret_no
 	return parse_config(text, NULL, ret, ret_normalised, err);
 }
 
+char *machine_print_config(const struct vm_config *config)
+{
+	g_autoptr(GVariant) dict = g_variant_ref_sink(vm_config_serialise(config));
+
+	return config_json_print(dict, CONFIG_JSON_COMPACT);
+}
+
 static void machine_exited(void *data, const struct spawn_exit *how)
 {
 	struct machine *vm = data;
@@ -335,10 +342,8 @@ void machine_set_boot(struct machine *vm, struct vm_config *boot, char *boot_con
 
 void machine_boot_changed(struct machine *vm, uint32_t properties)
 {
-	g_autoptr(GVariant) dict = g_variant_ref_sink(vm_config_serialise(vm->boot));
-
 	g_free(vm->boot_config);
-	vm->boot_config = config_json_print(dict, CONFIG_JSON_COMPACT);
+	vm->boot_config = machine_print_config(vm->boot);
 	machine_refresh_runtime(vm);
 	if (properties)
 		machine_changed(vm, properties);
@@ -477,6 +482,18 @@ int machine_set_config(struct machine *vm, struct vm_config *config, char *norma
 		machine_changed(vm, MACHINE_PROPERTY_CONFIG);
 	update_restart_required(vm);
 	return 0;
+}
+
+int machine_define(struct machine *vm, struct vm_config *config, struct err *err)
+{
+	char *text = machine_print_config(config);
+	int r = machine_set_config(vm, config, text, err);
+
+	if (r < 0) {
+		vm_config_free(config);
+		g_free(text);
+	}
+	return r;
 }
 
 int machine_set_autostart(struct machine *vm, bool enable, struct err *err)

@@ -143,6 +143,8 @@ void machine_free(struct machine *vm);
 /* JSON text to a checked configuration. */
 int machine_parse_config(const char *text, struct vm_config **ret, char **ret_normalised,
 			 struct err *err);
+/* And back; g_free() it. */
+char *machine_print_config(const struct vm_config *config);
 
 /* A worker exists or is on its way. */
 static inline bool machine_is_active(const struct machine *vm)
@@ -163,6 +165,8 @@ int machine_check_config(const struct machine *vm, const char *text, struct vm_c
 /* What machine_check_config() made; taken over on success. */
 int machine_set_config(struct machine *vm, struct vm_config *config, char *normalised,
 		       struct err *err);
+/* The same with a configuration that was not made of text; taken over, also on failure. */
+int machine_define(struct machine *vm, struct vm_config *config, struct err *err);
 int machine_set_autostart(struct machine *vm, bool enable, struct err *err);
 int machine_set_description(struct machine *vm, const char *description, struct err *err);
 /* Of the definition; NULL = none.  For set-properties.c. */

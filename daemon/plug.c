@@ -5,10 +5,10 @@
 #include "daemon/companion.h"
 #include "daemon/created-files.h"
 #include "daemon/device.h"
-#include "daemon/image-users.h"
 #include "daemon/link.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
+#include "daemon/opening.h"
 #include "daemon/resources.h"
 #include "daemon/task.h"
 #include "daemon/worker.h"
@@ -39,30 +39,6 @@ struct plug {
 	machine_added_fn fn;
 	void *data;
 };
-
-/* What the helper thread works on; shared with nobody. */
-struct open_job {
-	struct vm_config *config;
-	char *pointer;
-	struct given_fds fds;
-	struct image_users users;
-	uid_t owner;
-	struct resource_set set;
-};
-
-static void open_job_free(void *data)
-{
-	struct open_job *job = data;
-
-	/* Only an abandoned task has any left. */
-	created_files_remove(&job->set.created);
-	resource_set_deinit(&job->set);
-	given_fds_deinit(&job->fds);
-	image_users_deinit(&job->users);
-	vm_config_free(job->config);
-	g_free(job->pointer);
-	g_free(job);
-}
 
 static void plug_free(struct plug *plug)
 {
@@ -148,41 +124,14 @@ void machine_abort_plug(struct machine *vm)
 
 /* --- the definition ------------------------------------------------------------- */
 
-static GVariant *element_of(const struct vm_config *config, const char *key, size_t index)
-{
-	g_autoptr(GVariant) all = g_variant_ref_sink(vm_config_serialise(config));
-	g_autoptr(GVariant) section = g_variant_lookup_value(all, key, NULL);
-
-	if (!section || g_variant_is_of_type(section, G_VARIANT_TYPE_VARDICT))
-		return g_steal_pointer(&section);
-	return g_variant_get_child_value(section, index);
-}
-
-static char *print_config(const struct vm_config *config)
-{
-	g_autoptr(GVariant) dict = g_variant_ref_sink(vm_config_serialise(config));
-
-	return config_json_print(dict, CONFIG_JSON_COMPACT);
-}
-
 /* The configuration of the next boot with it too. */
 static int define(struct machine *vm, const char *key, GVariant *element, size_t *ret_index,
 		  struct err *err)
 {
 	struct vm_config *next = NULL;
-	char *text;
-	int r;
+	int r = vm_config_with_device(vm->next, key, element, &next, ret_index, err);
 
-	r = vm_config_with_device(vm->next, key, element, &next, ret_index, err);
-	if (r < 0)
-		return r;
-	text = print_config(next);
-	r = machine_set_config(vm, next, text, err);
-	if (r < 0) {
-		vm_config_free(next);
-		g_free(text);
-	}
-	return r;
+	return r < 0 ? r : machine_define(vm, next, err);
 }
 
 /* --- a machine that runs ------------------------------------------------------------ */
@@ -308,7 +257,6 @@ static void on_resources_added(void *data, sd_bus_message *reply, const struct e
 
 static int call_worker(struct plug *plug, struct err *err)
 {
-	_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
 	g_autoptr(GVariant) all = NULL, element = NULL;
 	struct machine *vm = plug->vm;
 	int r;
@@ -318,10 +266,7 @@ static int call_worker(struct plug *plug, struct err *err)
 		all = boot_config_for_worker(plug->boot_config, vm->def.uuid, err);
 	if (!all)
 		return -1;
-	r = vm_config_parse(all, &config, err);
-	if (r < 0)
-		return r;
-	element = element_of(config, plug->key, plug->index);
+	element = vm_config_element(all, plug->key, plug->index);
 	r = worker_add_resources(vm->worker, &plug->resources, on_resources_added, vm, err);
 	return r < 0 ? r : worker_add_device(vm->worker, plug->key, element, on_added, vm, err);
 }
@@ -350,19 +295,18 @@ static int start_companions(struct plug *plug, struct err *err)
 			       err);
 }
 
-static void open_job_done(void *data, int r, const struct err *err, void *owner)
+static void on_opened(void *data, struct resource_set *set, const struct err *err)
 {
-	struct open_job *job = data;
-	struct plug *plug = owner;
+	struct plug *plug = data;
 	struct err cause = { 0 };
+	int r;
 
 	plug->task = NULL;
-	if (r < 0) {
+	if (err) {
 		plug_fail(plug, err);
 		return;
 	}
-	plug->resources = job->set;
-	job->set = (struct resource_set){ 0 };
+	plug->resources = *set;
 	r = machine_save_runtime(plug->vm, &cause);
 	if (r == 0)
 		r = start_companions(plug, &cause);
@@ -370,42 +314,6 @@ static void open_job_done(void *data, int r, const struct err *err, void *owner)
 		r = call_worker(plug, &cause);
 	if (r < 0)
 		plug_fail(plug, &cause);
-}
-
-static int open_job_work(void *data, struct err *err)
-{
-	struct open_job *job = data;
-
-	return resources_open_device(job->config, job->pointer, &job->fds, &job->users, job->owner,
-				     &job->set, err);
-}
-
-static const struct task_ops open_job_ops = {
-	.work = open_job_work,
-	.done = open_job_done,
-	.free_data = open_job_free,
-};
-
-static int open_resources(struct plug *plug, struct given_fds *fds, struct err *err)
-{
-	struct open_job *job = g_new0(struct open_job, 1);
-	struct machine *vm = plug->vm;
-	int r;
-
-	job->pointer = g_strdup(plug->pointer);
-	job->owner = vm->def.owner;
-	job->fds = *fds;
-	*fds = (struct given_fds){ 0 };
-	image_users_collect(vm, &job->users);
-	r = machine_parse_config(plug->boot_config, &job->config, NULL, err);
-	/* A macvtap is given the guest's address. */
-	if (r == 0)
-		boot_config_choose_macs(job->config, vm->def.uuid);
-	if (r == 0)
-		r = task_start(vm->manager->event, &open_job_ops, job, plug, &plug->task, err);
-	if (r < 0)
-		open_job_free(job);
-	return r;
 }
 
 /* --- checks ---------------------------------------------------------------------------- */
@@ -501,6 +409,7 @@ static int add_cold(struct machine *vm, const struct plug_params *params, machin
 static struct plug *plug_new(struct machine *vm, const struct plug_params *params,
 			     struct vm_config *boot, size_t index)
 {
+	g_autoptr(GVariant) all = g_variant_ref_sink(vm_config_serialise(boot));
 	struct plug *plug = g_new0(struct plug, 1);
 	char pointer[CONFIG_POINTER_MAX];
 	struct config_device device;
@@ -512,8 +421,8 @@ static struct plug *plug_new(struct machine *vm, const struct plug_params *param
 	plug->id = g_strdup(device.id);
 	plug->pointer = g_strdup(config_device_pointer(&device, pointer));
 	plug->persist = params->persist;
-	plug->boot_config = print_config(boot);
-	plug->element = element_of(boot, params->key, index);
+	plug->boot_config = config_json_print(all, CONFIG_JSON_COMPACT);
+	plug->element = vm_config_element(all, params->key, index);
 	plug->boot = boot;
 	return plug;
 }
@@ -523,6 +432,7 @@ int machine_add_device(struct machine *vm, struct plug_params *params, machine_a
 {
 	_cleanup_(given_fds_deinit) struct given_fds fds = { 0 };
 	struct vm_config *boot = NULL;
+	struct opening opening;
 	struct plug *plug;
 	size_t index = 0;
 	int r;
@@ -540,8 +450,11 @@ int machine_add_device(struct machine *vm, struct plug_params *params, machine_a
 	plug->fn = fn;
 	plug->data = data;
 	r = machine_check_connection(vm, err);
+	opening = (struct opening){ .config = plug->boot_config,
+				    .pointer = plug->pointer,
+				    .fds = &fds };
 	if (r == 0)
-		r = open_resources(plug, &fds, err);
+		r = opening_start(vm, &opening, on_opened, plug, &plug->task, err);
 	if (r < 0) {
 		plug_free(plug);
 		return r;

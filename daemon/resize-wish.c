@@ -4,7 +4,6 @@
 #include "daemon/machine.h"
 #include "daemon/resize.h"
 #include "vmm/base/err.h"
-#include "vmm/config/json.h"
 #include "vmm/config/vm-config.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -227,10 +226,9 @@ int resize_wish_define(struct machine *vm, const struct resize_wish *wish, struc
 	g_autoptr(GVariant) all = g_variant_ref_sink(vm_config_serialise(vm->next));
 	const char *section = wish->what == RESIZE_VCPUS ? "cpus" : "memory";
 	g_autoptr(GVariant) old = g_variant_lookup_value(all, section, G_VARIANT_TYPE_VARDICT);
-	g_autoptr(GVariant) edited = NULL, dict = NULL;
+	g_autoptr(GVariant) edited = NULL;
 	struct vm_config *next = NULL;
 	GVariantDict inner, outer;
-	char *text;
 	int r;
 
 	if (wish->what == RESIZE_ZONE && memory_config_find_zone(&vm->next->memory, wish->zone) < 0)
@@ -243,14 +241,5 @@ int resize_wish_define(struct machine *vm, const struct resize_wish *wish, struc
 	g_variant_dict_insert_value(&outer, section, g_variant_dict_end(&inner));
 	edited = g_variant_ref_sink(g_variant_dict_end(&outer));
 	r = vm_config_parse(edited, &next, err);
-	if (r < 0)
-		return r;
-	dict = g_variant_ref_sink(vm_config_serialise(next));
-	text = config_json_print(dict, CONFIG_JSON_COMPACT);
-	r = machine_set_config(vm, next, text, err);
-	if (r < 0) {
-		vm_config_free(next);
-		g_free(text);
-	}
-	return r;
+	return r < 0 ? r : machine_define(vm, next, err);
 }

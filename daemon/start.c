@@ -7,10 +7,10 @@
 #include "daemon/created-files.h"
 #include "daemon/device.h"
 #include "daemon/end.h"
-#include "daemon/image-users.h"
 #include "daemon/link.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
+#include "daemon/opening.h"
 #include "daemon/resources.h"
 #include "daemon/runtime.h"
 #include "daemon/task.h"
@@ -43,16 +43,6 @@ struct start {
 	struct err err;
 	sd_event_source *timeout, *lost;
 	sd_event_source *finish; /* there from the beginning: switching it on cannot fail */
-};
-
-/* What the helper thread works on; shared with nobody. */
-struct open_job {
-	struct vm_config *config;
-	struct given_fds fds;
-	struct image_users users;
-	char *kvm_device;
-	uid_t owner;
-	struct resource_set set;
 };
 
 void start_free(struct start *start)
@@ -311,28 +301,6 @@ static void on_hello(void *data, sd_bus_message *reply, const struct err *err)
 	start_boot(start);
 }
 
-static int open_job_work(void *data, struct err *err)
-{
-	struct open_job *job = data;
-
-	return resources_open(job->config, &job->fds, &job->users, job->kvm_device, job->owner,
-			      &job->set, err);
-}
-
-static void open_job_free(void *data)
-{
-	struct open_job *job = data;
-
-	/* Only an abandoned task has any left. */
-	created_files_remove(&job->set.created);
-	resource_set_deinit(&job->set);
-	given_fds_deinit(&job->fds);
-	image_users_deinit(&job->users);
-	vm_config_free(job->config);
-	g_free(job->kvm_device);
-	g_free(job);
-}
-
 static char **dup_taps(const struct resource_set *set)
 {
 	char **taps;
@@ -379,22 +347,21 @@ static int start_companions(struct start *start, struct err *err)
 	return 0;
 }
 
-static void open_job_done(void *data, int r, const struct err *err, void *owner)
+static void on_opened(void *data, struct resource_set *set, const struct err *err)
 {
-	struct open_job *job = data;
-	struct start *start = owner;
+	struct start *start = data;
 	struct machine *vm = start->vm;
 	struct err save = { 0 }, cause = { 0 };
+	int r;
 
 	start->task = NULL;
-	if (r < 0 || !vm->manager->host.kvm_available)
+	if (err || !vm->manager->host.kvm_available)
 		manager_probe_host(vm->manager);
-	if (r < 0) {
+	if (err) {
 		start_fail(start, err);
 		return;
 	}
-	start->resources = job->set;
-	job->set = (struct resource_set){ 0 };
+	start->resources = *set;
 	start->created = start->resources.created;
 	start->resources.created = (struct created_files){ 0 };
 	start->opened = true;
@@ -411,32 +378,14 @@ static void open_job_done(void *data, int r, const struct err *err, void *owner)
 	start_boot(start);
 }
 
-static const struct task_ops open_job_ops = {
-	.work = open_job_work,
-	.done = open_job_done,
-	.free_data = open_job_free,
-};
-
 static int start_open(struct start *start, struct err *err)
 {
 	struct machine *vm = start->vm;
-	struct open_job *job = g_new0(struct open_job, 1);
-	int r;
+	struct given_fds fds = { 0 };
+	const struct opening opening = { .config = vm->boot_config, .fds = &fds };
+	int r = given_fds_dup(&vm->def.fds, &fds, err);
 
-	job->kvm_device = g_strdup(vm->manager->kvm_device);
-	job->owner = vm->def.owner;
-	image_users_collect(vm, &job->users);
-	r = machine_parse_config(vm->boot_config, &job->config, NULL, err);
-	/* A macvtap is given the guest's address. */
-	if (r == 0)
-		boot_config_choose_macs(job->config, vm->def.uuid);
-	if (r == 0)
-		r = given_fds_dup(&vm->def.fds, &job->fds, err);
-	if (r == 0)
-		r = task_start(vm->manager->event, &open_job_ops, job, start, &start->task, err);
-	if (r < 0)
-		open_job_free(job);
-	return r;
+	return r < 0 ? r : opening_start(vm, &opening, on_opened, start, &start->task, err);
 }
 
 static int start_spawn(struct start *start, struct err *err)

@@ -10,7 +10,6 @@
 #include "vmm/base/log.h"
 #include "vmm/config/device-list.h"
 #include "vmm/config/edit.h"
-#include "vmm/config/json.h"
 #include "vmm/config/vm-config.h"
 #include <errno.h>
 #include <string.h>
@@ -226,25 +225,14 @@ int machine_check_remove_device(const struct machine *vm, const char *id, bool p
 
 static int undefine(struct machine *vm, const char *id, struct err *err)
 {
-	g_autoptr(GVariant) dict = NULL;
 	struct vm_config *next = NULL;
 	struct config_device defined;
-	char *text;
 	int r;
 
 	if (!find_defined(vm, id, &defined))
 		return 0;
 	r = vm_config_without_device(vm->next, defined.key, defined.index, &next, err);
-	if (r < 0)
-		return r;
-	dict = g_variant_ref_sink(vm_config_serialise(next));
-	text = config_json_print(dict, CONFIG_JSON_COMPACT);
-	r = machine_set_config(vm, next, text, err);
-	if (r < 0) {
-		vm_config_free(next);
-		g_free(text);
-	}
-	return r;
+	return r < 0 ? r : machine_define(vm, next, err);
 }
 
 /* id: of the job when resuming, else 0 */

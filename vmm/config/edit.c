@@ -8,6 +8,18 @@
 #include "vmm/base/err.h"
 #include "vmm/config/tables.h"
 
+GVariant *vm_config_element(GVariant *all, const char *key, size_t index)
+{
+	g_autoptr(GVariant) section = g_variant_lookup_value(all, key, NULL);
+
+	if (section && g_variant_is_of_type(section, G_VARIANT_TYPE_VARDICT))
+		return g_steal_pointer(&section);
+	if (section && g_variant_is_of_type(section, G_VARIANT_TYPE("aa{sv}")) &&
+	    index < g_variant_n_children(section))
+		return g_variant_get_child_value(section, index);
+	return g_variant_ref_sink(g_variant_new("a{sv}", NULL));
+}
+
 /* "/disks/3/path" of this list and field */
 static bool is_pointer(const char *text, const char *key, const char *field)
 {

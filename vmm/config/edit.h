@@ -20,6 +20,11 @@ struct vm_config;
 /* How many the list of this key has; 0 of what is no list. */
 size_t vm_config_count_devices(const struct vm_config *config, const char *key);
 /*
+ * Of what vm_config_serialise() returned: this element of the list, or the object; an empty
+ * dictionary where there is none ("pvpanic": true).  A new reference.
+ */
+GVariant *vm_config_element(GVariant *all, const char *key, size_t index);
+/*
  * In the worker the names of resources are pointers (vm_config_strip_resources()): the element
  * (a{sv}) with those of element `index`, which others of its list may not have.  A new reference.
  */
