@@ -59,15 +59,8 @@ int control_append_values_of(sd_bus_message *m, struct vm_device *dev)
 
 int control_append_values(sd_bus_message *m, struct vm *vm)
 {
-	int r;
+	int r = control_open_list(m, "values", "{sa{sv}}");
 
-	r = sd_bus_message_open_container(m, 'e', "sv");
-	if (r >= 0)
-		r = sd_bus_message_append(m, "s", "values");
-	if (r >= 0)
-		r = sd_bus_message_open_container(m, 'v', "a{sa{sv}}");
-	if (r >= 0)
-		r = sd_bus_message_open_container(m, 'a', "{sa{sv}}");
 	for (size_t i = 0; r >= 0 && vm && i < vm->n_devices; i++) {
 		if (!vm->devices[i]->kind->values)
 			continue;
@@ -79,9 +72,7 @@ int control_append_values(sd_bus_message *m, struct vm *vm)
 		if (r >= 0)
 			r = sd_bus_message_close_container(m);
 	}
-	for (int depth = 0; r >= 0 && depth < 3; depth++)
-		r = sd_bus_message_close_container(m);
-	return r;
+	return r < 0 ? r : control_close_list(m);
 }
 
 static int tell(struct control *c, struct vm_device *dev)
@@ -163,11 +154,6 @@ void control_on_values_changed(struct vm_device *dev, void *data)
 
 /* --- requests --- */
 
-static int done(sd_bus_message *m, int r, const struct err *err, sd_bus_error *ret_error)
-{
-	return r < 0 ? control_fail(ret_error, err) : sd_bus_reply_method_return(m, NULL);
-}
-
 int control_on_set_link(sd_bus_message *m, void *data, sd_bus_error *ret_error)
 {
 	struct control *c = data;
@@ -175,12 +161,10 @@ int control_on_set_link(sd_bus_message *m, void *data, sd_bus_error *ret_error)
 	const char *id;
 	int up, r;
 
-	r = sd_bus_message_read(m, "sb", &id, &up);
+	r = control_read(c, m, ret_error, "sb", &id, &up);
 	if (r < 0)
 		return r;
-	if (!c->vm)
-		return control_no_vm(ret_error);
-	return done(m, vm_set_link(c->vm, id, up, &err), &err, ret_error);
+	return control_done(m, vm_set_link(c->vm, id, up, &err), &err, ret_error);
 }
 
 static int read_limit(sd_bus_message *m, struct rate_limit_config *ret)
@@ -204,15 +188,13 @@ int control_on_set_rate_limit(sd_bus_message *m, void *data, sd_bus_error *ret_e
 	struct err err = { 0 };
 	int r;
 
-	r = sd_bus_message_read(m, "ss", &id, &direction);
+	r = control_read(c, m, ret_error, "ss", &id, &direction);
 	if (r >= 0)
 		r = read_limit(m, &limit);
 	if (r < 0)
 		return r;
-	if (!c->vm)
-		return control_no_vm(ret_error);
 	r = vm_set_rate_limit(c->vm, id, direction, &limit, &err);
-	return done(m, r, &err, ret_error);
+	return control_done(m, r, &err, ret_error);
 }
 
 int control_on_set_rate_limit_group(sd_bus_message *m, void *data, sd_bus_error *ret_error)
@@ -223,14 +205,13 @@ int control_on_set_rate_limit_group(sd_bus_message *m, void *data, sd_bus_error 
 	const char *group;
 	int r;
 
-	r = sd_bus_message_read(m, "s", &group);
+	r = control_read(c, m, ret_error, "s", &group);
 	if (r >= 0)
 		r = read_limit(m, &limit);
 	if (r < 0)
 		return r;
-	if (!c->vm)
-		return control_no_vm(ret_error);
-	return done(m, vm_set_rate_limit_group(c->vm, group, &limit, &err), &err, ret_error);
+	return control_done(m, vm_set_rate_limit_group(c->vm, group, &limit, &err), &err,
+			    ret_error);
 }
 
 static int reply_values(sd_bus_message *m, struct vm_device *dev)
@@ -252,11 +233,9 @@ int control_on_resize_disk(sd_bus_message *m, void *data, sd_bus_error *ret_erro
 	uint64_t bytes;
 	int r;
 
-	r = sd_bus_message_read(m, "st", &id, &bytes);
+	r = control_read(c, m, ret_error, "st", &id, &bytes);
 	if (r < 0)
 		return r;
-	if (!c->vm)
-		return control_no_vm(ret_error);
 	if (vm_resize_disk(c->vm, id, bytes, &err) < 0)
 		return control_fail(ret_error, &err);
 	return reply_values(m, vm_device_find(c->vm, id));
@@ -269,11 +248,9 @@ int control_on_replace_disk(sd_bus_message *m, void *data, sd_bus_error *ret_err
 	struct err err = { 0 };
 	int r;
 
-	r = sd_bus_message_read(m, "sss", &id, &pointer, &type);
+	r = control_read(c, m, ret_error, "sss", &id, &pointer, &type);
 	if (r < 0)
 		return r;
-	if (!c->vm)
-		return control_no_vm(ret_error);
 	if (vm_replace_disk(c->vm, id, pointer, type, &err) < 0)
 		return control_fail(ret_error, &err);
 	return reply_values(m, vm_device_find(c->vm, id));
@@ -286,12 +263,10 @@ int control_on_set_balloon(sd_bus_message *m, void *data, sd_bus_error *ret_erro
 	uint64_t bytes;
 	int r;
 
-	r = sd_bus_message_read(m, "t", &bytes);
+	r = control_read(c, m, ret_error, "t", &bytes);
 	if (r < 0)
 		return r;
-	if (!c->vm)
-		return control_no_vm(ret_error);
-	return done(m, vm_set_balloon(c->vm, bytes, &err), &err, ret_error);
+	return control_done(m, vm_set_balloon(c->vm, bytes, &err), &err, ret_error);
 }
 
 int control_on_set_console_size(sd_bus_message *m, void *data, sd_bus_error *ret_error)
@@ -302,12 +277,11 @@ int control_on_set_console_size(sd_bus_message *m, void *data, sd_bus_error *ret
 	const char *name;
 	int r;
 
-	r = sd_bus_message_read(m, "sqq", &name, &columns, &rows);
+	r = control_read(c, m, ret_error, "sqq", &name, &columns, &rows);
 	if (r < 0)
 		return r;
-	if (!c->vm)
-		return control_no_vm(ret_error);
-	return done(m, vm_set_console_size(c->vm, name, columns, rows, &err), &err, ret_error);
+	return control_done(m, vm_set_console_size(c->vm, name, columns, rows, &err), &err,
+			    ret_error);
 }
 
 /* --- vsock: the answer is the guest's --- */
@@ -438,48 +412,38 @@ int control_on_connect_vsock(sd_bus_message *m, void *data, sd_bus_error *ret_er
 	uint32_t port;
 	int r;
 
-	r = sd_bus_message_read(m, "u", &port);
+	r = control_read(c, m, ret_error, "u", &port);
 	if (r < 0)
 		return r;
-	if (!c->vm)
-		return control_no_vm(ret_error);
 	return connect_start(c, m, port, &err) < 0 ? control_fail(ret_error, &err) : 1;
-}
-
-static int answer_vsock(sd_bus_message *m, struct control *c, uint32_t cookie, int fd,
-			sd_bus_error *ret_error)
-{
-	struct err err = { 0 };
-
-	if (c->vm)
-		return done(m, vm_answer_vsock(c->vm, cookie, fd, &err), &err, ret_error);
-	if (fd >= 0)
-		close(fd);
-	return control_no_vm(ret_error);
 }
 
 int control_on_accept_vsock(sd_bus_message *m, void *data, sd_bus_error *ret_error)
 {
+	struct control *c = data;
+	struct err err = { 0 };
 	uint32_t cookie;
 	int fd, r;
 
-	r = sd_bus_message_read(m, "uh", &cookie, &fd);
+	r = control_read(c, m, ret_error, "uh", &cookie, &fd);
 	if (r < 0)
 		return r;
 	/* the message's own goes with it */
-	fd = fd_dup(fd);
-	return answer_vsock(m, data, cookie, fd, ret_error);
+	return control_done(m, vm_answer_vsock(c->vm, cookie, fd_dup(fd), &err), &err, ret_error);
 }
 
 int control_on_refuse_vsock(sd_bus_message *m, void *data, sd_bus_error *ret_error)
 {
+	struct control *c = data;
+	struct err err = { 0 };
 	uint32_t cookie;
 	int r;
 
-	r = sd_bus_message_read(m, "u", &cookie);
+	r = control_read(c, m, ret_error, "u", &cookie);
 	if (r < 0)
 		return r;
-	return answer_vsock(m, data, cookie, -ECONNREFUSED, ret_error);
+	r = vm_answer_vsock(c->vm, cookie, -ECONNREFUSED, &err);
+	return control_done(m, r, &err, ret_error);
 }
 
 void control_devices_deinit(struct control *c)

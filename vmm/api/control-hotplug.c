@@ -92,10 +92,10 @@ int control_on_add_device(sd_bus_message *m, void *data, sd_bus_error *ret_error
 	struct vm_device *dev = NULL;
 	struct control *c = data;
 	struct err err = { 0 };
-	int r;
+	int r = control_read(c, m, ret_error, "");
 
-	if (!c->vm)
-		return control_no_vm(ret_error);
+	if (r < 0)
+		return r;
 	r = add_device(c, m, &dev, &err);
 	resources_drop_loose(&c->vm->resources);
 	remind_guest(c);
@@ -109,14 +109,12 @@ int control_on_remove_device(sd_bus_message *m, void *data, sd_bus_error *ret_er
 	const char *id;
 	int force, r;
 
-	r = sd_bus_message_read(m, "sb", &id, &force);
+	r = control_read(c, m, ret_error, "sb", &id, &force);
 	if (r < 0)
 		return r;
-	if (!c->vm)
-		return control_no_vm(ret_error);
 	r = force ? vm_take_out(c->vm, id, &err) : vm_ask_removal(c->vm, id, &err);
 	remind_guest(c);
-	return r < 0 ? control_fail(ret_error, &err) : sd_bus_reply_method_return(m, NULL);
+	return control_done(m, r, &err, ret_error);
 }
 
 int control_on_forget_removal(sd_bus_message *m, void *data, sd_bus_error *ret_error)
@@ -126,14 +124,10 @@ int control_on_forget_removal(sd_bus_message *m, void *data, sd_bus_error *ret_e
 	const char *id;
 	int r;
 
-	r = sd_bus_message_read(m, "s", &id);
+	r = control_read(c, m, ret_error, "s", &id);
 	if (r < 0)
 		return r;
-	if (!c->vm)
-		return control_no_vm(ret_error);
-	if (vm_forget_removal(c->vm, id, &err) < 0)
-		return control_fail(ret_error, &err);
-	return sd_bus_reply_method_return(m, NULL);
+	return control_done(m, vm_forget_removal(c->vm, id, &err), &err, ret_error);
 }
 
 static void tell(struct control *c, const char *signal, const char *id)
@@ -160,15 +154,13 @@ int control_on_set_vcpus(sd_bus_message *m, void *data, sd_bus_error *ret_error)
 	uint32_t n;
 	int r;
 
-	r = sd_bus_message_read(m, "u", &n);
+	r = control_read(c, m, ret_error, "u", &n);
 	if (r < 0)
 		return r;
-	if (!c->vm)
-		return control_no_vm(ret_error);
-	if (vm_set_vcpus(c->vm, n, &err) < 0)
-		return control_fail(ret_error, &err);
-	remind_guest(c);
-	return sd_bus_reply_method_return(m, NULL);
+	r = vm_set_vcpus(c->vm, n, &err);
+	if (r >= 0)
+		remind_guest(c);
+	return control_done(m, r, &err, ret_error);
 }
 
 int control_on_set_memory(sd_bus_message *m, void *data, sd_bus_error *ret_error)
@@ -178,15 +170,13 @@ int control_on_set_memory(sd_bus_message *m, void *data, sd_bus_error *ret_error
 	uint64_t bytes;
 	int r;
 
-	r = sd_bus_message_read(m, "t", &bytes);
+	r = control_read(c, m, ret_error, "t", &bytes);
 	if (r < 0)
 		return r;
-	if (!c->vm)
-		return control_no_vm(ret_error);
-	if (vm_set_memory(c->vm, bytes, &err) < 0)
-		return control_fail(ret_error, &err);
-	remind_guest(c);
-	return sd_bus_reply_method_return(m, NULL);
+	r = vm_set_memory(c->vm, bytes, &err);
+	if (r >= 0)
+		remind_guest(c);
+	return control_done(m, r, &err, ret_error);
 }
 
 int control_on_set_memory_zone(sd_bus_message *m, void *data, sd_bus_error *ret_error)
@@ -197,44 +187,30 @@ int control_on_set_memory_zone(sd_bus_message *m, void *data, sd_bus_error *ret_
 	uint64_t bytes;
 	int r;
 
-	r = sd_bus_message_read(m, "st", &zone, &bytes);
+	r = control_read(c, m, ret_error, "st", &zone, &bytes);
 	if (r < 0)
 		return r;
-	if (!c->vm)
-		return control_no_vm(ret_error);
-	if (vm_set_zone(c->vm, zone, bytes, &err) < 0)
-		return control_fail(ret_error, &err);
-	return sd_bus_reply_method_return(m, NULL);
+	return control_done(m, vm_set_zone(c->vm, zone, bytes, &err), &err, ret_error);
 }
 
 int control_on_keep_memory(sd_bus_message *m, void *data, sd_bus_error *ret_error)
 {
 	struct control *c = data;
+	int r = control_read(c, m, ret_error, "");
 
-	if (!c->vm)
-		return control_no_vm(ret_error);
+	if (r < 0)
+		return r;
 	vm_keep_memory(c->vm);
 	return sd_bus_reply_method_return(m, NULL);
 }
 
 static int append_zones(sd_bus_message *m, const struct vm *vm)
 {
-	size_t n = vm->config->memory.n_zones;
-	uint64_t targets[VM_MEMORY_ZONES_MAX];
-	int r;
+	int r = control_open_list(m, "memory_zones", "t");
 
-	for (size_t i = 0; i < n; i++)
-		targets[i] = vm_zone_target(vm, i);
-	r = sd_bus_message_open_container(m, 'e', "sv");
-	if (r >= 0)
-		r = sd_bus_message_append(m, "s", "memory_zones");
-	if (r >= 0)
-		r = sd_bus_message_open_container(m, 'v', "at");
-	if (r >= 0)
-		r = sd_bus_message_append_array(m, 't', targets, n * sizeof(targets[0]));
-	if (r >= 0)
-		r = sd_bus_message_close_container(m);
-	return r < 0 ? r : sd_bus_message_close_container(m);
+	for (size_t i = 0; r >= 0 && i < vm->config->memory.n_zones; i++)
+		r = sd_bus_message_append(m, "t", vm_zone_target(vm, i));
+	return r < 0 ? r : control_close_list(m);
 }
 
 int control_append_sizes(sd_bus_message *m, const struct vm *vm)

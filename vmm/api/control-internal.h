@@ -91,10 +91,20 @@ extern const sd_bus_vtable control_vtable[];
 
 /* A method's failure. */
 int control_fail(sd_bus_error *ret_error, const struct err *err);
-/* The failure of what needs a machine before there is one. */
-int control_no_vm(sd_bus_error *ret_error);
+/*
+ * A call that needs the machine: its arguments, as of sd_bus_message_read().  Negative is what the
+ * method returns: they cannot be read, or there is no machine yet.
+ */
+_must_check_ int control_read(struct control *c, sd_bus_message *m, sd_bus_error *ret_error,
+			      const char *types, ...);
+/* The answer to a call that has none but whether it was done. */
+int control_done(sd_bus_message *m, int r, const struct err *err, sd_bus_error *ret_error);
 
 /* --- control-query.c --- */
+
+/* A member of an a{sv} that is an array of these; closed only when it was opened. */
+int control_open_list(sd_bus_message *m, const char *name, const char *element);
+int control_close_list(sd_bus_message *m);
 
 int control_on_get_counters(sd_bus_message *m, void *data, sd_bus_error *ret_error);
 int control_on_query(sd_bus_message *m, void *data, sd_bus_error *ret_error);

@@ -2,6 +2,7 @@
 #include "vmm/api/control-internal.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
@@ -21,12 +22,27 @@ int control_fail(sd_bus_error *ret_error, const struct err *err)
 	return worker_error_from_err(ret_error, err);
 }
 
-int control_no_vm(sd_bus_error *ret_error)
+int control_read(struct control *c, sd_bus_message *m, sd_bus_error *ret_error, const char *types,
+		 ...)
 {
 	struct err err = { 0 };
+	va_list ap;
+	int r;
 
+	va_start(ap, types);
+	r = sd_bus_message_readv(m, types, ap);
+	va_end(ap);
+	if (r < 0)
+		return r;
+	if (c->vm)
+		return 0;
 	err_fault(&err, FAULT_WRONG_STATE, EPROTO, "the machine has not been started");
 	return control_fail(ret_error, &err);
+}
+
+int control_done(sd_bus_message *m, int r, const struct err *err, sd_bus_error *ret_error)
+{
+	return r < 0 ? control_fail(ret_error, err) : sd_bus_reply_method_return(m, NULL);
 }
 
 static int on_hello(sd_bus_message *m, void *data, sd_bus_error *ret_error _unused_)
@@ -157,12 +173,9 @@ static int simple(sd_bus_message *m, struct control *c, int (*fn)(struct vm *vm,
 		  sd_bus_error *ret_error)
 {
 	struct err err = { 0 };
+	int r = control_read(c, m, ret_error, "");
 
-	if (!c->vm)
-		return control_no_vm(ret_error);
-	if (fn(c->vm, &err) < 0)
-		return control_fail(ret_error, &err);
-	return sd_bus_reply_method_return(m, NULL);
+	return r < 0 ? r : control_done(m, fn(c->vm, &err), &err, ret_error);
 }
 
 static int on_pause(sd_bus_message *m, void *data, sd_bus_error *ret_error)
@@ -215,11 +228,9 @@ static int on_open_console(sd_bus_message *m, void *data, sd_bus_error *ret_erro
 	int force, readonly, r;
 	const char *name;
 
-	r = sd_bus_message_read(m, "sbb", &name, &force, &readonly);
+	r = control_read(c, m, ret_error, "sbb", &name, &force, &readonly);
 	if (r < 0)
 		return r;
-	if (!c->vm)
-		return control_no_vm(ret_error);
 	if (vm_open_console(c->vm, name, force, readonly, &fd, &err) < 0)
 		return control_fail(ret_error, &err);
 	return sd_bus_reply_method_return(m, "h", fd);

@@ -1,9 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/api/control-internal.h"
 
+#include <stdio.h>
+
 #include "vmm/pci/segment.h"
 #include "vmm/virtio/transport-pci.h"
 #include "vmm/vm/devices.h"
+
+int control_open_list(sd_bus_message *m, const char *name, const char *element)
+{
+	char type[32];
+	int r;
+
+	snprintf(type, sizeof(type), "a%s", element);
+	r = sd_bus_message_open_container(m, 'e', "sv");
+	if (r >= 0)
+		r = sd_bus_message_append(m, "s", name);
+	if (r >= 0)
+		r = sd_bus_message_open_container(m, 'v', type);
+	return r < 0 ? r : sd_bus_message_open_container(m, 'a', element);
+}
+
+int control_close_list(sd_bus_message *m)
+{
+	int r = 0;
+
+	for (int depth = 0; r >= 0 && depth < 3; depth++)
+		r = sd_bus_message_close_container(m);
+	return r;
+}
 
 static int append_counters(sd_bus_message *reply, struct virtio_device *dev)
 {
@@ -60,15 +85,8 @@ static const char *driver_state(const struct vm_device *dev)
 static int append_devices(sd_bus_message *reply, const struct vm *vm)
 {
 	char bdf[16];
-	int r;
+	int r = control_open_list(reply, "devices", "(ssss)");
 
-	r = sd_bus_message_open_container(reply, 'e', "sv");
-	if (r >= 0)
-		r = sd_bus_message_append(reply, "s", "devices");
-	if (r >= 0)
-		r = sd_bus_message_open_container(reply, 'v', "a(ssss)");
-	if (r >= 0)
-		r = sd_bus_message_open_container(reply, 'a', "(ssss)");
 	for (size_t i = 0; r >= 0 && vm && i < vm->n_devices; i++) {
 		const struct vm_device *dev = vm->devices[i];
 
@@ -76,45 +94,27 @@ static int append_devices(sd_bus_message *reply, const struct vm *vm)
 		r = sd_bus_message_append(reply, "(ssss)", dev->id, dev->type, bdf,
 					  driver_state(dev));
 	}
-	for (int depth = 0; r >= 0 && depth < 3; depth++)
-		r = sd_bus_message_close_container(reply);
-	return r;
+	return r < 0 ? r : control_close_list(reply);
 }
 
 /* Ids of those that came while the machine ran. */
 static int append_hotplugged(sd_bus_message *reply, const struct vm *vm)
 {
-	int r;
+	int r = control_open_list(reply, "hotplugged", "s");
 
-	r = sd_bus_message_open_container(reply, 'e', "sv");
-	if (r >= 0)
-		r = sd_bus_message_append(reply, "s", "hotplugged");
-	if (r >= 0)
-		r = sd_bus_message_open_container(reply, 'v', "as");
-	if (r >= 0)
-		r = sd_bus_message_open_container(reply, 'a', "s");
 	for (size_t i = 0; r >= 0 && vm && i < vm->n_devices; i++)
 		if (vm->devices[i]->hotplugged)
 			r = sd_bus_message_append(reply, "s", vm->devices[i]->id);
-	for (int depth = 0; r >= 0 && depth < 3; depth++)
-		r = sd_bus_message_close_container(reply);
-	return r;
+	return r < 0 ? r : control_close_list(reply);
 }
 
 static int append_consoles(sd_bus_message *reply, const char *const *consoles)
 {
-	int r;
+	int r = control_open_list(reply, "consoles", "s");
 
-	r = sd_bus_message_open_container(reply, 'e', "sv");
-	if (r >= 0)
-		r = sd_bus_message_append(reply, "s", "consoles");
-	if (r >= 0)
-		r = sd_bus_message_open_container(reply, 'v', "as");
-	if (r >= 0)
-		r = sd_bus_message_append_strv(reply, (char **)(uintptr_t)consoles);
-	for (int depth = 0; r >= 0 && depth < 2; depth++)
-		r = sd_bus_message_close_container(reply);
-	return r;
+	for (size_t i = 0; r >= 0 && consoles[i]; i++)
+		r = sd_bus_message_append(reply, "s", consoles[i]);
+	return r < 0 ? r : control_close_list(reply);
 }
 
 int control_on_query(sd_bus_message *m, void *data, sd_bus_error *ret_error _unused_)
