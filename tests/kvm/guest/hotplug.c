@@ -87,6 +87,49 @@ static bool start(void)
 	return true;
 }
 
+/* all over the registers, and behind them */
+static void write_rubbish(uint32_t size)
+{
+	unsigned int count = (unsigned int)arg_u64("count", 1024);
+	struct random r = random_seed(arg_u64("seed", 1));
+
+	for (unsigned int i = 0; i < count; i++) {
+		uint64_t at = controller + random_below(&r, size + 4);
+
+		switch (random_below(&r, 6)) {
+		case 0:
+			mmio_write8(at, (uint8_t)random_next(&r));
+			break;
+		case 1:
+			mmio_write16(at, (uint16_t)random_next(&r));
+			break;
+		case 2:
+			mmio_read8(at);
+			break;
+		case 3:
+			mmio_read32(at);
+			break;
+		default:
+			mmio_write32(at, (uint32_t)random_next(&r));
+			break;
+		}
+	}
+}
+
+/* what the flags of processor or memory slot `n` are when there is this one, waited for */
+static uint32_t wait_flag(uint32_t select, uint32_t n, uint32_t reg, uint32_t flag)
+{
+	uint32_t flags = 0;
+
+	for (unsigned int ms = 0; !(flags & flag) && ms < WAIT_MS; ms += POLL_MS) {
+		mmio_write32(controller + select, n);
+		flags = mmio_read32(controller + reg);
+		if (!(flags & flag))
+			sleep_ms(POLL_MS);
+	}
+	return flags;
+}
+
 static void run_pci(void)
 {
 	unsigned int rounds = (unsigned int)arg_u64("rounds", 1), slot;
@@ -170,36 +213,13 @@ static void run_force(void)
 /* lets go of what nobody wanted, then writes rubbish all over the registers */
 static void run_rude(void)
 {
-	unsigned int count = (unsigned int)arg_u64("count", 512);
 	static struct blk blk;
-	struct random r;
 
 	if (!start() || !blk_open(&blk, 0, false))
 		return;
 	mmio_write32(controller + B0EJ, UINT32_MAX);
 	check(has_device(blk.dev.pci->slot) && reads(&blk), "the disk stays");
-	r = random_seed(arg_u64("seed", 1));
-	for (unsigned int i = 0; i < count; i++) {
-		uint64_t at = controller + random_below(&r, REGISTERS + 4);
-
-		switch (random_below(&r, 6)) {
-		case 0:
-			mmio_write8(at, (uint8_t)random_next(&r));
-			break;
-		case 1:
-			mmio_write16(at, (uint16_t)random_next(&r));
-			break;
-		case 2:
-			mmio_read8(at);
-			break;
-		case 3:
-			mmio_read32(at);
-			break;
-		default:
-			mmio_write32(at, (uint32_t)random_next(&r));
-			break;
-		}
-	}
+	write_rubbish(REGISTERS);
 	mmio_write32(controller + PSEG, 0);
 	mmio_write32(controller + PSEG, 0xffffffff);
 	check_eq(mmio_read32(controller + PSEG), 0, "a segment that is not there is not chosen");
@@ -220,14 +240,8 @@ static void run_rude(void)
 
 static bool wait_cpu(uint32_t cpu, uint32_t flag)
 {
-	uint32_t flags = 0;
+	uint32_t flags = wait_flag(CSEL, cpu, CPFL, flag);
 
-	for (unsigned int ms = 0; !(flags & flag) && ms < WAIT_MS; ms += POLL_MS) {
-		mmio_write32(controller + CSEL, cpu);
-		flags = mmio_read32(controller + CPFL);
-		if (!(flags & flag))
-			sleep_ms(POLL_MS);
-	}
 	mmio_write32(controller + CPFL, flag);
 	return check_eq(flags, CPU_PRESENT | flag, "processor %u: told of", cpu) &&
 	       check_eq(mmio_read32(controller + CPFL), CPU_PRESENT, "and once");
@@ -270,9 +284,6 @@ static void run_cpu(void)
 /* Gives back what nobody wants, what is not there and itself, and writes rubbish. */
 static void run_cpu_rude(void)
 {
-	unsigned int count = (unsigned int)arg_u64("count", 1024);
-	struct random r;
-
 	if (!start())
 		return;
 	info("waiting");
@@ -281,25 +292,7 @@ static void run_cpu_rude(void)
 	for (uint32_t cpu = 0; cpu < 4; cpu++)
 		check_eq(eject_cpu(cpu), cpu < 2 ? CPU_PRESENT : 0, "processor %u stays as it is",
 			 cpu);
-	r = random_seed(arg_u64("seed", 1));
-	for (unsigned int i = 0; i < count; i++) {
-		uint64_t at = controller + random_below(&r, CPU_REGISTERS + 4);
-
-		switch (random_below(&r, 5)) {
-		case 0:
-			mmio_write8(at, (uint8_t)random_next(&r));
-			break;
-		case 1:
-			mmio_write16(at, (uint16_t)random_next(&r));
-			break;
-		case 2:
-			mmio_read32(at);
-			break;
-		default:
-			mmio_write32(at, (uint32_t)random_next(&r));
-			break;
-		}
-	}
+	write_rubbish(CPU_REGISTERS);
 	mmio_write32(controller + CSEL, 1);
 	mmio_write32(controller + CSEL, 4);
 	check_eq(mmio_read32(controller + CSEL), 1, "a processor that cannot be is not chosen");
@@ -328,14 +321,8 @@ static void run_cpu_rude(void)
 
 static bool wait_memory(unsigned int slot)
 {
-	uint32_t flags = 0;
+	uint32_t flags = wait_flag(MSEL, slot, MFLAGS, MEMORY_COME);
 
-	for (unsigned int ms = 0; !(flags & MEMORY_COME) && ms < WAIT_MS; ms += POLL_MS) {
-		mmio_write32(controller + MSEL, slot);
-		flags = mmio_read32(controller + MFLAGS);
-		if (!(flags & MEMORY_COME))
-			sleep_ms(POLL_MS);
-	}
 	mmio_write32(controller + MFLAGS, MEMORY_COME);
 	return check(flags == (MEMORY_PRESENT | MEMORY_COME), "slot %u was filled", slot) &&
 	       check_eq(mmio_read32(controller + MFLAGS), MEMORY_PRESENT,
@@ -401,34 +388,13 @@ static void run_memory(void)
 /* answers what nobody asked, and writes rubbish */
 static void run_memory_rude(void)
 {
-	unsigned int count = (unsigned int)arg_u64("count", 1024);
-	struct random r;
-
 	if (!start())
 		return;
 	info("waiting");
 	if (!wait_memory(0))
 		return;
 	touch_memory(0);
-	r = random_seed(arg_u64("seed", 1));
-	for (unsigned int i = 0; i < count; i++) {
-		uint64_t at = controller + random_below(&r, MEMORY_SIZE + 4);
-
-		switch (random_below(&r, 5)) {
-		case 0:
-			mmio_write8(at, (uint8_t)random_next(&r));
-			break;
-		case 1:
-			mmio_write16(at, (uint16_t)random_next(&r));
-			break;
-		case 2:
-			mmio_read32(at);
-			break;
-		default:
-			mmio_write32(at, (uint32_t)random_next(&r));
-			break;
-		}
-	}
+	write_rubbish(MEMORY_SIZE);
 	mmio_write32(controller + MSEL, 0);
 	check(memory_register(MLEN) != 0, "the memory stays");
 	answer_memory(0, 0);

@@ -25,6 +25,34 @@
 #define L2       (4 * CLUSTER)
 #define DATA     (5 * CLUSTER)
 
+struct disk {
+	struct block_image *img;
+	struct block_queue *bq;
+};
+
+static struct disk disk_open(const char *path, bool readonly)
+{
+	struct disk d = { .img = tools_open(path, NULL, readonly) };
+
+	g_assert_cmpint(block_queue_new(d.img, "sync", TOOLS_DEPTH, &d.bq, NULL), ==, 0);
+	return d;
+}
+
+static void disk_close(struct disk *d)
+{
+	block_queue_free(d->bq);
+	block_image_close(d->img);
+}
+
+static void assert_marked_corrupt(const char *path, bool corrupt)
+{
+	g_autofree char *bytes = NULL;
+
+	g_assert_true(g_file_get_contents(path, &bytes, NULL, NULL));
+	g_assert_cmpuint(qcow2_get64(bytes + QCOW2_H_INCOMPATIBLE), ==,
+			 corrupt ? QCOW2_INCOMPATIBLE_CORRUPT : 0);
+}
+
 /* The bytes of an image with data in its first two clusters. */
 static uint8_t *fresh(size_t *ret_len)
 {
@@ -34,17 +62,14 @@ static uint8_t *fresh(size_t *ret_len)
 	if (!bytes) {
 		g_autofree char *path = tools_path("fresh");
 		uint8_t buf[4096];
-		struct block_queue *bq = NULL;
-		struct block_image *img;
+		struct disk d;
 
 		tools_qemu_img_ok("create -q -f qcow2 %s %llu", path, DISK);
-		img = tools_open(path, NULL, false);
-		g_assert_cmpint(block_queue_new(img, "sync", TOOLS_DEPTH, &bq, NULL), ==, 0);
+		d = disk_open(path, false);
 		memset(buf, 7, sizeof(buf));
-		g_assert_cmpint(tools_rw(bq, BLOCK_OP_WRITE, 0, buf, 4096), ==, 0);
-		g_assert_cmpint(tools_rw(bq, BLOCK_OP_WRITE, CLUSTER, buf, 4096), ==, 0);
-		block_queue_free(bq);
-		block_image_close(img);
+		g_assert_cmpint(tools_rw(d.bq, BLOCK_OP_WRITE, 0, buf, 4096), ==, 0);
+		g_assert_cmpint(tools_rw(d.bq, BLOCK_OP_WRITE, CLUSTER, buf, 4096), ==, 0);
+		disk_close(&d);
 		g_assert_true(g_file_get_contents(path, (char **)&bytes, &len, NULL));
 		g_assert_cmpuint(qcow2_get64(bytes + QCOW2_H_REFTABLE_OFF), ==, REFTABLE);
 		g_assert_cmpuint(qcow2_get64(bytes + QCOW2_H_L1_OFF), ==, L1);
@@ -274,34 +299,25 @@ static void test_entries(void)
 	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
 		size_t len;
 		g_autofree uint8_t *image = fresh(&len);
-		g_autofree char *after = NULL;
-		struct block_queue *bq = NULL;
-		struct block_image *img;
+		struct disk d;
 		uint8_t buf[4096] = { 0 };
 
 		g_test_message("%s", cases[i].name);
 		qcow2_put64(image + cases[i].off, cases[i].value);
 		tools_write_file(path, image, len);
-		img = tools_open(path, NULL, true);
-		g_assert_cmpint(block_queue_new(img, "sync", TOOLS_DEPTH, &bq, NULL), ==, 0);
-		g_assert_cmpint(tools_rw(bq, BLOCK_OP_READ, 0, buf, 4096), ==, cases[i].read);
-		g_assert_cmpint(tools_rw(bq, BLOCK_OP_WRITE, 0, buf, 4096), ==, -EROFS);
-		block_queue_free(bq);
-		block_image_close(img);
-		img = tools_open(path, NULL, false);
-		bq = NULL;
-		g_assert_cmpint(block_queue_new(img, "sync", TOOLS_DEPTH, &bq, NULL), ==, 0);
-		g_assert_cmpint(tools_rw(bq, BLOCK_OP_WRITE, 0, buf, 4096), ==, cases[i].write);
+		d = disk_open(path, true);
+		g_assert_cmpint(tools_rw(d.bq, BLOCK_OP_READ, 0, buf, 4096), ==, cases[i].read);
+		g_assert_cmpint(tools_rw(d.bq, BLOCK_OP_WRITE, 0, buf, 4096), ==, -EROFS);
+		disk_close(&d);
+		d = disk_open(path, false);
+		g_assert_cmpint(tools_rw(d.bq, BLOCK_OP_WRITE, 0, buf, 4096), ==, cases[i].write);
 		/* Another cluster: reading goes on, writing only without damage. */
-		g_assert_cmpint(tools_rw(bq, BLOCK_OP_READ, CLUSTER, buf, 4096), ==, 0);
+		g_assert_cmpint(tools_rw(d.bq, BLOCK_OP_READ, CLUSTER, buf, 4096), ==, 0);
 		g_assert_cmpint(buf[0], ==, 7);
-		g_assert_cmpint(tools_rw(bq, BLOCK_OP_WRITE, CLUSTER * 9, buf, 4096), ==,
+		g_assert_cmpint(tools_rw(d.bq, BLOCK_OP_WRITE, CLUSTER * 9, buf, 4096), ==,
 				cases[i].corrupt ? -EIO : 0);
-		block_queue_free(bq);
-		block_image_close(img);
-		g_assert_true(g_file_get_contents(path, (char **)&after, &len, NULL));
-		g_assert_cmpuint(qcow2_get64(after + QCOW2_H_INCOMPATIBLE), ==,
-				 cases[i].corrupt ? QCOW2_INCOMPATIBLE_CORRUPT : 0);
+		disk_close(&d);
+		assert_marked_corrupt(path, cases[i].corrupt);
 	}
 }
 
@@ -311,8 +327,7 @@ static void test_not_copied(void)
 	size_t len;
 	g_autofree uint8_t *image = NULL;
 	g_autofree char *path = NULL;
-	struct block_queue *bq = NULL;
-	struct block_image *img;
+	struct disk d;
 	uint8_t buf[8192];
 
 	if (!tools_have_qemu_img())
@@ -323,13 +338,12 @@ static void test_not_copied(void)
 	qcow2_put64(image + L2, DATA);
 	qcow2_put64(image + L2 + 8, DATA + CLUSTER);
 	tools_write_file(path, image, len);
-	img = tools_open(path, NULL, false);
-	g_assert_cmpint(block_queue_new(img, "sync", TOOLS_DEPTH, &bq, NULL), ==, 0);
+	d = disk_open(path, false);
 	memset(buf, 9, sizeof(buf));
-	g_assert_cmpint(tools_rw(bq, BLOCK_OP_WRITE, 512, buf, 512), ==, 0);
-	g_assert_cmpint(tools_range(bq, BLOCK_OP_WRITE_ZEROES, CLUSTER + 512, 512, false), ==, 0);
+	g_assert_cmpint(tools_rw(d.bq, BLOCK_OP_WRITE, 512, buf, 512), ==, 0);
+	g_assert_cmpint(tools_range(d.bq, BLOCK_OP_WRITE_ZEROES, CLUSTER + 512, 512, false), ==, 0);
 	for (uint64_t at = 0; at <= CLUSTER; at += CLUSTER) {
-		g_assert_cmpint(tools_rw(bq, BLOCK_OP_READ, at, buf, 8192), ==, 0);
+		g_assert_cmpint(tools_rw(d.bq, BLOCK_OP_READ, at, buf, 8192), ==, 0);
 		g_assert_cmpint(buf[511], ==, 7);
 		g_assert_cmpint(buf[512], ==, at ? 0 : 9);
 		g_assert_cmpint(buf[1023], ==, at ? 0 : 9);
@@ -337,8 +351,7 @@ static void test_not_copied(void)
 		g_assert_cmpint(buf[4095], ==, 7);
 		g_assert_cmpint(buf[4096], ==, 0);
 	}
-	block_queue_free(bq);
-	block_image_close(img);
+	disk_close(&d);
 	tools_qemu_img_ok("check -q %s", path);
 }
 
@@ -368,8 +381,7 @@ static void test_kept(void)
 		size_t len;
 		g_autofree uint8_t *image = fresh(&len);
 		g_autofree uint8_t *after = NULL;
-		struct block_queue *bq = NULL;
-		struct block_image *img;
+		struct disk d;
 		uint8_t buf[4096], got[4096];
 		int result;
 
@@ -379,22 +391,19 @@ static void test_kept(void)
 		if (cases[i].counted && cases[i].place == 16 * CLUSTER)
 			image[REFBLOCK + 33] = 1;
 		tools_write_file(path, image, len);
-		img = tools_open(path, NULL, false);
-		g_assert_cmpint(block_queue_new(img, "sync", TOOLS_DEPTH, &bq, NULL), ==, 0);
+		d = disk_open(path, false);
 		memset(buf, 0x33, sizeof(buf));
-		result = tools_rw(bq, BLOCK_OP_WRITE, 0, buf, sizeof(buf));
+		result = tools_rw(d.bq, BLOCK_OP_WRITE, 0, buf, sizeof(buf));
 		g_assert_cmpint(result, ==, cases[i].result);
-		g_assert_cmpint(tools_rw(bq, BLOCK_OP_READ, 0, got, sizeof(got)), ==, 0);
+		g_assert_cmpint(tools_rw(d.bq, BLOCK_OP_READ, 0, got, sizeof(got)), ==, 0);
 		if (result == 0)
 			g_assert_cmpmem(got, sizeof(got), buf, sizeof(buf));
-		block_queue_free(bq);
-		block_image_close(img);
+		disk_close(&d);
 		if (result == 0)
 			continue;
 		/* Not a byte of the tables was touched, but for the mark of damage. */
+		assert_marked_corrupt(path, true);
 		g_assert_true(g_file_get_contents(path, (char **)&after, &len, NULL));
-		g_assert_cmpuint(qcow2_get64(after + QCOW2_H_INCOMPATIBLE), ==,
-				 QCOW2_INCOMPATIBLE_CORRUPT);
 		g_assert_cmpmem(after + CLUSTER, DATA - CLUSTER, image + CLUSTER, DATA - CLUSTER);
 	}
 }
@@ -426,24 +435,18 @@ static void test_refcounts(void)
 		};
 		size_t len;
 		g_autofree uint8_t *image = fresh(&len);
-		g_autofree char *after = NULL;
-		struct block_queue *bq = NULL;
-		struct block_image *img;
+		struct disk d;
 		uint8_t buf[4096] = { 0 };
 
 		g_test_message("%s", cases[i].name);
 		apply(image, &p);
 		tools_write_file(path, image, len);
-		img = tools_open(path, NULL, false);
-		g_assert_cmpint(block_queue_new(img, "sync", TOOLS_DEPTH, &bq, NULL), ==, 0);
-		g_assert_cmpint(tools_rw(bq, BLOCK_OP_WRITE, CLUSTER * 9, buf, 4096), ==, -EIO);
-		g_assert_cmpint(tools_rw(bq, BLOCK_OP_WRITE, 0, buf, 4096), ==, -EIO);
-		g_assert_cmpint(tools_rw(bq, BLOCK_OP_READ, 0, buf, 4096), ==, 0);
-		block_queue_free(bq);
-		block_image_close(img);
-		g_assert_true(g_file_get_contents(path, (char **)&after, &len, NULL));
-		g_assert_cmpuint(qcow2_get64(after + QCOW2_H_INCOMPATIBLE), ==,
-				 QCOW2_INCOMPATIBLE_CORRUPT);
+		d = disk_open(path, false);
+		g_assert_cmpint(tools_rw(d.bq, BLOCK_OP_WRITE, CLUSTER * 9, buf, 4096), ==, -EIO);
+		g_assert_cmpint(tools_rw(d.bq, BLOCK_OP_WRITE, 0, buf, 4096), ==, -EIO);
+		g_assert_cmpint(tools_rw(d.bq, BLOCK_OP_READ, 0, buf, 4096), ==, 0);
+		disk_close(&d);
+		assert_marked_corrupt(path, true);
 	}
 }
 

@@ -623,17 +623,58 @@ static void test_events(void)
 	fixture_deinit(&f);
 }
 
-/* Reads from the terminal until `text` has come. */
-static void expect(int fd, GString *seen, const char *text)
+/* brumectl on a terminal of its own. */
+struct terminal {
+	int fd;
+	pid_t pid;
+	GString *seen; /* and not expected yet */
+};
+
+static void terminal_start(struct terminal *t, const char *const *arguments)
 {
+	const struct winsize size = { .ws_col = 132, .ws_row = 43 };
+
+	t->seen = g_string_new(NULL);
+	t->pid = forkpty(&t->fd, NULL, NULL, &size);
+	g_assert_cmpint(t->pid, >=, 0);
+	if (t->pid == 0) {
+		execv(getenv("BRUMECTL"), (char **)arguments);
+		_exit(127);
+	}
+}
+
+/* Its wait status. */
+static int terminal_wait(struct terminal *t)
+{
+	int status = 0;
+
+	g_assert_cmpint(waitpid(t->pid, &status, 0), ==, t->pid);
+	close(t->fd);
+	g_string_free(t->seen, TRUE);
+	return status;
+}
+
+static void terminal_end(struct terminal *t, int exit_status)
+{
+	int status = terminal_wait(t);
+
+	g_assert_true(WIFEXITED(status));
+	g_assert_cmpint(WEXITSTATUS(status), ==, exit_status);
+}
+
+/* Reads from the terminal until `text` has come. */
+static void expect(struct terminal *t, const char *text)
+{
+	GString *seen = t->seen;
+
 	while (!strstr(seen->str, text)) {
-		struct pollfd p = { .fd = fd, .events = POLLIN };
+		struct pollfd p = { .fd = t->fd, .events = POLLIN };
 		char buf[512];
 		ssize_t n;
 
 		if (poll(&p, 1, 5000) <= 0)
 			g_error("'%s' has not come, only '%s'", text, seen->str);
-		n = read(fd, buf, sizeof(buf));
+		n = read(t->fd, buf, sizeof(buf));
 		if (n <= 0)
 			g_error("'%s' has not come, only '%s'", text, seen->str);
 		g_string_append_len(seen, buf, n);
@@ -641,31 +682,9 @@ static void expect(int fd, GString *seen, const char *text)
 	g_string_erase(seen, 0, strstr(seen->str, text) + strlen(text) - seen->str);
 }
 
-static pid_t spawn_on_terminal(const char *const *arguments, int *ret_fd)
+static void type(const struct terminal *t, const char *keys)
 {
-	const struct winsize size = { .ws_col = 132, .ws_row = 43 };
-	pid_t pid = forkpty(ret_fd, NULL, NULL, &size);
-
-	g_assert_cmpint(pid, >=, 0);
-	if (pid == 0) {
-		execv(getenv("BRUMECTL"), (char **)arguments);
-		_exit(127);
-	}
-	return pid;
-}
-
-static int wait_for(pid_t pid)
-{
-	int status = 0;
-
-	g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
-	g_assert_true(WIFEXITED(status));
-	return WEXITSTATUS(status);
-}
-
-static void type(int fd, const char *keys)
-{
-	g_assert_cmpint(write(fd, keys, strlen(keys)), ==, (ssize_t)strlen(keys));
+	g_assert_cmpint(write(t->fd, keys, strlen(keys)), ==, (ssize_t)strlen(keys));
 }
 
 /* Until the service was called so; for ten seconds. */
@@ -686,24 +705,21 @@ static void test_terminal_console(void)
 {
 	const struct winsize larger = { .ws_col = 200, .ws_row = 50 };
 	static const char *const arguments[] = { "brumectl", "console", "web1", NULL };
-	g_autoptr(GString) seen = g_string_new(NULL);
 	struct fixture f;
-	pid_t pid;
-	int fd;
+	struct terminal t;
 
 	fixture_init(&f, true);
-	pid = spawn_on_terminal(arguments, &fd);
-	expect(fd, seen, "Press Ctrl-] to leave.");
-	expect(fd, seen, "boot");
+	terminal_start(&t, arguments);
+	expect(&t, "Press Ctrl-] to leave.");
+	expect(&t, "boot");
 	expect_call(&f, "SetConsoleSize('' 132x43)");
-	g_assert_cmpint(ioctl(fd, TIOCSWINSZ, &larger), ==, 0);
+	g_assert_cmpint(ioctl(t.fd, TIOCSWINSZ, &larger), ==, 0);
 	expect_call(&f, "SetConsoleSize('' 200x50)");
-	type(fd, "abc\x03\x04"); /* Ctrl-C and Ctrl-D are the guest's */
-	expect(fd, seen, "ABC\x03\x04");
-	type(fd, "\x1d");
-	expect(fd, seen, "Left the console of 'web1'; the machine runs on.");
-	g_assert_cmpint(wait_for(pid), ==, 0);
-	close(fd);
+	type(&t, "abc\x03\x04"); /* Ctrl-C and Ctrl-D are the guest's */
+	expect(&t, "ABC\x03\x04");
+	type(&t, "\x1d");
+	expect(&t, "Left the console of 'web1'; the machine runs on.");
+	terminal_end(&t, 0);
 	fixture_deinit(&f);
 }
 
@@ -734,22 +750,19 @@ static void test_terminal_run(void)
 
 	fixture_init(&f, true);
 	for (size_t i = 0; i < G_N_ELEMENTS(run_keys); i++) {
-		g_autoptr(GString) seen = g_string_new(NULL);
 		g_autofree char *calls = NULL;
-		pid_t pid;
-		int fd;
+		struct terminal t;
 
 		g_test_message("keys %zu", i);
-		pid = spawn_on_terminal(arguments, &fd);
-		expect(fd, seen, "'r3' is running.");
-		expect(fd, seen, "boot");
-		type(fd, run_keys[i].keys);
-		expect(fd, seen, run_keys[i].last_words);
+		terminal_start(&t, arguments);
+		expect(&t, "'r3' is running.");
+		expect(&t, "boot");
+		type(&t, run_keys[i].keys);
+		expect(&t, run_keys[i].last_words);
 		if (run_keys[i].status < 0)
-			type(fd, "\x1d"
+			type(&t, "\x1d"
 				 "d");
-		g_assert_cmpint(wait_for(pid), ==, 0);
-		close(fd);
+		terminal_end(&t, 0);
 		calls = mock_take_log(f.mock);
 		if (run_keys[i].call)
 			g_assert_nonnull(strstr(calls, run_keys[i].call));
@@ -765,20 +778,17 @@ static void test_terminal_cancel(void)
 	static const char *const arguments[] = {
 		"brumectl", "device", "remove", "stuck", "d0", NULL
 	};
-	g_autoptr(GString) seen = g_string_new(NULL);
 	struct fixture f;
-	pid_t pid;
-	int fd;
+	struct terminal t;
 
 	fixture_init(&f, true);
-	pid = spawn_on_terminal(arguments, &fd);
-	expect(fd, seen, "\r\033[Kstuck: removing d0: building 50% 1s");
-	expect(fd, seen, "\r\033[Kstuck: removing d0: building 50% 2s");
-	type(fd, "\x03");
-	expect(fd, seen, "stuck: removing d0: canceling; Ctrl-C again leaves it to itself");
-	expect(fd, seen, "brumectl: the removal of device 'd0' was canceled");
-	g_assert_cmpint(wait_for(pid), ==, 1);
-	close(fd);
+	terminal_start(&t, arguments);
+	expect(&t, "\r\033[Kstuck: removing d0: building 50% 1s");
+	expect(&t, "\r\033[Kstuck: removing d0: building 50% 2s");
+	type(&t, "\x03");
+	expect(&t, "stuck: removing d0: canceling; Ctrl-C again leaves it to itself");
+	expect(&t, "brumectl: the removal of device 'd0' was canceled");
+	terminal_end(&t, 1);
 	expect_call(&f, "Cancel(stuck)");
 	fixture_deinit(&f);
 }
@@ -787,22 +797,20 @@ static void test_terminal_cancel(void)
 static void test_terminal_leave(void)
 {
 	static const char *const arguments[] = { "brumectl", "cpu", "stubborn", "2", NULL };
-	g_autoptr(GString) seen = g_string_new(NULL);
-	int fd, status = 0;
+	struct terminal t;
 	struct fixture f;
-	pid_t pid;
+	int status;
 
 	fixture_init(&f, true);
-	pid = spawn_on_terminal(arguments, &fd);
-	expect(fd, seen, "stubborn: resizing to 2 vCPUs: building 50% 1s");
-	type(fd, "\x03");
-	expect(fd, seen, "brumectl: the job cannot be canceled now");
-	expect(fd, seen, "stubborn: resizing to 2 vCPUs: building 50%");
-	type(fd, "\x03");
-	g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+	terminal_start(&t, arguments);
+	expect(&t, "stubborn: resizing to 2 vCPUs: building 50% 1s");
+	type(&t, "\x03");
+	expect(&t, "brumectl: the job cannot be canceled now");
+	expect(&t, "stubborn: resizing to 2 vCPUs: building 50%");
+	type(&t, "\x03");
+	status = terminal_wait(&t);
 	g_assert_true(WIFSIGNALED(status));
 	g_assert_cmpint(WTERMSIG(status), ==, SIGINT);
-	close(fd);
 	fixture_deinit(&f);
 }
 

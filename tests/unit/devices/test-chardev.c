@@ -193,24 +193,39 @@ static void test_input(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
 	assert_received(f, "ls\n");
 }
 
+static void make_room(struct fixture *f, size_t bytes)
+{
+	pthread_mutex_lock(&f->lock);
+	f->room = bytes;
+	pthread_mutex_unlock(&f->lock);
+}
+
+/* More than the device takes at once. */
+static void type_digits(struct fixture *f, int fd)
+{
+	make_room(f, 4);
+	g_assert_cmpint(write(fd, "0123456789", 10), ==, 10);
+	assert_received(f, "0123");
+}
+
+/* It takes the others one by one. */
+static void receive_digits(struct fixture *f)
+{
+	for (size_t i = 4; i < 10; i++) {
+		g_autofree char *expected = g_strndup("0123456789", i + 1);
+
+		make_room(f, 1);
+		chardev_receive_more(&f->c);
+		assert_received(f, expected);
+	}
+}
+
 static void test_input_waits_for_room(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
 	_cleanup_close_ int fd = open_client(f, false, false);
 
-	pthread_mutex_lock(&f->lock);
-	f->room = 4;
-	pthread_mutex_unlock(&f->lock);
-	g_assert_cmpint(write(fd, "0123456789", 10), ==, 10);
-	assert_received(f, "0123");
-	for (size_t i = 4; i < 10; i++) {
-		g_autofree char *expected = g_strndup("0123456789", i + 1);
-
-		pthread_mutex_lock(&f->lock);
-		f->room = 1;
-		pthread_mutex_unlock(&f->lock);
-		chardev_receive_more(&f->c);
-		assert_received(f, expected);
-	}
+	type_digits(f, fd);
+	receive_digits(f);
 }
 
 static void test_readonly(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
@@ -223,10 +238,9 @@ static void test_readonly(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
 	g_assert_cmpuint(f->got->len, ==, 0);
 }
 
-/* A client that does not read costs the guest nothing, and finds a gap, then the end. */
-static void test_slow_client(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+/* Somebody who does not read while the guest writes finds a gap, then the end. */
+static void read_late(struct fixture *f, int fd)
 {
-	_cleanup_close_ int fd = open_client(f, false, false);
 	g_autofree char *chunk = g_malloc(4096);
 	uint64_t total = 0, got = 0;
 	char last = 0;
@@ -247,6 +261,14 @@ static void test_slow_client(struct fixture *f, gconstpointer data G_GNUC_UNUSED
 	}
 	g_assert_cmpuint(f->c.dropped, >, 0);
 	g_assert_cmpuint(got + f->c.dropped, ==, total);
+}
+
+/* A client that does not read costs the guest nothing. */
+static void test_slow_client(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+	_cleanup_close_ int fd = open_client(f, false, false);
+
+	read_late(f, fd);
 }
 
 /* A device on the loop's thread (virtio-console) writes more than the ring in one go. */
@@ -543,50 +565,19 @@ static void test_pty_input_waits(struct pty_fixture *p, gconstpointer data G_GNU
 	struct fixture *f = &p->f;
 	int fd = open_terminal(p);
 
-	pthread_mutex_lock(&f->lock);
-	f->room = 4;
-	pthread_mutex_unlock(&f->lock);
-	g_assert_cmpint(write(fd, "0123456789", 10), ==, 10);
-	assert_received(f, "0123");
+	type_digits(f, fd);
 	close(fd); /* what it typed is kept all the same */
 	wait_pty(p, false);
-	for (size_t i = 4; i < 10; i++) {
-		g_autofree char *expected = g_strndup("0123456789", i + 1);
-
-		pthread_mutex_lock(&f->lock);
-		f->room = 1;
-		pthread_mutex_unlock(&f->lock);
-		chardev_receive_more(&f->c);
-		assert_received(f, expected);
-	}
+	receive_digits(f);
 }
 
 /* It has the terminal open and does not read: the guest goes on, the oldest bytes are lost. */
 static void test_pty_slow(struct pty_fixture *p, gconstpointer data G_GNUC_UNUSED)
 {
-	struct fixture *f = &p->f;
-	g_autofree char *chunk = g_malloc(4096);
-	uint64_t total = 0, got = 0;
-	char last = 0;
 	int fd = open_terminal(p);
 
 	wait_pty(p, true);
-	for (unsigned int i = 0; i < 1000; i++) {
-		memset(chunk, 'a' + (int)(i % 26), 4096);
-		chardev_write(&f->c, chunk, 4096);
-		total += 4096;
-	}
-	chardev_write(&f->c, "$", 1);
-	total++;
-	while (last != '$') {
-		ssize_t n = read(fd, chunk, 4096);
-
-		g_assert_cmpint(n, >, 0);
-		got += (uint64_t)n;
-		last = chunk[n - 1];
-	}
-	g_assert_cmpuint(f->c.dropped, >, 0);
-	g_assert_cmpuint(got + f->c.dropped, ==, total);
+	read_late(&p->f, fd);
 	close(fd);
 }
 
