@@ -22,6 +22,12 @@
 #include <string.h>
 
 #define RECONNECT_QUERY_USEC (5 * 1000000ULL)
+/* Of what a worker does of its own accord. */
+#define STATES_BURST         100
+#define STATE_INTERVAL_USEC  (1 * 1000000ULL)
+#define DEVICE_INTERVAL_USEC (50 * 1000ULL) /* some devices, each ten times a second at most */
+#define LOSSES_BURST         10             /* a sound one keeps its connection for life */
+#define LOSS_INTERVAL_USEC   (3600 * 1000000ULL)
 
 /*
  * A worker may be in hostile hands, and its words become properties: letters,
@@ -237,6 +243,14 @@ void machine_reconnect_later(struct machine *vm)
 			  strerror(-r));
 }
 
+void machine_limit_worker(struct machine *vm)
+{
+	vm->worker_states = (struct rate_limit){ STATES_BURST, STATE_INTERVAL_USEC, 0 };
+	vm->worker_devices = (struct rate_limit){ STATES_BURST, DEVICE_INTERVAL_USEC, 0 };
+	vm->worker_sizes = (struct rate_limit){ STATES_BURST, DEVICE_INTERVAL_USEC, 0 };
+	vm->worker_losses = (struct rate_limit){ LOSSES_BURST, LOSS_INTERVAL_USEC, 0 };
+}
+
 /*
  * libsystemd keeps the descriptors that come with a message it refuses, until the
  * daemon ends: a worker that hangs up again and again could make it run out of them.
@@ -250,9 +264,6 @@ static bool loss_passes(struct machine *vm)
 	log_error("VM '%s': its worker misbehaved: it ended its connection more than %u times, "
 		  "killing it",
 		  vm->def.name, vm->worker_losses.burst);
-	/* The next worker begins anew. */
-	vm->worker_losses.used = 0;
-	vm->worker_losses.dropped = 0;
 	snprintf(vm->worker_reason, sizeof(vm->worker_reason), "%s",
 		 MACHINE_REASON_WORKER_MISBEHAVED);
 	machine_kill(vm);

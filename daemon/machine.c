@@ -4,6 +4,7 @@
 #include "daemon/adopt.h"
 #include "daemon/device.h"
 #include "daemon/end.h"
+#include "daemon/link.h"
 #include "daemon/manager.h"
 #include "daemon/plug.h"
 #include "daemon/runtime.h"
@@ -26,11 +27,6 @@
 #define EVENTS_BURST          100
 #define EVENT_INTERVAL_USEC   (1 * 1000000ULL)
 #define WARNING_INTERVAL_USEC (60 * 1000000ULL)
-#define STATES_BURST          100            /* of what a worker does of its own accord */
-#define DEVICE_INTERVAL_USEC  (50 * 1000ULL) /* some devices, each ten times a second at most */
-#define STATE_INTERVAL_USEC   (1 * 1000000ULL)
-#define LOSSES_BURST          10 /* a sound worker keeps its connection for life */
-#define LOSS_INTERVAL_USEC    (3600 * 1000000ULL)
 
 #define TO(state) (1U << MACHINE_STATE_##state)
 
@@ -214,10 +210,7 @@ int machine_new(struct manager *manager, struct definition *def, struct machine 
 	list_init(&vm->end_waiters);
 	vm->events = (struct rate_limit){ EVENTS_BURST, EVENT_INTERVAL_USEC, 0 };
 	vm->event_warnings = (struct rate_limit){ 1, WARNING_INTERVAL_USEC, 0 };
-	vm->worker_states = (struct rate_limit){ STATES_BURST, STATE_INTERVAL_USEC, 0 };
-	vm->worker_devices = (struct rate_limit){ STATES_BURST, DEVICE_INTERVAL_USEC, 0 };
-	vm->worker_sizes = (struct rate_limit){ STATES_BURST, DEVICE_INTERVAL_USEC, 0 };
-	vm->worker_losses = (struct rate_limit){ LOSSES_BURST, LOSS_INTERVAL_USEC, 0 };
+	machine_limit_worker(vm);
 	spawn_init(&vm->spawn, manager->spawner, &spawn_handlers, vm);
 	*ret = vm;
 	return 0;

@@ -412,6 +412,7 @@ static int start_spawn(struct start *start, struct err *err)
 	if (r < 0)
 		return r;
 	params.control_fd = control;
+	machine_limit_worker(vm);
 	r = manager->spawner->ops->start(&vm->spawn, &params, err);
 	if (r < 0)
 		return r;
