@@ -38,11 +38,15 @@ void image_users_collect(const struct machine *vm, struct image_users *ret)
 		if (other == vm || !other->boot)
 			continue;
 		users.items = g_renew(struct image_user, users.items,
-				      users.n + other->boot->n_disks + other->boot->n_pmem);
+				      users.n + other->boot->n_disks + other->boot->n_pmem +
+					      other->boot->memory.n_zones);
 		for (size_t i = 0; i < other->boot->n_disks; i++)
 			add_file(other, other->boot->disks[i].path, &users);
 		for (size_t i = 0; i < other->boot->n_pmem; i++)
 			add_file(other, other->boot->pmem[i].file, &users);
+		for (size_t i = 0; i < other->boot->memory.n_zones; i++)
+			if (other->boot->memory.zones[i].file)
+				add_file(other, other->boot->memory.zones[i].file, &users);
 	}
 	*ret = users;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Plain files: kernels, sources of random bytes, logs
+ * Plain files: kernels, sources of random bytes, logs, memory
  */
 #include "daemon/opener.h"
 
@@ -199,23 +199,62 @@ int open_file_check_fd(const struct resource *res, int fd, struct err *err)
 	return 0;
 }
 
+static int claim(const struct open_run *run, const struct resource *res, int fd, struct err *err)
+{
+	if (res->kind == RESOURCE_FILE_APPEND)
+		return log_claim(run, res, fd, err);
+	return res->kind == RESOURCE_SOURCE ? file_check_storage(res, fd, err) : 0;
+}
+
 static int open_plain(struct open_run *run, const struct resource *res, struct err *err)
 {
-	int fd = -EBADF;
+	_cleanup_close_ int fd = -EBADF;
 	int r = open_file(run, res, &fd, err);
 
-	return r < 0 ? r : resource_set_take(run->set, res->pointer, fd, err);
+	if (r == 0)
+		r = claim(run, res, fd, err);
+	return r < 0 ? r : resource_set_take(run->set, res->pointer, TAKE_FD(fd), err);
 }
 
 static int take_plain(struct open_run *run, const struct resource *res, int given, struct err *err)
 {
 	char shown[RESOURCE_SHOWN_MAX];
-	int fd = fd_dup(given);
+	_cleanup_close_ int fd = fd_dup(given);
+	int r;
 
 	if (fd < 0)
 		return err_errno(err, -fd, "cannot duplicate %s", resource_show(res, shown));
-	return resource_set_take(run->set, res->pointer, fd, err);
+	r = claim(run, res, fd, err);
+	return r < 0 ? r : resource_set_take(run->set, res->pointer, TAKE_FD(fd), err);
 }
+
+static int open_memory(struct open_run *run, const struct resource *res, struct err *err)
+{
+	_cleanup_close_ int fd = -EBADF;
+	struct stat st;
+	int r = open_file(run, res, &fd, err);
+
+	if (r == 0)
+		r = file_claim(run, res, fd, &st, err);
+	return r < 0 ? r : resource_set_take(run->set, res->pointer, TAKE_FD(fd), err);
+}
+
+static int take_memory(struct open_run *run, const struct resource *res, int given, struct err *err)
+{
+	_cleanup_close_ int fd = -EBADF;
+	struct stat st;
+	int r = file_reopen(res, given, &fd, err);
+
+	if (r == 0)
+		r = file_claim(run, res, fd, &st, err);
+	return r < 0 ? r : resource_set_take(run->set, res->pointer, TAKE_FD(fd), err);
+}
+
+const struct opener memory_opener = {
+	.open = open_memory,
+	.take = take_memory,
+	.check_fd = open_file_check_fd,
+};
 
 const struct opener file_opener = {
 	.open = open_plain,

@@ -54,6 +54,7 @@ static int make_file(struct open_run *run, const struct resource *res, int *ret_
 static int open_pmem(struct open_run *run, const struct resource *res, struct err *err)
 {
 	_cleanup_close_ int fd = -EBADF;
+	struct stat st;
 	int r;
 
 	if (is_directory(run->set->created.owner, res->value)) {
@@ -61,7 +62,7 @@ static int open_pmem(struct open_run *run, const struct resource *res, struct er
 	} else {
 		r = open_file(run, res, &fd, err);
 		if (r == 0)
-			r = file_claim(run, res, fd, err);
+			r = file_claim(run, res, fd, &st, err);
 	}
 	return r < 0 ? r : resource_set_take(run->set, res->pointer, TAKE_FD(fd), err);
 }
@@ -69,11 +70,12 @@ static int open_pmem(struct open_run *run, const struct resource *res, struct er
 static int take_pmem(struct open_run *run, const struct resource *res, int given, struct err *err)
 {
 	_cleanup_close_ int fd = -EBADF;
+	struct stat st;
 	int r;
 
 	r = file_reopen(res, given, &fd, err);
 	if (r == 0)
-		r = file_claim(run, res, fd, err);
+		r = file_claim(run, res, fd, &st, err);
 	return r < 0 ? r : resource_set_take(run->set, res->pointer, TAKE_FD(fd), err);
 }
 

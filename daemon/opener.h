@@ -12,6 +12,7 @@
 #pragma once
 
 #include <stddef.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 struct companion;
@@ -39,9 +40,10 @@ struct opener {
 	int (*check_fd)(const struct resource *res, int fd, struct err *err);
 };
 
-extern const struct opener file_opener; /* open-file.c: plain files */
-extern const struct opener disk_opener; /* open-disk.c: images, with their locks */
-extern const struct opener pmem_opener; /* open-pmem.c */
+extern const struct opener file_opener;   /* open-file.c: plain files */
+extern const struct opener memory_opener; /* open-file.c: files that are memory */
+extern const struct opener disk_opener;   /* open-disk.c: images, with their locks */
+extern const struct opener pmem_opener;   /* open-pmem.c */
 extern const struct opener fs_socket_opener, fs_source_opener; /* open-fs.c */
 extern const struct opener tap_opener;                         /* open-tap.c */
 extern const struct opener listen_opener;                      /* open-listen.c */
@@ -64,16 +66,27 @@ int resource_set_add_tap(struct resource_set *set, const char *name, struct err 
 
 /* --- open-disk.c, open-backing.c --- */
 
-/* Locks an image as its disk asks for, unless it is in use; then sets storage aside. */
+/* file_claim(), and sets storage aside. */
 int image_claim(const struct open_run *run, const struct resource *res, int fd, struct err *err);
-/* The first half of that, for other files: images, pmem. */
-int file_claim(const struct open_run *run, const struct resource *res, int fd, struct err *err);
 /* A description of our own for what came as a descriptor, with locks and flags of its own. */
 int file_reopen(const struct resource *res, int given, int *ret_fd, struct err *err);
 /* Opens what the qcow2 image at fd is based on, and adds it to the set. */
 int open_backing_files(struct open_run *run, const struct resource *image, int fd, struct err *err);
 /* An image given as a descriptor has no folder in which to look. */
 int check_no_backing_file(const struct resource *image, int fd, struct err *err);
+
+/* --- claim.c --- */
+
+/*
+ * For files that hold what the guest has: locks it as res asks for, unless it is in use, by
+ * this machine or another.
+ */
+int file_claim(const struct open_run *run, const struct resource *res, int fd, struct stat *ret_st,
+	       struct err *err);
+/* For what is only appended to: any number of logs may be one file, but no guest's storage. */
+int log_claim(const struct open_run *run, const struct resource *res, int fd, struct err *err);
+/* A file that the kernel makes up as it is read (procfs, sysfs) is refused. */
+int file_check_storage(const struct resource *res, int fd, struct err *err);
 
 /* --- open-file.c, for openers of files --- */
 

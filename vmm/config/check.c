@@ -41,6 +41,10 @@ const char *check_path(const char *s)
 	/* Lists of paths, in questions to polkit among others, have one a line. */
 	if (has_control_character(s))
 		return "is not usable as a path, must not hold control characters";
+	/* And a rule that allows a folder looks at how they begin. */
+	for (const char *at = s; (at = strstr(at, "/..")); at += 3)
+		if (at[3] == '/' || at[3] == '\0')
+			return "goes up by '..', must be the path itself";
 	return NULL;
 }
 

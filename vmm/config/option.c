@@ -254,7 +254,7 @@ static GVariant *parse_string(const char *text, const struct config_field *field
 	bool path = (field->flags & CONFIG_RESOURCE) && field->resource != RESOURCE_TAP;
 
 	if (path && dir && *text && !g_path_is_absolute(text))
-		return g_variant_new_take_string(g_build_filename(dir, text, NULL));
+		return g_variant_new_take_string(g_canonicalize_filename(text, dir));
 	return g_variant_new_string(text);
 }
 

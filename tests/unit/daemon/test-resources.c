@@ -265,6 +265,87 @@ static bool has_fd(const struct resource_set *set, const char *pointer, const ch
 	return false;
 }
 
+/* Storage is for one purpose at a time: what else would write to it is refused, by its pointer. */
+static void test_one_purpose(void)
+{
+	static const struct {
+		const char *config; /* %s: the file */
+		const char *text;   /* the same; NULL: all is well */
+	} cases[] = {
+		{ "'memory':{'size':0,'zones':[{'id':'a','size':33554432,'file':'%s','shared':true}]},"
+		  "'disks':[{'path':'%s'}]",
+		  "is the file of memory zone 'a' of this VM already" },
+		{ "'memory':{'size':0,'zones':[{'id':'a','size':33554432,'file':'%s','shared':true},"
+		  "{'id':'b','size':33554432,'file':'%s','shared':true}]}",
+		  "/memory/zones/1/file: '%s' is the file of memory zone 'a' of this VM already" },
+		{ "'memory':{'size':0,'zones':[{'id':'a','size':33554432,'file':'%s'},"
+		  "{'id':'b','size':33554432,'file':'%s'}]}",
+		  NULL },
+		{ "'serial':{'mode':'File','file':'%s'},'disks':[{'path':'%s'}]",
+		  "of this VM already" },
+		{ "'serial':{'mode':'File','file':'%s'},'console':{'mode':'File','file':'%s'}",
+		  NULL },
+		{ "'rng':{'src':'/proc/version'},'disks':[{'path':'%s'}]",
+		  "/rng/src: '/proc/version' is a file of procfs, must be a regular file" },
+	};
+	g_autofree char *dir = g_dir_make_tmp("brumed-XXXXXX", NULL);
+	g_autofree char *file = in_dir(dir, "file"), *zeros = g_strnfill(4096, '0');
+	struct image_user items[] = { { (char *)"web1", file, -EBADF } };
+	const struct image_users users = { items, 1 };
+
+	g_assert_true(g_file_set_contents(file, zeros, 4096, NULL));
+	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+		_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
+		_cleanup_(resource_set_deinit) struct resource_set set = { 0 };
+		g_autofree char *all = g_strdup_printf("{'payload':{'kernel':'/proc/self/exe'},%s}",
+						       cases[i].config);
+		g_auto(GStrv) of_file = g_strsplit(all, "%s", -1);
+		g_autofree char *quoted = g_strjoinv(file, of_file);
+		g_autofree char *text = g_strdelimit(g_strdup(quoted), "'", '"');
+		struct err err = { 0 };
+		int r;
+
+		g_test_message("%s", text);
+		if (machine_parse_config(text, &config, NULL, &err) < 0)
+			g_error("%s", err.msg);
+		r = resources_open(config, NULL, NULL, "/dev/null", geteuid(), &set, &err);
+		if (cases[i].text) {
+			g_auto(GStrv) parts = g_strsplit(cases[i].text, "%s", -1);
+			g_autofree char *wanted = g_strjoinv(file, parts);
+
+			g_assert_cmpint(r, <, 0);
+			if (!strstr(err.msg, wanted))
+				g_error("%s\ninstead of: %s", err.msg, wanted);
+		} else if (r < 0) {
+			g_error("%s", err.msg);
+		}
+	}
+	/* Another machine's disk as a log, and as memory. */
+	for (unsigned int i = 0; i < 2; i++) {
+		_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
+		_cleanup_(resource_set_deinit) struct resource_set set = { 0 }, first = { 0 };
+		g_autofree char *disk = g_strdup_printf("{\"path\":\"%s\"}", file);
+		g_autofree char *text = g_strdup_printf(
+			i ? "{\"payload\":{\"kernel\":\"/proc/self/exe\"},\"serial\":{\"mode\":\"File\","
+			    "\"file\":\"%s\"}}"
+			  : "{\"payload\":{\"kernel\":\"/proc/self/exe\"},\"memory\":{\"size\":0,"
+			    "\"zones\":[{\"id\":\"a\",\"size\":33554432,\"file\":\"%s\","
+			    "\"shared\":true}]}}",
+			file);
+		struct err err = { 0 };
+
+		if (open_config(disk, NULL, &first, &err) < 0 ||
+		    machine_parse_config(text, &config, NULL, &err) < 0)
+			g_error("%s", err.msg);
+		g_assert_cmpint(resources_open(config, NULL, &users, "/dev/null", geteuid(), &set,
+					       &err),
+				==, -EBUSY);
+		g_assert_nonnull(strstr(err.msg, "is in use by VM 'web1'"));
+	}
+	g_remove(file);
+	g_remove(dir);
+}
+
 static void *close_later(void *data)
 {
 	g_usleep(200 * 1000);
@@ -756,6 +837,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/resources/not-sparse", test_not_sparse);
 	g_test_add_func("/daemon/resources/no-room", test_no_room);
 	g_test_add_func("/daemon/resources/free-soon", test_free_soon);
+	g_test_add_func("/daemon/resources/one-purpose", test_one_purpose);
 	g_test_add_func("/daemon/resources/pmem", test_pmem);
 	g_test_add_func("/daemon/resources/backing/chain", test_backing_chain);
 	g_test_add_func("/daemon/resources/no-storage", test_no_storage);
