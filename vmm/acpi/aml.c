@@ -468,3 +468,10 @@ void aml_store_arg(struct aml *a, unsigned int arg, const char *to)
 	aml_arg(a, arg);
 	aml_path(a, to);
 }
+
+void aml_store_integer(struct aml *a, uint64_t value, const char *to)
+{
+	aml_op(a, AML_STORE);
+	aml_integer(a, value);
+	aml_path(a, to);
+}

@@ -76,6 +76,7 @@ void aml_bytes(struct aml *a, const void *data, size_t len);
 void aml_path(struct aml *a, const char *path);
 /* Store (ArgN, to) */
 void aml_store_arg(struct aml *a, unsigned int arg, const char *to);
+void aml_store_integer(struct aml *a, uint64_t value, const char *to);
 void aml_op(struct aml *a, enum aml_op op);
 void aml_integer(struct aml *a, uint64_t value);
 void aml_string(struct aml *a, const char *s);

@@ -3,12 +3,12 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "vmm/acpi/acpi-abi.h"
 #include "vmm/acpi/aml.h"
 #include "vmm/acpi/ged.h"
+#include "vmm/acpi/hotplug-aml.h"
 #include "vmm/acpi/tables.h"
 #include "vmm/acpi/topology.h"
 #include "vmm/arch/x86/cpuid.h"
@@ -23,12 +23,6 @@
 #define REG_OST_STATUS 0x0c
 
 #define READABLE (CPU_HOTPLUG_PRESENT | CPU_HOTPLUG_INSERTED | CPU_HOTPLUG_ASKED)
-
-/* ACPI 6.5, table 5.166 */
-#define NOTIFY_DEVICE_CHECK  1
-#define NOTIFY_EJECT_REQUEST 3
-/* 6.3.7 */
-#define STA_ALL 0x0f
 
 static int validate(const void *state, struct err *err)
 {
@@ -157,35 +151,33 @@ void cpu_hotplug_forget(struct cpu_hotplug *h, uint32_t cpu)
 
 /* --- DSDT ------------------------------------------------------------------ */
 
-static const char *cpu_name(uint32_t cpu, char buf[static 5])
+static struct hotplug_units processors(const struct acpi_params *params)
 {
-	static_assert(VM_VCPUS_MAX <= 0x1000, "three hexadecimal digits");
-	snprintf(buf, 5, "C%03X", cpu & 0xfff);
-	return buf;
+	static_assert(VM_VCPUS_MAX <= HOTPLUG_UNITS_MAX, "every processor has a name");
+
+	return (struct hotplug_units){
+		.letter = 'C',
+		.n = params->cpus->max_vcpus,
+		.notify = "CTFY",
+		.lock = "\\_SB_.PRES.CPLK",
+		.select = "\\_SB_.PRES.CSEL",
+		.flags = "\\_SB_.PRES.CPFL",
+		.ost_event = "\\_SB_.PRES.CEVT",
+		.ost_status = "\\_SB_.PRES.CSTS",
+	};
 }
 
-static void store_integer(struct aml *a, uint64_t value, const char *to)
-{
-	aml_op(a, AML_STORE);
-	aml_integer(a, value);
-	aml_path(a, to);
-}
+static const struct hotplug_news news[] = {
+	{ CPU_HOTPLUG_INSERTED, HOTPLUG_DEVICE_CHECK },
+	{ CPU_HOTPLUG_ASKED, HOTPLUG_EJECT_REQUEST },
+};
 
 static void emit_controller(struct aml *a, uint64_t gpa)
 {
 	static const char *const registers[] = { "CSEL", "CPFL", "CEVT", "CSTS" };
-	struct aml res = { 0 };
 
 	aml_open_device(a, "PRES");
-	aml_name(a, "_HID");
-	aml_eisa_id(a, "PNP0A06");
-	aml_name(a, "_UID");
-	aml_string(a, "CPU hotplug controller");
-	aml_name_integer(a, "_STA", 0x0b); /* there, decoding, working; not for the user's eyes */
-	aml_mutex(a, "CPLK");
-	aml_res_mem64(&res, gpa, CPU_HOTPLUG_SIZE);
-	aml_name_crs(a, &res);
-	aml_region(a, "PRST", AML_SYSTEM_MEMORY, gpa, CPU_HOTPLUG_SIZE);
+	hotplug_aml_controller(a, "CPU hotplug controller", "CPLK", "PRST", gpa, CPU_HOTPLUG_SIZE);
 	aml_open_field(a, "PRST", AML_ACCESS_DWORD);
 	for (size_t i = 0; i < ARRAY_SIZE(registers); i++)
 		aml_field_member(a, registers[i], 32);
@@ -193,126 +185,16 @@ static void emit_controller(struct aml *a, uint64_t gpa)
 	aml_close(a);
 }
 
-/* Opens a method whose first argument is a processor, which is chosen then; the lock is held. */
-static void open_cpu_method(struct aml *a, const char *name, unsigned int n_args)
+/* CEJ0 (processor) */
+static void emit_eject(struct aml *a, const struct hotplug_units *units)
 {
-	aml_open_method(a, name, n_args, true);
-	aml_acquire(a, "\\_SB_.PRES.CPLK");
-	aml_store_arg(a, 0, "\\_SB_.PRES.CSEL");
+	hotplug_aml_open(a, units, "CEJ0", 1);
+	aml_store_integer(a, CPU_HOTPLUG_EJECT, units->flags);
+	hotplug_aml_close(a, units);
 }
 
-/* CSTA (processor): its _STA */
-static void emit_status(struct aml *a)
-{
-	open_cpu_method(a, "CSTA", 1);
-	aml_op(a, AML_STORE);
-	aml_path(a, "\\_SB_.PRES.CPFL");
-	aml_local(a, 0);
-	aml_release(a, "\\_SB_.PRES.CPLK");
-	aml_open_if(a);
-	aml_op(a, AML_AND);
-	aml_local(a, 0);
-	aml_integer(a, CPU_HOTPLUG_PRESENT);
-	aml_op(a, AML_NULL);
-	aml_op(a, AML_RETURN);
-	aml_integer(a, STA_ALL);
-	aml_close(a);
-	aml_op(a, AML_RETURN);
-	aml_integer(a, 0);
-	aml_close(a);
-}
-
-/* CEJ0 (processor), COST (processor, event, status) */
-static void emit_answers(struct aml *a)
-{
-	open_cpu_method(a, "CEJ0", 1);
-	store_integer(a, CPU_HOTPLUG_EJECT, "\\_SB_.PRES.CPFL");
-	aml_release(a, "\\_SB_.PRES.CPLK");
-	aml_close(a);
-
-	open_cpu_method(a, "COST", 3);
-	aml_store_arg(a, 1, "\\_SB_.PRES.CEVT");
-	aml_store_arg(a, 2, "\\_SB_.PRES.CSTS");
-	aml_release(a, "\\_SB_.PRES.CPLK");
-	aml_close(a);
-}
-
-/* CTFY (processor, code) */
-static void emit_notify(struct aml *a, uint32_t n)
-{
-	char name[5];
-
-	aml_open_method(a, "CTFY", 2, true);
-	for (uint32_t i = 0; i < n; i++) {
-		aml_open_if(a);
-		aml_op(a, AML_LEQUAL);
-		aml_arg(a, 0);
-		aml_integer(a, i);
-		aml_op(a, AML_NOTIFY);
-		aml_path(a, cpu_name(i, name));
-		aml_arg(a, 1);
-		aml_close(a);
-	}
-	aml_close(a);
-}
-
-/* If the flag is set: notifies, and clears it. */
-static void emit_case(struct aml *a, unsigned int flag, unsigned int code)
-{
-	aml_open_if(a);
-	aml_op(a, AML_AND);
-	aml_local(a, 1);
-	aml_integer(a, flag);
-	aml_op(a, AML_NULL);
-	aml_path(a, "CTFY");
-	aml_local(a, 0);
-	aml_integer(a, code);
-	store_integer(a, flag, "\\_SB_.PRES.CPFL");
-	aml_close(a);
-}
-
-/* CSCN (): what happened to each processor. */
-static void emit_scan(struct aml *a, uint32_t n)
-{
-	aml_open_method(a, "CSCN", 0, true);
-	aml_acquire(a, "\\_SB_.PRES.CPLK");
-	aml_op(a, AML_STORE);
-	aml_integer(a, 0);
-	aml_local(a, 0);
-	aml_open_while(a);
-	aml_op(a, AML_LLESS);
-	aml_local(a, 0);
-	aml_integer(a, n);
-	aml_op(a, AML_STORE);
-	aml_local(a, 0);
-	aml_path(a, "\\_SB_.PRES.CSEL");
-	aml_op(a, AML_STORE);
-	aml_path(a, "\\_SB_.PRES.CPFL");
-	aml_local(a, 1);
-	emit_case(a, CPU_HOTPLUG_INSERTED, NOTIFY_DEVICE_CHECK);
-	emit_case(a, CPU_HOTPLUG_ASKED, NOTIFY_EJECT_REQUEST);
-	aml_op(a, AML_INCREMENT);
-	aml_local(a, 0);
-	aml_close(a);
-	aml_release(a, "\\_SB_.PRES.CPLK");
-	aml_close(a);
-}
-
-/* Calls `method` with the processor and, for _OST, the arguments of its own. */
-static void emit_forward(struct aml *a, const char *name, unsigned int n_args, const char *method,
-			 uint32_t cpu)
-{
-	aml_open_method(a, name, n_args, true);
-	if (n_args == 0)
-		aml_op(a, AML_RETURN);
-	aml_path(a, method);
-	aml_integer(a, cpu);
-	for (unsigned int i = 0; n_args == 3 && i < 2; i++)
-		aml_arg(a, i);
-	aml_close(a);
-}
-
-static void emit_cpu(struct aml *a, const struct acpi_params *params, uint32_t cpu)
+static void emit_cpu(struct aml *a, const struct acpi_params *params,
+		     const struct hotplug_units *units, uint32_t cpu)
 {
 	const struct acpi_madt_x2apic entry = {
 		.type = ACPI_MADT_X2APIC,
@@ -323,7 +205,7 @@ static void emit_cpu(struct aml *a, const struct acpi_params *params, uint32_t c
 	};
 	char name[5];
 
-	aml_open_device(a, cpu_name(cpu, name));
+	aml_open_device(a, hotplug_aml_unit(units, cpu, name));
 	aml_name(a, "_HID");
 	aml_string(a, "ACPI0007");
 	aml_name_integer(a, "_UID", cpu);
@@ -331,17 +213,17 @@ static void emit_cpu(struct aml *a, const struct acpi_params *params, uint32_t c
 		aml_name_integer(a, "_PXM", numa_of_vcpu(params->topology->numa, cpu));
 	aml_name(a, "_MAT");
 	aml_buffer(a, &entry, sizeof(entry));
-	emit_forward(a, "_STA", 0, "CSTA", cpu);
+	hotplug_aml_forward(a, "_STA", 0, "CSTA", cpu);
 	/* The first one stays: it is the one that boots. */
 	if (cpu > 0)
-		emit_forward(a, "_EJ0", 1, "CEJ0", cpu);
-	emit_forward(a, "_OST", 3, "COST", cpu);
+		hotplug_aml_forward(a, "_EJ0", 1, "CEJ0", cpu);
+	hotplug_aml_forward(a, "_OST", 3, "COST", cpu);
 	aml_close(a);
 }
 
 static void emit(struct aml *a, const struct acpi_params *params)
 {
-	uint32_t n = params->cpus->max_vcpus;
+	const struct hotplug_units units = processors(params);
 
 	emit_controller(a, params->windows->platform_start + LAYOUT_PLATFORM_CPU_HOTPLUG);
 	aml_open_device(a, "CPUS");
@@ -349,12 +231,13 @@ static void emit(struct aml *a, const struct acpi_params *params)
 	aml_string(a, "ACPI0010");
 	aml_name(a, "_CID");
 	aml_eisa_id(a, "PNP0A05");
-	emit_status(a);
-	emit_answers(a);
-	emit_notify(a, n);
-	emit_scan(a, n);
-	for (uint32_t i = 0; i < n; i++)
-		emit_cpu(a, params, i);
+	hotplug_aml_status(a, &units, "CSTA", CPU_HOTPLUG_PRESENT);
+	emit_eject(a, &units);
+	hotplug_aml_answer(a, &units, "COST");
+	hotplug_aml_notify(a, &units);
+	hotplug_aml_scan(a, &units, "CSCN", news, ARRAY_SIZE(news));
+	for (uint32_t i = 0; i < units.n; i++)
+		emit_cpu(a, params, &units, i);
 	aml_close(a);
 }
 

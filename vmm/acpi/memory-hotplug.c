@@ -3,11 +3,11 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "vmm/acpi/aml.h"
 #include "vmm/acpi/ged.h"
+#include "vmm/acpi/hotplug-aml.h"
 #include "vmm/acpi/tables.h"
 #include "vmm/acpi/topology.h"
 #include "vmm/arch/x86/layout.h"
@@ -27,11 +27,6 @@
 #define REG_OST_STATUS 0x08
 
 #define READABLE (MEMORY_HOTPLUG_PRESENT | MEMORY_HOTPLUG_INSERTED)
-
-/* ACPI 6.5, table 5.166 */
-#define NOTIFY_DEVICE_CHECK 1
-/* 6.3.7 */
-#define STA_ALL 0x0f
 
 static int validate(const void *state, struct err *err)
 {
@@ -158,12 +153,20 @@ void memory_hotplug_insert(struct memory_hotplug *h, uint32_t slot, uint64_t gpa
 
 /* --- DSDT ------------------------------------------------------------------ */
 
-static const char *slot_name(uint32_t slot, char buf[static 5])
-{
-	static_assert(MEMORY_HOTPLUG_SLOTS <= 0x1000, "three hexadecimal digits");
-	snprintf(buf, 5, "M%03X", slot & 0xfff);
-	return buf;
-}
+static_assert(MEMORY_HOTPLUG_SLOTS <= HOTPLUG_UNITS_MAX, "every slot has a name");
+
+static const struct hotplug_units slots = {
+	.letter = 'M',
+	.n = MEMORY_HOTPLUG_SLOTS,
+	.notify = "MTFY",
+	.lock = "MLCK",
+	.select = "MSEL",
+	.flags = "MHFL",
+	.ost_event = "MEVT",
+	.ost_status = "MSTS",
+};
+
+static const struct hotplug_news news[] = { { MEMORY_HOTPLUG_INSERTED, HOTPLUG_DEVICE_CHECK } };
 
 static void store_path(struct aml *a, const char *from, const char *to)
 {
@@ -174,17 +177,8 @@ static void store_path(struct aml *a, const char *from, const char *to)
 
 static void emit_registers(struct aml *a, uint64_t gpa)
 {
-	struct aml res = { 0 };
-
-	aml_name(a, "_HID");
-	aml_eisa_id(a, "PNP0A06");
-	aml_name(a, "_UID");
-	aml_string(a, "Memory hotplug controller");
-	aml_name_integer(a, "_STA", 0x0b); /* there, decoding, working; not for the user's eyes */
-	aml_mutex(a, "MLCK");
-	aml_res_mem64(&res, gpa, MEMORY_HOTPLUG_SIZE);
-	aml_name_crs(a, &res);
-	aml_region(a, "MHPR", AML_SYSTEM_MEMORY, gpa, MEMORY_HOTPLUG_SIZE);
+	hotplug_aml_controller(a, "Memory hotplug controller", "MLCK", "MHPR", gpa,
+			       MEMORY_HOTPLUG_SIZE);
 	aml_open_field(a, "MHPR", AML_ACCESS_DWORD);
 	aml_field_member(a, "MHBA", 64);
 	aml_field_member(a, "MHLN", 64);
@@ -195,35 +189,6 @@ static void emit_registers(struct aml *a, uint64_t gpa)
 	aml_field_member(a, "MSEL", 32);
 	aml_field_member(a, "MEVT", 32);
 	aml_field_member(a, "MSTS", 32);
-	aml_close(a);
-}
-
-/* Opens a method whose first argument is a slot, which is chosen then; the lock is held. */
-static void open_slot_method(struct aml *a, const char *name, unsigned int n_args)
-{
-	aml_open_method(a, name, n_args, true);
-	aml_acquire(a, "MLCK");
-	aml_store_arg(a, 0, "MSEL");
-}
-
-/* MSTA (slot): its _STA */
-static void emit_status(struct aml *a)
-{
-	open_slot_method(a, "MSTA", 1);
-	aml_op(a, AML_STORE);
-	aml_path(a, "MHFL");
-	aml_local(a, 0);
-	aml_release(a, "MLCK");
-	aml_open_if(a);
-	aml_op(a, AML_AND);
-	aml_local(a, 0);
-	aml_integer(a, MEMORY_HOTPLUG_PRESENT);
-	aml_op(a, AML_NULL);
-	aml_op(a, AML_RETURN);
-	aml_integer(a, STA_ALL);
-	aml_close(a);
-	aml_op(a, AML_RETURN);
-	aml_integer(a, 0);
 	aml_close(a);
 }
 
@@ -240,7 +205,7 @@ static void emit_resources(struct aml *a)
 {
 	struct aml res = { 0 };
 
-	open_slot_method(a, "MCRS", 1);
+	hotplug_aml_open(a, &slots, "MCRS", 1);
 	aml_name(a, "MR64");
 	aml_res_ram64(&res, 0, MEMORY_HOTPLUG_UNIT); /* the numbers follow */
 	aml_res_buffer(a, &res);
@@ -249,7 +214,7 @@ static void emit_resources(struct aml *a)
 	name_field(a, AML_RES64_LEN, "MLEN");
 	store_path(a, "MHBA", "MMIN");
 	store_path(a, "MHLN", "MLEN");
-	aml_release(a, "MLCK");
+	aml_release(a, slots.lock);
 	aml_op(a, AML_ADD);
 	aml_path(a, "MMIN");
 	aml_path(a, "MLEN");
@@ -263,89 +228,16 @@ static void emit_resources(struct aml *a)
 	aml_close(a);
 }
 
-/* MPXM (slot): its _PXM; MOST (slot, event, status) */
-static void emit_node_and_answer(struct aml *a)
+/* MPXM (slot): its _PXM */
+static void emit_node(struct aml *a)
 {
-	open_slot_method(a, "MPXM", 1);
+	hotplug_aml_open(a, &slots, "MPXM", 1);
 	aml_op(a, AML_STORE);
 	aml_path(a, "MHPX");
 	aml_local(a, 0);
-	aml_release(a, "MLCK");
+	aml_release(a, slots.lock);
 	aml_op(a, AML_RETURN);
 	aml_local(a, 0);
-	aml_close(a);
-
-	open_slot_method(a, "MOST", 3);
-	aml_store_arg(a, 1, "MEVT");
-	aml_store_arg(a, 2, "MSTS");
-	aml_release(a, "MLCK");
-	aml_close(a);
-}
-
-/* MTFY (slot, code) */
-static void emit_notify(struct aml *a)
-{
-	char name[5];
-
-	aml_open_method(a, "MTFY", 2, true);
-	for (uint32_t i = 0; i < MEMORY_HOTPLUG_SLOTS; i++) {
-		aml_open_if(a);
-		aml_op(a, AML_LEQUAL);
-		aml_arg(a, 0);
-		aml_integer(a, i);
-		aml_op(a, AML_NOTIFY);
-		aml_path(a, slot_name(i, name));
-		aml_arg(a, 1);
-		aml_close(a);
-	}
-	aml_close(a);
-}
-
-/* MSCN (): what has come. */
-static void emit_scan(struct aml *a)
-{
-	aml_open_method(a, "MSCN", 0, true);
-	aml_acquire(a, "MLCK");
-	aml_op(a, AML_STORE);
-	aml_integer(a, 0);
-	aml_local(a, 0);
-	aml_open_while(a);
-	aml_op(a, AML_LLESS);
-	aml_local(a, 0);
-	aml_integer(a, MEMORY_HOTPLUG_SLOTS);
-	aml_op(a, AML_STORE);
-	aml_local(a, 0);
-	aml_path(a, "MSEL");
-	aml_open_if(a);
-	aml_op(a, AML_AND);
-	aml_path(a, "MHFL");
-	aml_integer(a, MEMORY_HOTPLUG_INSERTED);
-	aml_op(a, AML_NULL);
-	aml_path(a, "MTFY");
-	aml_local(a, 0);
-	aml_integer(a, NOTIFY_DEVICE_CHECK);
-	aml_op(a, AML_STORE);
-	aml_integer(a, MEMORY_HOTPLUG_INSERTED);
-	aml_path(a, "MHFL");
-	aml_close(a);
-	aml_op(a, AML_INCREMENT);
-	aml_local(a, 0);
-	aml_close(a);
-	aml_release(a, "MLCK");
-	aml_close(a);
-}
-
-/* Calls `method` with the slot and, for _OST, the arguments of its own. */
-static void emit_forward(struct aml *a, const char *name, unsigned int n_args, const char *method,
-			 uint32_t slot)
-{
-	aml_open_method(a, name, n_args, true);
-	if (n_args == 0)
-		aml_op(a, AML_RETURN);
-	aml_path(a, method);
-	aml_integer(a, slot);
-	for (unsigned int i = 0; n_args == 3 && i < 2; i++)
-		aml_arg(a, i);
 	aml_close(a);
 }
 
@@ -353,15 +245,15 @@ static void emit_slot(struct aml *a, uint32_t slot, bool with_node)
 {
 	char name[5];
 
-	aml_open_device(a, slot_name(slot, name));
+	aml_open_device(a, hotplug_aml_unit(&slots, slot, name));
 	aml_name(a, "_HID");
 	aml_eisa_id(a, "PNP0C80");
 	aml_name_integer(a, "_UID", slot);
-	emit_forward(a, "_STA", 0, "MSTA", slot);
-	emit_forward(a, "_CRS", 0, "MCRS", slot);
+	hotplug_aml_forward(a, "_STA", 0, "MSTA", slot);
+	hotplug_aml_forward(a, "_CRS", 0, "MCRS", slot);
 	if (with_node)
-		emit_forward(a, "_PXM", 0, "MPXM", slot);
-	emit_forward(a, "_OST", 3, "MOST", slot);
+		hotplug_aml_forward(a, "_PXM", 0, "MPXM", slot);
+	hotplug_aml_forward(a, "_OST", 3, "MOST", slot);
 	aml_close(a);
 }
 
@@ -369,11 +261,12 @@ static void emit(struct aml *a, const struct acpi_params *params)
 {
 	aml_open_device(a, "MHPC");
 	emit_registers(a, params->windows->platform_start + LAYOUT_PLATFORM_MEMORY_HOTPLUG);
-	emit_status(a);
+	hotplug_aml_status(a, &slots, "MSTA", MEMORY_HOTPLUG_PRESENT);
 	emit_resources(a);
-	emit_node_and_answer(a);
-	emit_notify(a);
-	emit_scan(a);
+	emit_node(a);
+	hotplug_aml_answer(a, &slots, "MOST");
+	hotplug_aml_notify(a, &slots);
+	hotplug_aml_scan(a, &slots, "MSCN", news, ARRAY_SIZE(news));
 	for (uint32_t i = 0; i < MEMORY_HOTPLUG_SLOTS; i++)
 		emit_slot(a, i, params->topology->numa);
 	aml_close(a);

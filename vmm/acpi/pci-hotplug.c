@@ -8,6 +8,7 @@
 
 #include "vmm/acpi/aml.h"
 #include "vmm/acpi/ged.h"
+#include "vmm/acpi/hotplug-aml.h"
 #include "vmm/acpi/tables.h"
 #include "vmm/acpi/topology.h"
 #include "vmm/arch/x86/layout.h"
@@ -23,10 +24,6 @@
 #define REG_OST_SLOT   0x10
 #define REG_OST_EVENT  0x14
 #define REG_OST_STATUS 0x18
-
-/* ACPI 6.5, table 5.166 */
-#define NOTIFY_DEVICE_CHECK  1
-#define NOTIFY_EJECT_REQUEST 3
 
 static int validate(const void *state, struct err *err)
 {
@@ -235,7 +232,7 @@ static void emit_count(struct aml *a, uint32_t segment)
 	static const struct {
 		const char *method;
 		unsigned int code;
-	} news[] = { { "PCUP", NOTIFY_DEVICE_CHECK }, { "PCDN", NOTIFY_EJECT_REQUEST } };
+	} news[] = { { "PCUP", HOTPLUG_DEVICE_CHECK }, { "PCDN", HOTPLUG_EJECT_REQUEST } };
 
 	aml_open_method(a, "PCNT", 0, true);
 	for (size_t i = 0; i < ARRAY_SIZE(news); i++) {
@@ -310,18 +307,9 @@ static void emit_controller(struct aml *a, const struct acpi_params *params)
 	uint64_t gpa = params->windows->platform_start + LAYOUT_PLATFORM_PCI_HOTPLUG;
 	static const char *const registers[] = { "PCIU", "PCID", "B0EJ", "PSEG",
 						 "PSLT", "PEVT", "PSTA" };
-	struct aml res = { 0 };
 
 	aml_open_device(a, "PHPR");
-	aml_name(a, "_HID");
-	aml_eisa_id(a, "PNP0A06");
-	aml_name(a, "_UID");
-	aml_string(a, "PCI hotplug controller");
-	aml_name_integer(a, "_STA", 0x0b); /* there, decoding, working; not for the user's eyes */
-	aml_mutex(a, "BLCK");
-	aml_res_mem64(&res, gpa, PCI_HOTPLUG_SIZE);
-	aml_name_crs(a, &res);
-	aml_region(a, "PCST", AML_SYSTEM_MEMORY, gpa, PCI_HOTPLUG_SIZE);
+	hotplug_aml_controller(a, "PCI hotplug controller", "BLCK", "PCST", gpa, PCI_HOTPLUG_SIZE);
 	aml_open_field(a, "PCST", AML_ACCESS_DWORD);
 	for (size_t i = 0; i < ARRAY_SIZE(registers); i++)
 		aml_field_member(a, registers[i], 32);
