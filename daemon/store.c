@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 
 #define SUFFIX ".json"
+#define STATE  "state" /* no definition has this name */
 
 static int dir_sync(const char *path)
 {
@@ -140,7 +141,7 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 
 int store_remove_state(const char *state_dir, const char *name, struct err *err)
 {
-	g_autofree char *path = g_strdup_printf("%s/%s", state_dir, name);
+	g_autofree char *path = g_strdup_printf("%s/" STATE "/%s", state_dir, name);
 	struct stat st;
 	int r;
 

@@ -36,7 +36,10 @@ int file_read(const char *path, char **ret, struct err *err);
 int store_init(const char *state_dir, struct err *err);
 int store_save(const char *state_dir, const struct definition *def, struct err *err);
 int store_remove(const char *state_dir, const char *name, struct err *err);
-/* Removes <state>/<name>/, where devices keep what survives a shutdown (firmware variables). */
+/*
+ * Removes <state>/state/<name>/, where devices keep what survives a shutdown (firmware variables):
+ * apart from the definitions, as "web1.json" may be the name of a machine, too.
+ */
 int store_remove_state(const char *state_dir, const char *name, struct err *err);
 /* Calls fn for each good definition, which takes over its contents. */
 int store_load(const char *state_dir, void (*fn)(struct definition *def, void *data), void *data,

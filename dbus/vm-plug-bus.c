@@ -21,6 +21,9 @@
 #include <errno.h>
 #include <string.h>
 
+/* Anybody may call: what a device's keys cost (variant.h) before the question is asked. */
+#define ELEMENT_MAX (256 * 1024)
+
 #define REMOVE_USEC (60 * 1000000ULL)
 #define RESIZE_USEC (60 * 1000000ULL)
 
@@ -83,9 +86,10 @@ static int read_add(sd_bus_message *m, struct plug_params *ret, struct err *err)
 				 "'%s' is no type of device that can be added, must be disk, net, "
 				 "fs, pmem or vsock",
 				 type);
-	r = variant_from_message(m, "a{sv}", &ret->element, err);
-	if (r == 0)
-		r = set_id(&ret->element, id, err);
+	r = variant_from_message_max(m, "a{sv}", ELEMENT_MAX, &ret->element, err);
+	if (r < 0)
+		return err_prefix(err, r, "config of the device");
+	r = set_id(&ret->element, id, err);
 	if (r == 0)
 		r = read_fds(m, &ret->fds, err);
 	if (r == 0)

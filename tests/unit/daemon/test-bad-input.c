@@ -249,6 +249,39 @@ static void test_vm(void)
 	fixture_free(f);
 }
 
+/* One machine's name is the file of another one's definition. */
+static void test_delete_state(void)
+{
+	struct fixture *f = fixture_new();
+	g_autofree char *kept = NULL, *dir = NULL, *file = NULL;
+
+	fixture_create(f, "v", "", true);
+	fixture_create(f, "v.json", "", true);
+	kept = g_build_filename(f->manager->state_dir, "v.json", NULL);
+	dir = g_build_filename(f->manager->state_dir, "state", "v.json", NULL);
+	file = g_build_filename(dir, "variables", NULL);
+	g_assert_cmpint(g_mkdir_with_parents(dir, 0700), ==, 0);
+	g_assert_true(g_file_set_contents(file, "", 0, NULL));
+	fixture_vm_ok(f, "v.json", "Delete", "a{sv}", 1, "RemoveState", "b", 1);
+	g_assert_true(g_file_test(kept, G_FILE_TEST_IS_REGULAR));
+	g_assert_false(g_file_test(dir, G_FILE_TEST_EXISTS));
+	fixture_vm_ok(f, "v", "Delete", "a{sv}", 1, "RemoveState", "b", 1);
+	g_assert_false(g_file_test(kept, G_FILE_TEST_EXISTS));
+	fixture_free(f);
+}
+
+/* Anybody may send it: it is refused before it has cost much. */
+static void test_large_device(void)
+{
+	struct fixture *f = fixture_new();
+	g_autofree char *path = g_strnfill(300 << 10, 'x');
+
+	fixture_create(f, "v", "", true);
+	fixture_vm_fails(f, "v", INVALID_ARGS, "config of the device: the value is too large",
+			 "AddDevice", "ssa{sv}a{sh}a{sv}", "disk", "", 1, "path", "s", path, 0, 0);
+	fixture_free(f);
+}
+
 static void test_validate(void)
 {
 	static const char *const pointers[] = { "/memory/size", "/tpm", "/disks/0/paht",
@@ -313,6 +346,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/bad-input/lookup", test_lookup);
 	g_test_add_func("/daemon/bad-input/vm", test_vm);
 	g_test_add_func("/daemon/bad-input/validate", test_validate);
+	g_test_add_func("/daemon/bad-input/delete-state", test_delete_state);
+	g_test_add_func("/daemon/bad-input/large-device", test_large_device);
 	g_test_add_func("/daemon/bad-input/description", test_description);
 	return g_test_run();
 }
