@@ -19,8 +19,8 @@
  *   0x14  PEVT  WO  _OST: source event
  *   0x18  PSTA  WO  _OST: status code; writing it reports the three
  *
- * insert, ask and forget: any thread.  hotplug->lock is a device lock: it is taken
- * before the GED's, and not held while an op runs.
+ * insert, ask and forget: any thread.  hotplug->lock is not held while the GED is raised
+ * or an op runs.
  */
 #pragma once
 

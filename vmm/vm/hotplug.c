@@ -108,6 +108,8 @@ static void unlist(struct vm *vm, struct vm_device *dev)
 /* What of it is in the slot; vCPUs parked. */
 static void empty_slot(struct vm *vm, struct vm_device *dev)
 {
+	if (dev->vp)
+		virtio_device_reset(dev->vp->dev);
 	pci_hotplug_forget(&vm->platform.pci_hotplug, dev->pci->segment->number, dev->pci->slot);
 	if (dev->iommu)
 		vm_iommu_remove(vm, dev);
@@ -129,8 +131,6 @@ static void strike_off(struct vm *vm, struct vm_device *dev)
 static void take_out(struct vm *vm, struct vm_device *dev)
 {
 	log_info("device '%s' is taken out", dev->id);
-	if (dev->vp)
-		virtio_device_reset(dev->vp->dev);
 	empty_slot(vm, dev);
 	strike_off(vm, dev);
 	free(dev);

@@ -52,10 +52,21 @@ int vm_pmem_reserve(struct vm *vm, struct err *err)
 	return 0;
 }
 
+/* A guest that has not let go of one would take another in its place for it. */
+static bool has_husk(const struct vm *vm)
+{
+	const struct vm_device *husk;
+
+	LIST_FOREACH(husk, &vm->husks, link)
+		if (husk->kind == &vm_pmem_kind)
+			return true;
+	return false;
+}
+
 /* Another's place, or a new one. */
 static int find_place(struct vm *vm, uint64_t size, uint64_t *ret, struct err *err)
 {
-	if (guest_mem_find_retired(&vm->mem, size, ret))
+	if (!has_husk(vm) && guest_mem_find_retired(&vm->mem, size, ret))
 		return 0;
 	*ret = vm->pmem_gpa;
 	if (range_fits(vm->pmem_gpa, size, vm->pmem_end))
