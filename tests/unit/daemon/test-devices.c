@@ -347,7 +347,6 @@ static void test_balloon_bound(void)
 
 	machine_devices_clear(vm);
 	vm->boot->has_balloon = true;
-	vm->boot->balloon.pci.id = g_strdup("__balloon");
 	machine_devices_take(vm, answer);
 	vm->boot->memory.size = 0; /* as with zones */
 	vm->sizes = (struct machine_sizes){ .vcpus = 1, .memory = 96 << 20 };
