@@ -234,7 +234,7 @@ static int watch_companion(sd_event *event, pid_t pid)
 static int child_start_companions(struct spawn *sp, const char *vm, const char *slice,
 				  const struct companion *companions, size_t n,
 				  void (*done)(void *data, const struct err *err), void *data,
-				  struct companion_start **ret, struct err *err)
+				  struct companion_units **ret, struct err *err)
 {
 	struct child_spawner *spawner = (struct child_spawner *)(void *)sp->spawner;
 

@@ -8,6 +8,7 @@
 #include "vmm/base/log.h"
 #include <errno.h>
 #include <glib.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -19,14 +20,14 @@
 
 /* One unit of a start. */
 struct launch {
-	struct companion_start *start;
+	struct companion_units *start;
 	char *unit;
 	char *job; /* until it is over */
 	sd_bus_slot *call;
 	bool done;
 };
 
-struct companion_start {
+struct companion_units {
 	sd_bus_slot *job_match;
 	struct launch *launches;
 	size_t n, n_done;
@@ -42,6 +43,8 @@ void companion_deinit(struct companion *companion)
 		close(companion->fd);
 	if (companion->out_fd > 0)
 		close(companion->out_fd);
+	if (companion->peer_fd > 0)
+		close(companion->peer_fd);
 	*companion = (struct companion){ .fd = -EBADF };
 }
 
@@ -53,7 +56,7 @@ const char *companion_find_program(const char *const *paths, size_t n)
 	return NULL;
 }
 
-void companion_start_free(struct companion_start *start)
+static void companion_units_free(struct companion_units *start)
 {
 	if (!start)
 		return;
@@ -70,7 +73,7 @@ void companion_start_free(struct companion_start *start)
 /* May free the start: nothing after this. */
 static void launch_done(struct launch *launch, const struct err *err)
 {
-	struct companion_start *start = launch->start;
+	struct companion_units *start = launch->start;
 
 	if (launch->done)
 		return;
@@ -101,7 +104,7 @@ static int on_started(sd_bus_message *reply, void *userdata, sd_bus_error *error
 
 static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
-	struct companion_start *start = userdata;
+	struct companion_units *start = userdata;
 	const char *job, *result;
 	struct err err = { 0 };
 
@@ -207,9 +210,9 @@ static int launch_unit(struct launch *launch, sd_bus *bus, bool user, const char
 int companion_start_units(sd_bus *bus, bool user, const char *worker_unit, const char *vm,
 			  const char *slice, const struct companion *companions, size_t n,
 			  void (*done)(void *data, const struct err *err), void *data,
-			  struct companion_start **ret, struct err *err)
+			  struct companion_units **ret, struct err *err)
 {
-	struct companion_start *start = g_new0(struct companion_start, 1);
+	struct companion_units *start = g_new0(struct companion_units, 1);
 	int r;
 
 	start->launches = g_new0(struct launch, n);
@@ -229,21 +232,128 @@ int companion_start_units(sd_bus *bus, bool user, const char *worker_unit, const
 		r = launch_unit(launch, bus, user, worker_unit, vm, slice, &companions[i], err);
 	}
 	if (r < 0) {
-		companion_start_free(start);
+		companion_units_free(start);
 		return r;
 	}
 	*ret = start;
 	return 0;
 }
 
-int companion_start(struct spawn *worker, const char *vm, const char *slice,
-		    const struct companion *companions, size_t n,
+/* --- units or not ------------------------------------------------------------------ */
+
+struct companion_start {
+	sd_event *event;
+	char *vm;
+	struct companion *companions;
+	size_t n;
+	struct companion_units *units; /* while systemd starts them */
+	sd_event_source *settle;
+	void (*done)(void *data, const struct err *err);
+	void *data;
+};
+
+void companion_start_free(struct companion_start *start)
+{
+	if (!start)
+		return;
+	companion_units_free(start->units);
+	sd_event_source_disable_unref(start->settle);
+	sd_event_unref(start->event);
+	g_free(start->vm);
+	g_free(start);
+}
+
+static bool has_ended(const struct companion *companion)
+{
+	struct pollfd peer = { .fd = companion->peer_fd };
+
+	return companion->peer_fd > 0 && poll(&peer, 1, 0) == 1 && peer.revents & POLLHUP;
+}
+
+static int on_settled(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct companion_start *start = userdata;
+	struct err err = { 0 };
+
+	(void)source;
+	(void)usec;
+	for (size_t i = 0; i < start->n && !err.code; i++) {
+		const struct companion *companion = &start->companions[i];
+
+		if (has_ended(companion))
+			err_fault(&err, FAULT_HOST_RESOURCE, ECHILD,
+				  "%s of device '%s' has ended at once: the journal of "
+				  "'brume-%s-%s:%s.service' tells why",
+				  companion->kind->name, companion->id, companion->kind->name,
+				  start->vm, companion->id);
+	}
+	start->done(start->data, err.code ? &err : NULL);
+	return 0;
+}
+
+/* Its end of the socket is its own from here on: while we had it too, it could not end. */
+static void close_ends(struct companion *companion)
+{
+	if (companion->fd >= 0)
+		close(companion->fd);
+	companion->fd = -EBADF;
+	if (companion->out_fd > 0)
+		close(companion->out_fd);
+	companion->out_fd = 0;
+}
+
+static int settle(struct companion_start *start, struct err *err)
+{
+	uint64_t usec = 0;
+	int r;
+
+	for (size_t i = 0; i < start->n; i++) {
+		close_ends(&start->companions[i]);
+		usec = MAX(usec, start->companions[i].kind->settle_usec);
+	}
+	r = sd_event_add_time_relative(start->event, &start->settle, CLOCK_MONOTONIC, usec, 0,
+				       on_settled, start);
+	return r < 0 ? err_errno(err, -r, "cannot set a timer") : 0;
+}
+
+static void on_running(void *data, const struct err *err)
+{
+	struct companion_start *start = data;
+	struct err cause = { 0 };
+
+	if (err)
+		cause = *err;
+	companion_units_free(TAKE_PTR(start->units));
+	if (cause.code || settle(start, &cause) < 0)
+		start->done(start->data, &cause);
+}
+
+int companion_start(sd_event *event, struct spawn *worker, const char *vm, const char *slice,
+		    struct companion *companions, size_t n,
 		    void (*done)(void *data, const struct err *err), void *data,
 		    struct companion_start **ret, struct err *err)
 {
+	struct companion_start *start;
+	int r;
+
 	*ret = NULL;
 	if (n == 0)
 		return 0;
-	return worker->spawner->ops->start_companions(worker, vm, slice, companions, n, done, data,
-						      ret, err);
+	start = g_new0(struct companion_start, 1);
+	start->event = sd_event_ref(event);
+	start->vm = g_strdup(vm);
+	start->companions = companions;
+	start->n = n;
+	start->done = done;
+	start->data = data;
+	r = worker->spawner->ops->start_companions(worker, vm, slice, companions, n, on_running,
+						   start, &start->units, err);
+	if (r == 0 && !start->units)
+		r = settle(start, err);
+	if (r < 0) {
+		companion_start_free(start);
+		return r;
+	}
+	*ret = start;
+	return 0;
 }

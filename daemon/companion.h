@@ -20,7 +20,9 @@
 #include "vmm/base/cleanup.h"
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
 
 struct err;
 struct spawn;
@@ -31,6 +33,8 @@ struct companion_kind {
 	const char *description; /* "Network" of virtual machine X */
 	const struct unit_property *properties;
 	size_t n_properties;
+	/* A start waits so long for one that ends at once, as it cannot do what it was told. */
+	uint64_t settle_usec;
 };
 extern const struct companion_kind companion_passt;
 extern const struct companion_kind companion_virtiofsd;
@@ -41,6 +45,7 @@ struct companion {
 	char **argv; /* NULL-terminated, g_strfreev(); argv[0] is its path */
 	int fd;      /* its standard input */
 	int out_fd;  /* its standard output; 0: the journal */
+	int peer_fd; /* the worker's end of fd, which tells when it has ended; 0: not asked */
 };
 
 void companion_deinit(struct companion *companion);
@@ -52,18 +57,20 @@ struct companion_start;
 
 /*
  * Runs all, and calls done() from the event loop when all run (err NULL) or one
- * cannot; not after companion_start_free(), which leaves what runs alone: it ends
- * with the worker.  *ret is NULL, and done() is not called, when they run already.
+ * cannot, or has ended at once; not after companion_start_free(), which leaves what runs
+ * alone: it ends with the worker.  *ret is NULL, and done() is not called, when there are
+ * none.  companions are the caller's until then; their ends are closed once they run.
  */
-int companion_start(struct spawn *worker, const char *vm, const char *slice,
-		    const struct companion *companions, size_t n,
+int companion_start(sd_event *event, struct spawn *worker, const char *vm, const char *slice,
+		    struct companion *companions, size_t n,
 		    void (*done)(void *data, const struct err *err), void *data,
 		    struct companion_start **ret, struct err *err);
 /* NULL is allowed. */
 void companion_start_free(struct companion_start *start);
 
-/* For the spawners: as units bound to the worker's. */
+/* For the spawners: as units bound to the worker's. done() and free as above. */
+struct companion_units;
 int companion_start_units(sd_bus *bus, bool user, const char *worker_unit, const char *vm,
 			  const char *slice, const struct companion *companions, size_t n,
 			  void (*done)(void *data, const struct err *err), void *data,
-			  struct companion_start **ret, struct err *err);
+			  struct companion_units **ret, struct err *err);

@@ -16,11 +16,13 @@
 #include "daemon/opener.h"
 #include "daemon/unit.h"
 #include "vmm/base/err.h"
+#include "vmm/base/fd.h"
 #include "vmm/config/vm-config.h"
 #include <errno.h>
 #include <glib.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 static const char *const programs[] = { "/usr/bin/passt", "/usr/local/bin/passt" };
 
@@ -77,6 +79,7 @@ const struct companion_kind companion_passt = {
 	.description = "Network",
 	.properties = properties,
 	.n_properties = ARRAY_SIZE(properties),
+	.settle_usec = 100000, /* it binds its ports first of all */
 };
 
 static void add_forwards(GPtrArray *argv, const char *option, char *const *forwards)
@@ -109,19 +112,26 @@ char **passt_arguments(const char *program, const struct net_config *net)
 int passt_open(const struct net_config *net, int *ret_fd, struct companion *ret, struct err *err)
 {
 	const char *program = companion_find_program(programs, ARRAY_SIZE(programs));
-	int pair[2];
+	int pair[2], peer;
 
 	if (!program)
 		return err_fault(err, FAULT_HOST_RESOURCE, ENOENT,
 				 "there is no '%s': install passt, or use a tap", programs[0]);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_errno(err, errno, "cannot make a socket for passt");
+	peer = fd_dup(pair[0]);
+	if (peer < 0) {
+		close(pair[0]);
+		close(pair[1]);
+		return err_errno(err, -peer, "cannot duplicate a socket for passt");
+	}
 	*ret_fd = pair[0];
 	*ret = (struct companion){
 		.kind = &companion_passt,
 		.id = g_strdup(net->pci.id),
 		.argv = passt_arguments(program, net),
 		.fd = pair[1],
+		.peer_fd = peer,
 	};
 	return 0;
 }

@@ -290,9 +290,9 @@ static int start_companions(struct plug *plug, struct err *err)
 	struct machine *vm = plug->vm;
 	const char *slice = vm->def.slice ? vm->def.slice : vm->manager->default_slice;
 
-	return companion_start(&vm->spawn, vm->def.name, slice, plug->resources.companions,
-			       plug->resources.n_companions, on_companions, plug, &plug->companions,
-			       err);
+	return companion_start(vm->manager->event, &vm->spawn, vm->def.name, slice,
+			       plug->resources.companions, plug->resources.n_companions,
+			       on_companions, plug, &plug->companions, err);
 }
 
 static void on_opened(void *data, struct resource_set *set, const struct err *err)

@@ -19,7 +19,7 @@
 #include <sys/types.h>
 
 struct companion;
-struct companion_start;
+struct companion_units;
 struct err;
 struct spawner;
 
@@ -84,11 +84,11 @@ struct spawner_ops {
 	 * Optional: without it there is no unit.
 	 */
 	int (*set_properties)(struct spawn *sp, GVariant *properties, struct err *err);
-	/* Processes beside a worker that was started: companion.h. */
+	/* Processes beside a worker that was started: companion.h. *ret NULL: they run. */
 	int (*start_companions)(struct spawn *sp, const char *vm, const char *slice,
 				const struct companion *companions, size_t n,
 				void (*done)(void *data, const struct err *err), void *data,
-				struct companion_start **ret, struct err *err);
+				struct companion_units **ret, struct err *err);
 	/* Forgets the worker without touching it. */
 	void (*release)(struct spawn *sp);
 	/* Reports workers that no VM knows; after all adoptions. Optional. */

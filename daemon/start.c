@@ -338,9 +338,9 @@ static int start_companions(struct start *start, struct err *err)
 	/* Without a worker the start is about to fail. */
 	if (!vm->spawn.active)
 		return 0;
-	r = companion_start(&vm->spawn, vm->def.name, slice, start->resources.companions,
-			    start->resources.n_companions, on_companions, start, &start->companions,
-			    err);
+	r = companion_start(vm->manager->event, &vm->spawn, vm->def.name, slice,
+			    start->resources.companions, start->resources.n_companions,
+			    on_companions, start, &start->companions, err);
 	if (r < 0)
 		return err_prefix(err, r, "VM '%s'", vm->def.name);
 	start->companions_up = !start->companions;

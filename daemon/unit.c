@@ -543,7 +543,7 @@ static int unit_set_properties(struct spawn *sp, GVariant *properties, struct er
 static int unit_start_companions(struct spawn *sp, const char *vm, const char *slice,
 				 const struct companion *companions, size_t n,
 				 void (*done)(void *data, const struct err *err), void *data,
-				 struct companion_start **ret, struct err *err)
+				 struct companion_units **ret, struct err *err)
 {
 	struct unit_spawner *spawner = spawner_of(sp);
 

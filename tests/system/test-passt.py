@@ -172,5 +172,19 @@ def test_broken(t):
         t.eventually(lambda: vm.state == "failed", "the start to be undone", 10)
 
 
+@tap.test("a port that somebody has fails the start, and leaves nothing")
+def test_port_taken(t):
+    before = service.traces()
+    with machine("passt-g", forward_tcp=["127.0.0.1/20122:22"]) as vm:
+        with socket.create_server(("127.0.0.1", 20122)):
+            reply = vm.call("Start", bus.options(Wait=True))
+        t.match(str(reply), r"VM 'passt-g': passt of device 'net0' has ended at once: the journal of "
+                            r"'brume-passt-passt-g:net0.service' tells why")
+        t.equal(vm.state, "failed")
+        vm.start()
+        answered(t, vm)
+    service.expect_traces(t, before)
+
+
 setup()
 tap.main()
