@@ -112,30 +112,48 @@ const struct config_table memory_table = {
 	.size = sizeof(struct memory_config),
 };
 
+/* Of zones one that is wrong is told of by its own rule (zone.c). */
+static bool zones_are_wrong(const struct memory_config *memory)
+{
+	for (size_t i = 0; i < memory->n_zones; i++)
+		if (!memory_zone_size_suits(memory->zones[i].size))
+			return true;
+	return false;
+}
+
+uint64_t memory_config_size_max(uint32_t max_phys_bits)
+{
+	return (1ULL << max_phys_bits) - MEMORY_HOLE - MEMORY_PCI64_MIN;
+}
+
 static int check_size(const struct vm_config *config, struct err *err)
 {
-	uint64_t size = memory_config_size(&config->memory), limit;
+	const struct memory_config *memory = &config->memory;
+	const char *key = memory->n_zones ? "/memory/zones" : "/memory/size";
+	uint64_t size = memory_config_size(memory), limit;
 
+	if (zones_are_wrong(memory))
+		return 0;
 	if (size == 0)
 		return config_error(err, "/memory/size: is 0 and there are no /memory/zones, must "
 					 "be at least 16777216 (16 MiB)");
 	if (size < MEMORY_SIZE_MIN)
 		return config_error(err,
-				    "/memory/size: %" PRIu64
+				    "%s: %" PRIu64
 				    " bytes are too few, must be at least 16777216 (16 MiB)",
-				    size);
+				    key, size);
 	if (size % MIB)
 		return config_error(err,
 				    "/memory/size: %" PRIu64
 				    " is not a multiple of 1 MiB (1048576), must be like %" PRIu64,
 				    size, align_down(size, MIB));
-	limit = (1ULL << config->cpus.max_phys_bits) - MEMORY_HOLE - MEMORY_PCI64_MIN;
+	limit = memory_config_size_max(config->cpus.max_phys_bits);
 	if (size > limit)
 		return config_error(err,
-				    "/memory/size: %" PRIu64
-				    " does not fit %u address bits, must be at most %" PRIu64
-				    " (or raise /cpus/max_phys_bits)",
-				    size, config->cpus.max_phys_bits, limit);
+				    "%s: %" PRIu64 "%s does not fit %u address bits, must be at "
+				    "most %" PRIu64 " (or raise /cpus/max_phys_bits)",
+				    key, size, memory->n_zones ? " in all" : "",
+				    config->cpus.max_phys_bits, limit);
 	return 0;
 }
 
@@ -182,7 +200,7 @@ static int check_hotplug(const struct vm_config *config, size_t i _unused_, stru
 		return config_error(err,
 				    "/memory/hugepages: cannot be had with hotplug_method "
 				    "VirtioMem, must be false: blocks could not be given back");
-	limit = (1ULL << config->cpus.max_phys_bits) - MEMORY_HOLE - MEMORY_PCI64_MIN;
+	limit = memory_config_size_max(config->cpus.max_phys_bits);
 	if (memory->size > limit || size > limit - memory->size)
 		return config_error(
 			err,

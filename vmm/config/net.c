@@ -183,6 +183,12 @@ static int check_tap(const struct vm_config *config, size_t i, struct err *err)
 				    "/net/%zu/tap: %s is not an interface name, must have 1 to 15 "
 				    "characters without '/', ':', '%%' and spaces",
 				    i, config_quote(tap, quoted));
+	/* Of /proc/sys/net/ipv4/conf: no interface can be called so. */
+	if (strcmp(tap, "all") == 0 || strcmp(tap, "default") == 0)
+		return config_error(err,
+				    "/net/%zu/tap: %s is a name that the kernel keeps for itself, "
+				    "must be another",
+				    i, config_quote(tap, quoted));
 	for (size_t j = 0; j < i; j++) {
 		if (g_strcmp0(tap, config->nets[j].tap) == 0)
 			return config_error(err,

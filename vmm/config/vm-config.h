@@ -101,6 +101,10 @@ uint64_t memory_config_hotplugged_size(const struct memory_config *memory);
 uint64_t memory_config_block_size(uint64_t hotplug_size);
 /* Index of the zone, or -1. */
 int memory_config_find_zone(const struct memory_config *memory, const char *id);
+/* Bytes of memory, with what may come, for which so many address bits have room. */
+uint64_t memory_config_size_max(uint32_t max_phys_bits);
+/* A multiple of 2 MiB above 0. */
+bool memory_zone_size_suits(uint64_t size);
 bool memory_zone_is_mergeable(const struct memory_config *memory, size_t i);
 
 struct numa_distance_config {

@@ -101,6 +101,11 @@ const struct config_table zone_table = {
 	.size = sizeof(struct memory_zone_config),
 };
 
+bool memory_zone_size_suits(uint64_t size)
+{
+	return size > 0 && size % ZONE_SIZE_UNIT == 0;
+}
+
 uint64_t memory_config_size(const struct memory_config *memory)
 {
 	uint64_t size = memory->size;
@@ -151,7 +156,7 @@ static int check_zone_size(const struct vm_config *config, size_t i, struct err 
 	const struct memory_zone_config *zone = &config->memory.zones[i];
 	uint64_t page = zone->hugepage_size;
 
-	if (!zone->size || zone->size % ZONE_SIZE_UNIT)
+	if (!memory_zone_size_suits(zone->size))
 		return config_error(err,
 				    "/memory/zones/%zu/size: %" PRIu64
 				    " is not a multiple of 2 MiB (2097152) above 0",
@@ -210,6 +215,8 @@ static int check_zone_keys(const struct vm_config *config, size_t i, struct err 
 static int check_zone_hotplug(const struct vm_config *config, size_t i, struct err *err)
 {
 	const struct memory_zone_config *zone = &config->memory.zones[i];
+	uint64_t size = memory_config_size(&config->memory);
+	uint64_t limit = memory_config_size_max(config->cpus.max_phys_bits);
 	char pointer[CONFIG_POINTER_MAX];
 
 	snprintf(pointer, sizeof(pointer), "/memory/zones/%zu", i);
@@ -228,9 +235,12 @@ static int check_zone_hotplug(const struct vm_config *config, size_t i, struct e
 				    "%s/hugepages: cannot be had with hotplug_size, must be false: "
 				    "blocks could not be given back",
 				    pointer);
-	if (memory_config_hotplug_size(&config->memory) > INT64_MAX)
-		return config_error(err, "%s/hotplug_size: %" PRIu64 " is too much", pointer,
-				    zone->hotplug_size);
+	if (size <= limit && memory_config_hotplug_size(&config->memory) > limit - size)
+		return config_error(err,
+				    "%s/hotplug_size: %" PRIu64
+				    " does not fit %u address bits, all zones and what may come "
+				    "must be at most %" PRIu64 " (or raise /cpus/max_phys_bits)",
+				    pointer, zone->hotplug_size, config->cpus.max_phys_bits, limit);
 	return memory_check_hotplugged(&config->memory, pointer, zone->hotplug_size,
 				       zone->hotplugged_size, err);
 }

@@ -83,6 +83,22 @@ static const struct refused refused[] = {
 	  VM(",'memory':{'size':0,'zones':[{'id':'a','size':17825792},{'id':'b',"
 	     "'size':1048576}]}"),
 	  "/memory/zones/0/size: 17825792 is not a multiple of 2 MiB (2097152) above 0" },
+	{ "zones/size-0", VM(",'memory':{'size':0,'zones':[{'id':'a','size':0}]}"),
+	  "/memory/zones/0/size: 0 is not a multiple of 2 MiB (2097152) above 0" },
+	{ "zones/size-odd",
+	  VM(",'memory':{'size':0,'zones':[{'id':'a'},{'id':'b','size':33554433}]}"),
+	  "/memory/zones/1/size: 33554433 is not a multiple of 2 MiB (2097152) above 0" },
+	{ "zones/too-small", VM(",'memory':{'size':0,'zones':[{'id':'a','size':2097152}]}"),
+	  "/memory/zones: 2097152 bytes are too few, must be at least 16777216 (16 MiB)" },
+	{ "zones/too-large",
+	  VM(",'memory':{'size':0,'zones':[{'id':'a','size':4611686018427387904}]}"),
+	  "/memory/zones: 4611686018427387904 in all does not fit 46 address bits, must be at most "
+	  "70363375468544 (or raise /cpus/max_phys_bits)" },
+	{ "zones/hotplug-too-large",
+	  VM(",'memory':{'size':0,'hotplug_method':'VirtioMem','zones':[{'id':'a',"
+	     "'hotplug_size':1152921504606846976}]}"),
+	  "/memory/zones/0/hotplug_size: 1152921504606846976 does not fit 46 address bits, all zones "
+	  "and what may come must be at most 70363375468544 (or raise /cpus/max_phys_bits)" },
 	{ "zones/hugepage_size",
 	  VM(",'memory':{'size':0,'zones':[{'id':'a','hugepage_size':"
 	     "2097152}]}"),

@@ -16,6 +16,8 @@ static const struct refused refused[] = {
 	{ "net/tap-long", VM(",'net':[{'tap':'abcdefghijklmnop'}]"),
 	  "/net/0/tap: 'abcdefghijklmnop' is not an interface name, must have 1 to 15 characters "
 	  "without '/', ':', '%' and spaces" },
+	{ "net/tap-all", VM(",'net':[{'tap':'all'}]"),
+	  "/net/0/tap: 'all' is a name that the kernel keeps for itself, must be another" },
 	{ "net/tap-pointer-of-another", VM(",'net':[{'tap':'/net/1/tap'}]"),
 	  "/net/0/tap: '/net/1/tap' is not an interface name, must have 1 to 15 characters without "
 	  "'/', ':', '%' and spaces" },
