@@ -177,6 +177,32 @@ def test_kill(t):
     t.match(host("qemu-img", "check", path), "No errors were found")
 
 
+@tap.test("VHD and VHDX images: what a guest wrote is what qemu-img reads")
+def test_foreign(t):
+    kinds = [("vpc", "Vhd", "subformat=dynamic,force_size=on"), ("vpc", "Vhd", "subformat=fixed,force_size=on"),
+             ("vhdx", "Vhdx", "block_size=1M")]
+    paths, raw = [f"{DIR}/foreign-{i}" for i in range(len(kinds))], f"{DIR}/foreign.raw"
+    t.cleanup(guest.unlink, raw)
+    for path, (name, _, options) in zip(paths, kinds):
+        t.cleanup(guest.unlink, path)
+        host("qemu-img", "create", "-q", "-f", name, "-o", options, path, "64M")
+    disks = [{"path": path, "image_type": image_type, "num_queues": 2} for path, (_, image_type, _) in zip(paths, kinds)]
+    with guest.Machine("foreign", guest.config(2, disks=disks)) as vm:
+        console = vm.boot()
+        console.check("dd if=/dev/urandom of=/tmp/data bs=64k count=64 2>&1")
+        inside = console.check("sha256sum < /tmp/data").split()[0]
+        for device in ["vda", "vdb", "vdc"]:
+            console.check(f"dd if=/tmp/data of=/dev/{device} bs=64k seek=16 conv=fsync 2>&1")
+            console.check(f"echo 3 > /proc/sys/vm/drop_caches; cmp -n 4194304 /tmp/data /dev/{device} 0 1048576", 120)
+        t.equal(guest.complaints(console, "vd[a-c]|virtio"), [], "dmesg")
+        vm.shutdown()
+    for path, (name, image_type, options) in zip(paths, kinds):
+        host("qemu-img", "convert", "-f", name, "-O", "raw", path, raw)
+        with open(raw, "rb") as f:
+            f.seek(MIB)
+            t.equal(hashlib.sha256(f.read(4 * MIB)).hexdigest(), inside, f"{image_type}, {options}")
+
+
 @tap.test("an image in use, a full host")
 def test_trouble(t):
     small, where = image(t, "small.fs", 16 * MIB), f"{DIR}/small"
