@@ -4,6 +4,7 @@
 #include "daemon/autostart.h"
 #include "daemon/created-files.h"
 #include "daemon/device.h"
+#include "daemon/disk-change.h"
 #include "daemon/end.h"
 #include "daemon/link.h"
 #include "daemon/listen.h"
@@ -122,6 +123,7 @@ static void on_query(void *data, sd_bus_message *reply, const struct err *err)
 		adopted_as(vm, MACHINE_STATE_RUNNING, MACHINE_REASON_DAEMON_RESTARTED);
 	machine_devices_take(vm, answer);
 	machine_take_sizes(vm, answer);
+	machine_review_replace(vm);
 	if (vm->removal_to_resume.id)
 		machine_resume_removal(vm);
 	if (vm->resize_to_resume.present)
@@ -266,6 +268,8 @@ static void adopt_one(struct runtime_state *state, void *data)
 	vm->removal_to_resume = state->removal;
 	state->removal = (struct runtime_removal){ 0 };
 	vm->resize_to_resume = state->resize;
+	vm->replace = state->replace;
+	state->replace = (struct runtime_replace){ 0 };
 	vm->created = state->created;
 	state->created = (struct created_files){ 0 };
 	vm->spawn.pid = state->pid;

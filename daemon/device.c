@@ -101,7 +101,7 @@ static bool is_known_value(const char *name, GVariant *value)
 		const char *name, *type;
 	} known[] = {
 		{ "link_up", "b" }, { "size", "t" },   { "target", "t" },
-		{ "actual", "t" },  { "engine", "s" },
+		{ "actual", "t" },  { "engine", "s" }, { "images", "t" },
 	};
 	static const char statistics[] = "statistics.";
 

@@ -228,19 +228,40 @@ static int make_next(const struct machine *vm, const char *id, GVariant *keys,
 		vm->def.name, id);
 }
 
-static int define(struct machine *vm, const struct change *change, struct err *err)
+static int define(struct machine *vm, const char *id, GVariant *keys, struct err *err)
 {
-	/* It is our own job that the machine is busy with. */
+	/* It may be our own job that the machine is busy with. */
 	struct job *job = TAKE_PTR(vm->job);
 	struct vm_config *next = NULL;
-	int r = make_next(vm, change->id, change->keys, &next, err);
+	int r = make_next(vm, id, keys, &next, err);
 
 	if (r == 0)
 		r = machine_define(vm, next, err);
 	vm->job = job;
 	return r == 0 ? 0
 		      : err_prefix(err, r, "disk '%s' has another image, but not in the definition",
-				   change->id);
+				   id);
+}
+
+/* The disk has it: so the machine's configuration has, and the definition if that was asked for. */
+static int take_over(struct machine *vm, const struct runtime_replace *replace, struct err *err)
+{
+	struct machine_device *dev = machine_find_device(vm, replace->id);
+	struct vm_config *boot = NULL;
+	int r;
+
+	if (!dev)
+		return err_fault(err, FAULT_NO_SUCH_DEVICE, ENXIO, "disk '%s' is gone",
+				 replace->id);
+	r = vm_config_with_keys(vm->boot, "disks", dev->index, replace->keys, &boot, err);
+	if (r < 0)
+		return r;
+	vm_config_free(vm->boot);
+	vm->boot = boot;
+	machine_boot_changed(vm, MACHINE_PROPERTY_CONFIG);
+	machine_device_refresh(dev);
+	log_info("VM '%s': disk '%s' has another image", vm->def.name, dev->id);
+	return replace->persist ? define(vm, replace->id, replace->keys, err) : 0;
 }
 
 /* The worker's lock would look like a stranger's. */
@@ -295,28 +316,49 @@ static void on_replaced(void *data, sd_bus_message *reply, const struct err *err
 {
 	struct change *change = data;
 	struct machine *vm = machine_of(change);
-	struct machine_device *dev = vm ? machine_find_device(vm, change->id) : NULL;
+	struct runtime_replace replace;
 	struct err cause = { 0 };
-	int r = 0;
+	int r;
 
 	if (!vm) {
 		change_free(change);
 		return;
 	}
-	if (err) {
+	/* Whether it has is seen when there is a connection again. */
+	vm->replace.unheard = err && err->code == ECONNRESET;
+	if (vm->replace.unheard) {
 		fail(change, vm, err);
 		return;
 	}
-	vm_config_free(vm->boot);
-	vm->boot = TAKE_PTR(change->boot);
-	machine_boot_changed(vm, MACHINE_PROPERTY_CONFIG);
-	if (dev)
-		machine_device_refresh(dev);
-	take_values(vm, change, reply);
-	log_info("VM '%s': disk '%s' has another image", vm->def.name, change->id);
-	if (change->persist)
-		r = define(vm, change, &cause);
-	end(change, vm, r < 0 ? &cause : NULL);
+	replace = vm->replace;
+	vm->replace = (struct runtime_replace){ 0 };
+	if (err) {
+		machine_refresh_runtime(vm);
+		fail(change, vm, err);
+	} else {
+		r = take_over(vm, &replace, &cause);
+		take_values(vm, change, reply);
+		end(change, vm, r < 0 ? &cause : NULL);
+	}
+	runtime_replace_clear(&replace);
+}
+
+void machine_review_replace(struct machine *vm)
+{
+	struct runtime_replace replace = vm->replace;
+	struct machine_device *dev;
+	struct err err = { 0 };
+
+	/* While it is being waited for, the answer tells. */
+	if (!replace.id || !replace.unheard)
+		return;
+	vm->replace = (struct runtime_replace){ 0 };
+	dev = machine_find_device(vm, replace.id);
+	if (dev && machine_device_u64(dev, "images") > replace.images &&
+	    take_over(vm, &replace, &err) < 0)
+		log_error("VM '%s': %s", vm->def.name, err.msg);
+	machine_refresh_runtime(vm);
+	runtime_replace_clear(&replace);
 }
 
 static void on_resources_added(void *data, sd_bus_message *reply, const struct err *err)
@@ -326,6 +368,19 @@ static void on_resources_added(void *data, sd_bus_message *reply, const struct e
 	/* Then ReplaceDisk fails for the want of them. */
 	if (err)
 		log_debug("a worker takes no image: %s", err->msg);
+}
+
+/* For the next daemon, should this one not hear the answer. */
+static int note(const struct change *change, struct machine *vm, const struct machine_device *dev,
+		struct err *err)
+{
+	vm->replace = (struct runtime_replace){
+		.id = g_strdup(change->id),
+		.keys = g_variant_ref(change->keys),
+		.images = dev ? machine_device_u64(dev, "images") : 0,
+		.persist = change->persist,
+	};
+	return machine_save_runtime(vm, err);
 }
 
 static void call_worker(struct change *change, struct machine *vm)
@@ -340,13 +395,18 @@ static void call_worker(struct change *change, struct machine *vm)
 		type = image_type_to_string(change->boot->disks[dev->index].image_type);
 	r = machine_check_connection(vm, &err);
 	if (r == 0)
+		r = note(change, vm, dev, &err);
+	if (r == 0)
 		r = worker_add_resources(vm->worker, &change->resources, on_resources_added, vm,
 					 &err);
 	if (r == 0)
 		r = worker_call(vm->worker, "ReplaceDisk", CHANGE_USEC, on_replaced, change, &err,
 				"sss", change->id, path, type);
-	if (r < 0)
+	if (r < 0) {
+		runtime_replace_clear(&vm->replace);
+		machine_refresh_runtime(vm);
 		fail(change, vm, &err);
+	}
 }
 
 static void on_opened(void *data, struct resource_set *set, const struct err *err)

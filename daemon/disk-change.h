@@ -19,6 +19,7 @@
 
 struct err;
 struct job;
+struct machine;
 struct machine_device;
 
 int machine_check_resize_disk(const struct machine_device *dev, uint64_t bytes, struct err *err);
@@ -37,5 +38,10 @@ struct medium_params {
 int machine_check_replace_disk(const struct machine_device *dev, const struct medium_params *params,
 			       struct vm_config **ret, char pointer[static CONFIG_POINTER_MAX],
 			       struct err *err);
+/*
+ * The worker has said which devices it has: a change of images that it was asked for, and had no
+ * answer to when the connection or the former daemon ended, has taken place or not.
+ */
+void machine_review_replace(struct machine *vm);
 int machine_replace_disk(struct machine_device *dev, uid_t owner,
 			 const struct medium_params *params, struct job **ret, struct err *err);

@@ -2,6 +2,7 @@
 #include "daemon/link.h"
 
 #include "daemon/device.h"
+#include "daemon/disk-change.h"
 #include "daemon/end.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
@@ -181,6 +182,7 @@ static void take_answer(struct machine *vm, GVariant *answer)
 		machine_review_plug(vm, devices);
 	machine_devices_take(vm, answer);
 	machine_take_sizes(vm, answer);
+	machine_review_replace(vm);
 	/* What was being removed when the connection ended may be gone. */
 	machine_review_removal(vm);
 	if (vm->removal_to_resume.id)

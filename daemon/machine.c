@@ -227,6 +227,7 @@ void machine_free(struct machine *vm)
 	machine_leave_plug(vm);
 	g_free(vm->removal_to_resume.id);
 	g_free(vm->resize_to_resume.zone);
+	runtime_replace_clear(&vm->replace);
 	worker_free(TAKE_PTR(vm->worker));
 	spawn_deinit(&vm->spawn);
 	sd_event_source_disable_unref(vm->reconnect);
@@ -327,8 +328,10 @@ void machine_set_boot(struct machine *vm, struct vm_config *boot, char *boot_con
 	vm->boot = boot;
 	vm->boot_config = boot_config;
 	vm->sizes = (struct machine_sizes){ 0 };
-	if (!boot)
+	if (!boot) {
 		machine_devices_clear(vm);
+		runtime_replace_clear(&vm->replace);
+	}
 	machine_changed(vm, MACHINE_PROPERTY_CONFIG);
 	update_restart_required(vm);
 }
@@ -372,6 +375,7 @@ int machine_save_runtime(struct machine *vm, struct err *err)
 		machine_describe_resize(vm, &state.resize);
 	else
 		state.resize = vm->resize_to_resume;
+	state.replace = vm->replace;
 	state.created = vm->start ? *machine_start_created(vm) : vm->created;
 	return runtime_save(vm->manager->runtime_dir, &state, err);
 }

@@ -116,9 +116,10 @@ struct machine {
 	struct runtime_stop stop_to_resume; /* while adopting */
 	struct runtime_removal removal_to_resume;
 	struct runtime_resize resize_to_resume;
-	struct created_files created; /* by the start it was found in, while adopting */
-	bool preparing;               /* the worker cannot have a guest yet */
-	char worker_reason[32];       /* why the worker said it is going to end */
+	struct runtime_replace replace; /* disk-change.c */
+	struct created_files created;   /* by the start it was found in, while adopting */
+	bool preparing;                 /* the worker cannot have a guest yet */
+	char worker_reason[32];         /* why the worker said it is going to end */
 	struct rate_limit events, event_warnings;
 	struct rate_limit vsock_wishes;                                               /* vsock.c */
 	struct rate_limit worker_states, worker_losses, worker_devices, worker_sizes; /* link.c */

@@ -22,6 +22,13 @@
 
 #define CONTROL_BACKLOG 8
 
+void runtime_replace_clear(struct runtime_replace *replace)
+{
+	g_free(replace->id);
+	g_clear_pointer(&replace->keys, g_variant_unref);
+	*replace = (struct runtime_replace){ 0 };
+}
+
 void runtime_state_deinit(struct runtime_state *state)
 {
 	definition_deinit(&state->def);
@@ -31,6 +38,7 @@ void runtime_state_deinit(struct runtime_state *state)
 	created_files_deinit(&state->created);
 	g_free(state->exit_reason);
 	g_free(state->removal.id);
+	runtime_replace_clear(&state->replace);
 	*state = (struct runtime_state){ 0 };
 }
 
@@ -244,6 +252,32 @@ static void load_removal(GVariant *dict, struct runtime_removal *removal)
 	removal->owner = (uid_t)dict_get_uint(inner, "owner", 0);
 }
 
+static void save_replace(const struct runtime_replace *replace, GVariantBuilder *dict)
+{
+	g_auto(GVariantBuilder) inner = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE_VARDICT);
+
+	dict_add(&inner, "id", "s", replace->id);
+	dict_add_value(&inner, "keys", replace->keys);
+	dict_add(&inner, "images", "t", (guint64)replace->images);
+	dict_add(&inner, "persist", "b", replace->persist);
+	dict_add_value(dict, "replace", g_variant_builder_end(&inner));
+}
+
+static void load_replace(GVariant *dict, struct runtime_replace *replace)
+{
+	g_autoptr(GVariant) inner = g_variant_lookup_value(dict, "replace", G_VARIANT_TYPE_VARDICT);
+
+	if (!inner)
+		return;
+	replace->id = dict_dup_string(inner, "id");
+	replace->keys = g_variant_lookup_value(inner, "keys", G_VARIANT_TYPE_VARDICT);
+	replace->images = dict_get_uint(inner, "images", 0);
+	replace->persist = dict_get_bool(inner, "persist", false);
+	replace->unheard = true;
+	if (!replace->id || !replace->keys)
+		runtime_replace_clear(replace);
+}
+
 static void save_resize(const struct runtime_resize *resize, GVariantBuilder *dict)
 {
 	GVariantBuilder inner;
@@ -308,6 +342,8 @@ int runtime_save(const char *runtime_dir, const struct runtime_state *state, str
 		save_removal(&state->removal, &dict);
 	if (state->resize.present)
 		save_resize(&state->resize, &dict);
+	if (state->replace.id)
+		save_replace(&state->replace, &dict);
 	value = g_variant_ref_sink(g_variant_builder_end(&dict));
 	text = config_json_print(value, CONFIG_JSON_COMPACT);
 	/* A reboot empties the file system: it needs to be whole, not durable. */
@@ -370,6 +406,7 @@ static int load_one(const char *path, struct runtime_state *ret, struct err *err
 	load_stop(dict, &state.stop);
 	load_removal(dict, &state.removal);
 	load_resize(dict, &state.resize);
+	load_replace(dict, &state.replace);
 	*ret = state;
 	state = (struct runtime_state){ 0 };
 	return 0;

@@ -18,6 +18,7 @@
 #include "daemon/definition.h"
 #include "daemon/resources.h"
 #include "vmm/base/cleanup.h"
+#include <glib.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -52,6 +53,17 @@ struct runtime_resize {
 	uid_t owner;
 };
 
+/* Another image that a worker was asked to give to a disk, and has not answered for. */
+struct runtime_replace {
+	char *id;        /* of the disk; NULL: there is none */
+	GVariant *keys;  /* a{sv} of its configuration, that differ then */
+	uint64_t images; /* that it has had before: with more, it has the new one */
+	bool persist;
+	bool unheard; /* nobody waits for the answer any more */
+};
+
+void runtime_replace_clear(struct runtime_replace *replace);
+
 struct runtime_state {
 	struct definition def;
 	char *boot_config;   /* compact JSON; def.config is for the next boot */
@@ -65,6 +77,7 @@ struct runtime_state {
 	struct runtime_stop stop;
 	struct runtime_removal removal;
 	struct runtime_resize resize;
+	struct runtime_replace replace;
 	char *exit_reason; /* intent: "terminated" when somebody asked for the end */
 };
 

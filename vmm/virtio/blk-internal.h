@@ -65,6 +65,7 @@ struct virtio_blk {
 	struct virtio_device dev;
 	struct virtio_blk_state st; /* under dev.lock */
 	struct block_image *img;
+	uint64_t n_images;            /* that it has had; control */
 	struct rate_limiter *limiter; /* of all queues, or of more disks; or NULL */
 	const char *engine;           /* one of block.c's names, or NULL */
 	unsigned int without_engines;

@@ -89,6 +89,11 @@ static void bind_queue(const struct virtio_blk *blk, uint16_t i)
 			    strerror(r));
 }
 
+uint64_t virtio_blk_n_images(struct virtio_device *dev)
+{
+	return virtio_blk(dev)->n_images;
+}
+
 const char *virtio_blk_engine(struct virtio_device *dev)
 {
 	struct virtio_blk *blk = virtio_blk(dev);
@@ -386,6 +391,7 @@ int virtio_blk_new(const struct virtio_blk_params *params, struct virtio_device 
 	if (r < 0)
 		goto fail_device;
 	blk->limiter = params->limiter;
+	blk->n_images = 1;
 	blk->engine = params->engine;
 	blk->without_engines = params->without_engines;
 	blk->st.writeback = true;
@@ -551,6 +557,7 @@ int virtio_blk_replace(struct virtio_device *dev, const struct virtio_blk_medium
 	block_image_close(img); /* the old one, or the new one when that failed */
 	if (r < 0)
 		return r;
+	blk->n_images++;
 	log_info("disk '%s' has another image: %s, %llu bytes", dev->id, blk->img->ops->name,
 		 (unsigned long long)blk->img->size);
 	tell_driver(blk);

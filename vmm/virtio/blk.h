@@ -88,6 +88,8 @@ int virtio_blk_resize(struct virtio_device *dev, uint64_t size, bool paused, str
 int virtio_blk_replace(struct virtio_device *dev, const struct virtio_blk_medium *medium,
 		       bool paused, struct err *err);
 
+/* Control thread: of a virtio_blk, how many images it has had: 1 until one is replaced. */
+uint64_t virtio_blk_n_images(struct virtio_device *dev);
 /* Control thread: of a virtio_blk, the engine of its queues; NULL while it is not active. */
 const char *virtio_blk_engine(struct virtio_device *dev);
 

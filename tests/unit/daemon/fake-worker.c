@@ -40,6 +40,7 @@ struct fake {
 	bool link_down;
 	uint32_t boots, n_resources, n_buttons;
 	bool rebooting;
+	uint64_t n_images; /* that the disk d0 has had */
 };
 
 static bool has_word(const struct fake *fake, const char *word)
@@ -233,7 +234,12 @@ static int reply_query(struct fake *fake, sd_bus_message *m)
 		r = sd_bus_message_append(reply, "s", "n0");
 	if (r >= 0)
 		r = append_net_values(fake, reply);
-	for (int depth = 0; r >= 0 && depth < 5; depth++)
+	if (r >= 0)
+		r = sd_bus_message_close_container(reply);
+	if (r >= 0)
+		r = sd_bus_message_append(reply, "{sa{sv}}", "d0", 1, "images", "t",
+					  fake->n_images);
+	for (int depth = 0; r >= 0 && depth < 4; depth++)
 		r = sd_bus_message_close_container(reply);
 	return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
 }
@@ -424,7 +430,11 @@ static int method_replace_disk(sd_bus_message *m, void *userdata, sd_bus_error *
 			  pointer, type);
 		return worker_error_from_err(error, &err);
 	}
-	return reply_size(m, 7 << 20);
+	/* "fake-mute-replace": has done it, or not, and does not say. */
+	if (has_word(userdata, "fake-mute-replace-lost"))
+		return 1;
+	((struct fake *)userdata)->n_images++;
+	return has_word(userdata, "fake-mute-replace") ? 1 : reply_size(m, 7 << 20);
 }
 
 static int method_connect_vsock(sd_bus_message *m, void *userdata, sd_bus_error *error)

@@ -3,6 +3,7 @@
  * Resize and Replace of a disk over the bus, with fake workers
  */
 #include "daemon/device.h"
+#include "daemon/disk-change.h"
 #include "daemon/job.h"
 #include "daemon/machine.h"
 #include "daemon/manager.h"
@@ -10,7 +11,9 @@
 #include "dbus/variant.h"
 #include "tests/unit/daemon/fixture.h"
 #include "vmm/base/cleanup.h"
+#include "vmm/base/err.h"
 #include "vmm/config/vm-config.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
@@ -227,6 +230,48 @@ static void test_replace(void)
 	fixture_free(f);
 }
 
+/* The daemon ends before the answer: the next one sees what became of it. */
+static void test_replace_unheard(void)
+{
+	static const struct {
+		const char *words;
+		bool done;
+	} cases[] = { { "fake-mute-replace", true }, { "fake-mute-replace-lost", false } };
+
+	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+		struct fixture *f = fixture_new();
+		g_autofree char *old = g_build_filename(f->dir, "disk.raw", NULL);
+		g_autofree char *other = image(f, "other.raw"), *next = NULL;
+		struct machine *vm = start(f, cases[i].words, "");
+		struct medium_params params = { .fd = -EBADF, .persist = true };
+		struct err err = { 0 };
+		struct job *job;
+
+		g_test_message("%s", cases[i].words);
+		params.path = other;
+		g_assert_cmpint(machine_replace_disk(machine_find_device(vm, "d0"), 0, &params,
+						     &job, &err),
+				==, 0);
+		/* It has been asked. */
+		for (unsigned int n = 0; n < 100 && !vm->replace.id; n++)
+			fixture_turn(f, 20000);
+		g_assert_nonnull(vm->replace.id);
+		for (unsigned int n = 0; n < 10; n++)
+			fixture_turn(f, 20000);
+		assert_path(f, old);
+		fixture_stop_daemon(f);
+		fixture_start_daemon(f);
+		fixture_wait_state(f, "web1", MACHINE_STATE_RUNNING);
+		vm = manager_find(f->manager, "web1");
+		g_assert_null(vm->replace.id);
+		assert_path(f, cases[i].done ? other : old);
+		next = config_of(f, "next");
+		g_assert_nonnull(strstr(next, cases[i].done ? "other.raw" : "disk.raw"));
+		fixture_assert_property(f, "web1", "RestartRequired", "0");
+		fixture_free(f);
+	}
+}
+
 static void test_replace_by_fd(void)
 {
 	struct fixture *f = fixture_new();
@@ -282,6 +327,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/disk/resize/refused", test_resize_refused);
 	g_test_add_func("/daemon/disk/busy", test_busy);
 	g_test_add_func("/daemon/disk/replace", test_replace);
+	g_test_add_func("/daemon/disk/replace/unheard", test_replace_unheard);
 	g_test_add_func("/daemon/disk/replace/fd", test_replace_by_fd);
 	g_test_add_func("/daemon/disk/replace/refused", test_replace_refused);
 	return g_test_run();

@@ -190,10 +190,11 @@ static size_t disk_values(struct vm_device *dev, struct vm_device_value ret[VM_D
 	sectors = bytes_get_le(blk->config, 8);
 	pthread_mutex_unlock(&blk->lock);
 	ret[0] = (struct vm_device_value){ "size", VM_VALUE_U64, .u = sectors * BLOCK_SECTOR };
+	ret[1] = (struct vm_device_value){ "images", VM_VALUE_U64, .u = virtio_blk_n_images(blk) };
 	if (!engine)
-		return 1;
-	ret[1] = (struct vm_device_value){ "engine", VM_VALUE_STRING, .s = engine };
-	return 2;
+		return 2;
+	ret[2] = (struct vm_device_value){ "engine", VM_VALUE_STRING, .s = engine };
+	return 3;
 }
 
 const struct vm_device_kind vm_disk_kind = {
