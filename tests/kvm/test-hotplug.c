@@ -268,8 +268,10 @@ static void test_force_in_use(void)
 	hand_over(&w, "/disks/0/path");
 	g_assert_cmpint(add_disk(&w, "data", "/disks/0/path", NULL, &err), ==, 0);
 	test_worker_wait_output(&w, "# well", WAIT_SECONDS);
-	/* A reset lets go of all. */
+	/* Of a machine that is paused, too; a reset lets go of all. */
+	g_assert_cmpint(test_worker_call(&w, "Pause", &err), ==, 0);
 	g_assert_cmpint(remove_device(&w, "data", true, &err), ==, 0);
+	g_assert_cmpint(test_worker_call(&w, "Resume", &err), ==, 0);
 	test_worker_wait_output(&w, "# lost both", WAIT_SECONDS);
 	output = test_worker_output(&w);
 	g_assert_null(strstr(output, "not ok"));
