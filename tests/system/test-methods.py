@@ -456,7 +456,7 @@ def test_delete(t):
         t.equal((reply.error, reply.text),
                 (f"{bus.NAME}.InvalidState", "cannot delete VM 'delete': it is running"))
         vm.must("Terminate")
-        kept = f"{service.STATE}/delete"  # no machine of this version makes it
+        kept = f"{service.STATE}/state/delete"  # no machine of this version makes it
         os.makedirs(f"{kept}/below")
         with open(f"{kept}/below/vars", "w") as f:
             f.write("x")
