@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * org.brume.vm1.VirtualMachine; what is about devices is in
- * vm-devices-bus.c
+ * org.brume.vm1.VirtualMachine; what is about its definition, its devices, and what comes and
+ * goes is in vm-definition-bus.c, vm-devices-bus.c and vm-plug-bus.c
  */
 #include "dbus/vm-bus.h"
 #include "daemon/describe.h"
@@ -11,7 +11,6 @@
 #include "daemon/machine.h"
 #include "daemon/manager.h"
 #include "daemon/request.h"
-#include "daemon/set-properties.h"
 #include "daemon/start.h"
 #include "daemon/stop.h"
 #include "daemon/worker.h"
@@ -19,12 +18,11 @@
 #include "dbus/bus-error.h"
 #include "dbus/bus-options.h"
 #include "dbus/bus-path.h"
-#include "dbus/host-resources.h"
 #include "dbus/job-bus.h"
 #include "dbus/polkit.h"
-#include "dbus/resource-properties.h"
 #include "dbus/service.h"
 #include "dbus/variant.h"
+#include "dbus/vm-definition-bus.h"
 #include "dbus/vm-devices-bus.h"
 #include "dbus/vm-plug-bus.h"
 #include "vmm/base/err.h"
@@ -34,8 +32,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#define SHUTDOWN_USEC  (90 * 1000000ULL)
-#define PROPERTIES_MAX (64 * 1024) /* read before anybody is authorised */
+#define SHUTDOWN_USEC (90 * 1000000ULL)
 
 struct start_options {
 	bool paused, wait;
@@ -294,170 +291,6 @@ static int method_open_console(sd_bus_message *m, void *userdata, sd_bus_error *
 	return bus_error_from_err(error, &err);
 }
 
-static int method_get_config(sd_bus_message *m, void *userdata, sd_bus_error *error)
-{
-	struct machine *vm = userdata;
-	struct err err = { 0 };
-	const char *which;
-	bool boot;
-	int r;
-
-	r = sd_bus_message_read(m, "s", &which);
-	if (r < 0)
-		return r;
-	boot = strcmp(which, "boot") == 0;
-	if (!boot && strcmp(which, "next") != 0)
-		err_fault(&err, FAULT_BAD_ARGUMENT, EINVAL,
-			  "'%s' is not a configuration, must be 'boot' or 'next'", which);
-	else if (boot && !vm->boot)
-		err_fault(&err, FAULT_WRONG_STATE, EPROTO,
-			  "VM '%s' is %s: there is only the configuration of its next boot",
-			  vm->def.name, machine_state_to_string(vm->state));
-	if (err.code)
-		return bus_error_from_err(error, &err);
-	r = bus_call_authorise(m, vm, POLKIT_ACTION_INSPECT_VMS, "read the configuration of", true,
-			       &err);
-	if (r <= 0)
-		return bus_call_verdict(r, error, &err);
-	/* Of two ways to write down the same they are given one: they differ only if they do. */
-	return sd_bus_reply_method_return(m, "s",
-					  boot && vm->restart_required ? vm->boot_config
-								       : vm->def.config);
-}
-
-static int set_config(sd_bus_message *m, struct machine *vm, struct err *err)
-{
-	_cleanup_(vm_config_free_cleanup) struct vm_config *config = NULL;
-	g_autofree char *normalised = NULL;
-	struct host_resource_details details;
-	struct polkit_request question = {
-		.action = POLKIT_ACTION_CREATE_VMS,
-		.verb = "change the configuration of",
-	};
-	const char *text;
-	int r;
-
-	r = sd_bus_message_read(m, "s", &text);
-	if (r < 0)
-		return err_errno(err, -r, "cannot read the arguments of SetConfig");
-	r = bus_call_no_options(m, err);
-	if (r == 0)
-		r = machine_check_idle(vm, err);
-	if (r == 0)
-		r = machine_check_config(vm, text, &config, &normalised, err);
-	if (r < 0)
-		return r;
-	if (host_resource_details(config, NULL, NULL, NULL, &details))
-		question.action = POLKIT_ACTION_USE_HOST_RESOURCES;
-	question.extra = details.list;
-	r = service_check(bus_call_service(vm), m, vm, &question, err);
-	if (r <= 0)
-		return r;
-	r = machine_set_config(vm, config, normalised, err);
-	if (r < 0)
-		return r;
-	(void)TAKE_PTR(config);
-	(void)g_steal_pointer(&normalised);
-	return 1;
-}
-
-static int method_set_config(sd_bus_message *m, void *userdata, sd_bus_error *error)
-{
-	struct err err = { 0 };
-	int r;
-
-	r = set_config(m, userdata, &err);
-	if (r <= 0)
-		return bus_call_verdict(r, error, &err);
-	return sd_bus_reply_method_return(m, NULL);
-}
-
-static int method_set_autostart(sd_bus_message *m, void *userdata, sd_bus_error *error)
-{
-	struct machine *vm = userdata;
-	struct err err = { 0 };
-	int enable, r;
-
-	r = sd_bus_message_read(m, "b", &enable);
-	if (r < 0)
-		return r;
-	r = bus_call_no_options(m, &err);
-	if (r == 0)
-		r = bus_call_authorise(m, vm, POLKIT_ACTION_MANAGE_VMS, "change the autostart of",
-				       true, &err);
-	if (r <= 0)
-		return bus_call_verdict(r, error, &err);
-	r = machine_set_autostart(vm, enable, &err);
-	if (r < 0)
-		return bus_error_from_err(error, &err);
-	return sd_bus_reply_method_return(m, NULL);
-}
-
-static int method_set_description(sd_bus_message *m, void *userdata, sd_bus_error *error)
-{
-	struct machine *vm = userdata;
-	const char *description;
-	struct err err = { 0 };
-	int r;
-
-	r = sd_bus_message_read(m, "s", &description);
-	if (r < 0)
-		return r;
-	r = bus_call_no_options(m, &err);
-	if (r == 0)
-		r = bus_call_authorise(m, vm, POLKIT_ACTION_MANAGE_VMS, "describe", true, &err);
-	if (r <= 0)
-		return bus_call_verdict(r, error, &err);
-	r = machine_set_description(vm, description, &err);
-	if (r < 0)
-		return bus_error_from_err(error, &err);
-	return sd_bus_reply_method_return(m, NULL);
-}
-
-static int set_resource_properties(sd_bus_message *m, struct machine *vm, struct err *err)
-{
-	g_autoptr(GVariant) list = NULL, set = NULL;
-	const char *extra[] = { "property", NULL, NULL };
-	struct polkit_request question = {
-		.action = POLKIT_ACTION_USE_HOST_RESOURCES,
-		.verb = "set resource properties of",
-		.extra = extra,
-	};
-	g_autofree char *names = NULL;
-	int runtime, r;
-
-	r = sd_bus_message_read(m, "b", &runtime);
-	if (r < 0)
-		return err_errno(err, -r, "cannot read the arguments of SetResourceProperties");
-	r = variant_from_message_max(m, "a(sv)", PROPERTIES_MAX, &list, err);
-	if (r == 0)
-		r = bus_call_no_options(m, err);
-	if (r == 0)
-		r = machine_check_set_properties(vm, runtime, list, &set, err);
-	if (r < 0)
-		return r;
-	extra[1] = names = resource_properties_names(set);
-	r = service_check(bus_call_service(vm), m, vm, &question, err);
-	if (r <= 0)
-		return r;
-	r = machine_set_properties(vm, runtime, set, bus_call_done, sd_bus_message_ref(m), err);
-	if (r == 1)
-		return 0; /* the answer comes later */
-	sd_bus_message_unref(m);
-	return r < 0 ? r : 1;
-}
-
-static int method_set_resource_properties(sd_bus_message *m, void *userdata, sd_bus_error *error)
-{
-	struct err err = { 0 };
-	int r;
-
-	r = set_resource_properties(m, userdata, &err);
-	if (r <= 0)
-		return bus_call_verdict(r, error, &err);
-	return sd_bus_reply_method_return(m, NULL);
-}
-
 struct describe_call {
 	struct service *service;
 	sd_bus_message *message;
@@ -681,17 +514,18 @@ static const sd_bus_vtable vm_vtable[] = {
 				SD_BUS_ARGS("s", group, "a{sv}", limits, "a{sv}", options),
 				SD_BUS_NO_RESULT, vm_devices_bus_set_rate_limit_group, ANYBODY),
 	SD_BUS_METHOD_WITH_ARGS("GetConfig", SD_BUS_ARGS("s", which), SD_BUS_RESULT("s", config),
-				method_get_config, ANYBODY | SD_BUS_VTABLE_SENSITIVE),
+				vm_definition_bus_get_config, ANYBODY | SD_BUS_VTABLE_SENSITIVE),
 	SD_BUS_METHOD_WITH_ARGS("SetConfig", SD_BUS_ARGS("s", config, "a{sv}", options),
-				SD_BUS_NO_RESULT, method_set_config,
+				SD_BUS_NO_RESULT, vm_definition_bus_set_config,
 				ANYBODY | SD_BUS_VTABLE_SENSITIVE),
 	SD_BUS_METHOD_WITH_ARGS("SetAutostart", SD_BUS_ARGS("b", enable, "a{sv}", options),
-				SD_BUS_NO_RESULT, method_set_autostart, ANYBODY),
+				SD_BUS_NO_RESULT, vm_definition_bus_set_autostart, ANYBODY),
 	SD_BUS_METHOD_WITH_ARGS("SetDescription", SD_BUS_ARGS("s", description, "a{sv}", options),
-				SD_BUS_NO_RESULT, method_set_description, ANYBODY),
+				SD_BUS_NO_RESULT, vm_definition_bus_set_description, ANYBODY),
 	SD_BUS_METHOD_WITH_ARGS("SetResourceProperties",
 				SD_BUS_ARGS("b", runtime, "a(sv)", properties, "a{sv}", options),
-				SD_BUS_NO_RESULT, method_set_resource_properties, ANYBODY),
+				SD_BUS_NO_RESULT, vm_definition_bus_set_resource_properties,
+				ANYBODY),
 	SD_BUS_METHOD_WITH_ARGS("Describe", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", json),
 				method_describe, ANYBODY),
 	SD_BUS_METHOD_WITH_ARGS("GetCounters", OPTIONS, SD_BUS_RESULT("a{sa{st}}", counters),
