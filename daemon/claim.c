@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -197,6 +198,20 @@ int file_claim(const struct open_run *run, const struct resource *res, int fd, s
 		return err_errno(err, errno, "cannot inspect %s", resource_show(res, shown));
 	r = check_not_ours(run, ret_st, res, err);
 	return r < 0 ? r : lock_file(run, res, fd, ret_st, err);
+}
+
+int file_has_room(int fd, const struct stat *st, uint64_t bytes)
+{
+	uint64_t has = (uint64_t)st->st_blocks * 512, unit;
+	struct statvfs fs;
+
+	if (fstatvfs(fd, &fs) < 0)
+		return -errno;
+	/* Those in memory may have no limit, and say 0. */
+	if (fs.f_blocks == 0 || bytes <= has)
+		return 0;
+	unit = MAX(fs.f_frsize, 512UL);
+	return (bytes - has + unit - 1) / unit > fs.f_bavail ? -ENOSPC : 0;
 }
 
 int log_claim(const struct open_run *run, const struct resource *res, int fd, struct err *err)

@@ -13,22 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
-
-/*
- * What fallocate(2) got before the file system was full it keeps, and nobody could tell
- * it from what the image had: it is not begun then.
- */
-static int has_room(int fd, const struct stat *st)
-{
-	uint64_t missing = (uint64_t)MAX(st->st_size / 512 - st->st_blocks, 0);
-	struct statvfs fs;
-
-	if (fstatvfs(fd, &fs) < 0)
-		return -errno;
-	return missing / (MAX(fs.f_frsize, 512UL) / 512) > fs.f_bavail ? -ENOSPC : 0;
-}
 
 /* `sparse` off: writing to the disk never needs more of the file system than is set aside here. */
 static int allocate_image(const struct open_run *run, const struct resource *res, int fd,
@@ -41,7 +26,11 @@ static int allocate_image(const struct open_run *run, const struct resource *res
 	if (disk->sparse || res->readonly || !S_ISREG(st->st_mode) || st->st_size == 0 ||
 	    (disk->image_type != IMAGE_TYPE_UNKNOWN && disk->image_type != IMAGE_TYPE_RAW))
 		return 0;
-	r = has_room(fd, st);
+	/*
+	 * What fallocate(2) got before the file system was full it keeps, and nobody could tell
+	 * it from what the image had: it is not begun then.
+	 */
+	r = file_has_room(fd, st, (uint64_t)st->st_size);
 	if (r >= 0 && fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, st->st_size) < 0)
 		r = -errno;
 	if (r == -EOPNOTSUPP)

@@ -228,25 +228,39 @@ static int take_plain(struct open_run *run, const struct resource *res, int give
 	return r < 0 ? r : resource_set_take(run->set, res->pointer, TAKE_FD(fd), err);
 }
 
+/* A page without a block behind it would be a bus error in the worker. */
+static int claim_memory(const struct open_run *run, const struct resource *res, int fd,
+			struct err *err)
+{
+	uint64_t size = run->config->memory.zones[res->index].size;
+	char shown[RESOURCE_SHOWN_MAX];
+	struct stat st;
+	int r = file_claim(run, res, fd, &st, err);
+
+	if (r < 0 || res->readonly || file_has_room(fd, &st, size) != -ENOSPC)
+		return r;
+	return err_fault(err, FAULT_HOST_RESOURCE, ENOSPC,
+			 "file %s is on a file system without room for the %llu MiB of the zone",
+			 resource_show(res, shown), (unsigned long long)size >> 20);
+}
+
 static int open_memory(struct open_run *run, const struct resource *res, struct err *err)
 {
 	_cleanup_close_ int fd = -EBADF;
-	struct stat st;
 	int r = open_file(run, res, &fd, err);
 
 	if (r == 0)
-		r = file_claim(run, res, fd, &st, err);
+		r = claim_memory(run, res, fd, err);
 	return r < 0 ? r : resource_set_take(run->set, res->pointer, TAKE_FD(fd), err);
 }
 
 static int take_memory(struct open_run *run, const struct resource *res, int given, struct err *err)
 {
 	_cleanup_close_ int fd = -EBADF;
-	struct stat st;
 	int r = file_reopen(res, given, &fd, err);
 
 	if (r == 0)
-		r = file_claim(run, res, fd, &st, err);
+		r = claim_memory(run, res, fd, err);
 	return r < 0 ? r : resource_set_take(run->set, res->pointer, TAKE_FD(fd), err);
 }
 

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
@@ -85,6 +86,8 @@ int file_claim(const struct open_run *run, const struct resource *res, int fd, s
 	       struct err *err);
 /* For what is only appended to: any number of logs may be one file, but no guest's storage. */
 int log_claim(const struct open_run *run, const struct resource *res, int fd, struct err *err);
+/* 0, or -ENOSPC: the file system has no room for it to have so many bytes. */
+int file_has_room(int fd, const struct stat *st, uint64_t bytes);
 /* A file that the kernel makes up as it is read (procfs, sysfs) is refused. */
 int file_check_storage(const struct resource *res, int fd, struct err *err);
 

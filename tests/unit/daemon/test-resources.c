@@ -281,6 +281,10 @@ static void test_one_purpose(void)
 		{ "'memory':{'size':0,'zones':[{'id':'a','size':33554432,'file':'%s'},"
 		  "{'id':'b','size':33554432,'file':'%s'}]}",
 		  NULL },
+		{ "'cpus':{'max_phys_bits':52},'memory':{'size':0,'zones':[{'id':'a',"
+		  "'size':1125899906842624,'file':'%s','shared':true}]}",
+		  "/memory/zones/0/file: file '%s' is on a file system without room for the "
+		  "1073741824 MiB of the zone" },
 		{ "'serial':{'mode':'File','file':'%s'},'disks':[{'path':'%s'}]",
 		  "of this VM already" },
 		{ "'serial':{'mode':'File','file':'%s'},'console':{'mode':'File','file':'%s'}",
