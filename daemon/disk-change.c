@@ -290,6 +290,12 @@ int machine_check_replace_disk(const struct machine_device *dev, const struct me
 
 	snprintf(pointer, CONFIG_POINTER_MAX, "/disks/%zu", dev->index);
 	r = check(dev, "replace the image of a disk of", err);
+	if (r == 0 && vm->replace.id)
+		r = err_fault(
+			err, FAULT_BUSY, EBUSY,
+			"VM '%s': its worker has not said yet whether disk '%s' has got another "
+			"image",
+			vm->def.name, vm->replace.id);
 	if (r == 0 && !params->path && params->persist)
 		r = err_fault(err, FAULT_BAD_ARGUMENT, EINVAL,
 			      "VM '%s': a descriptor is there for a machine that runs, and not for "
@@ -324,9 +330,11 @@ static void on_replaced(void *data, sd_bus_message *reply, const struct err *err
 		change_free(change);
 		return;
 	}
-	/* Whether it has is seen when there is a connection again. */
-	vm->replace.unheard = err && err->code == ECONNRESET;
+	/* Whether it has is seen when there is a connection again, or when it answers at all. */
+	vm->replace.unheard = err && (err->code == ECONNRESET || err->code == ETIMEDOUT);
 	if (vm->replace.unheard) {
+		if (err->code == ETIMEDOUT)
+			machine_reconnect_later(vm);
 		fail(change, vm, err);
 		return;
 	}

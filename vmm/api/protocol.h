@@ -78,8 +78,8 @@
  *   signal DeviceChanged(s id, a{sv} values)    all of them, at most ten times a second
  *
  * Values of a device, which change while it runs and are no counters:
- *   disks     engine s ("io_uring", "aio", "sync"), while a driver has the disk
- *   disks     size t (bytes), engine s (while a driver uses it)
+ *   disks     size t (bytes), images t (how many it has had), and while a driver has the disk
+ *             engine s ("io_uring", "aio", "sync")
  *   net       link_up b
  *   balloon   target t, actual t (bytes); of the statistics queue, what the guest gave so
  *             far, "statistics." and its name: statistics.swap_in t, ...

@@ -171,6 +171,12 @@ static void test_busy(void)
 		fixture_call(f, DISK, DISK_IFC, "Replace", "a{sv}a{sv}", 1, "Path", "s", "/x", 0));
 	fixture_assert_error(f, "Busy", "VM 'web1' is busy with job 2 (resize-vcpus)");
 	machine_end_job(vm, NULL);
+	vm->replace.id = g_strdup("d0");
+	g_assert_null(
+		fixture_call(f, DISK, DISK_IFC, "Replace", "a{sv}a{sv}", 1, "Path", "s", "/x", 0));
+	fixture_assert_error(f, "Busy",
+			     "VM 'web1': its worker has not said yet whether disk 'd0' has got "
+			     "another image");
 	fixture_free(f);
 }
 
